@@ -1,0 +1,58 @@
+//! What can go wrong between a name and the store.
+
+/// Failures of the catalog. Texts are for the caller; `source` is for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("there is no dataset {name:?}; {hint}")]
+    UnknownDataset { name: String, hint: String },
+    #[error("dataset {name:?} has no version {version}; versions 0 to {newest} exist")]
+    UnknownDatasetVersion {
+        name: String,
+        version: i64,
+        newest: i64,
+    },
+    #[error("dataset {name:?} exists; use mode append or overwrite, or another name")]
+    DatasetExists { name: String },
+    #[error("there is no model {name:?}; {hint}")]
+    UnknownModel { name: String, hint: String },
+    #[error("model {name:?} has no version {version}; versions 1 to {newest} exist")]
+    UnknownModelVersion {
+        name: String,
+        version: u64,
+        newest: u64,
+    },
+    #[error("there is no job {id:?}; list the jobs to see which exist")]
+    UnknownJob { id: String },
+    #[error(
+        "{kind} name {name:?} cannot be used: {reason}; use 1 to 128 of A-Z a-z 0-9 _ - . and begin with a letter, digit or underscore"
+    )]
+    BadName {
+        kind: &'static str,
+        name: String,
+        reason: String,
+    },
+    #[error("the rows do not fit dataset {name:?}: {reason}")]
+    SchemaMismatch { name: String, reason: String },
+    #[error("column {column:?} of type {data_type} cannot be stored: {reason}")]
+    UnsupportedColumn {
+        column: String,
+        data_type: String,
+        reason: String,
+    },
+    #[error("store URL {url:?} cannot be used: {reason}")]
+    BadStore { url: String, reason: String },
+    #[error("the store has no room for {what}; nothing was committed, free space and send again")]
+    StoreFull {
+        what: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("the store failed while {doing}: {source}")]
+    Store {
+        doing: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("{what} in the store cannot be read: {reason}")]
+    Corrupt { what: String, reason: String },
+}

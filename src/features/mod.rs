@@ -1,0 +1,16 @@
+//! SQL and feature transforms over the catalog. The only folder that names DataFusion.
+//!
+//! Does not know models: `predict` reaches it as a [`ModelFunctions`] that somebody else fulfils,
+//! and a fitted pipeline is data that a model version refers to.
+
+pub mod error;
+pub mod model_function;
+pub mod pipeline;
+pub mod session;
+pub mod source;
+
+pub use error::FeatureError;
+pub use model_function::{ModelFunction, ModelFunctions};
+pub use pipeline::{AppliedPipeline, FittedPipeline, PipelineSpec};
+pub use session::{Query, QueryEngine, QueryLimits};
+pub use source::Source;

@@ -1,0 +1,4 @@
+//! What every layer may use and that knows nothing of ours.
+
+pub mod fault;
+pub mod shutdown;

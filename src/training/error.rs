@@ -1,0 +1,42 @@
+//! What can go wrong while training.
+
+use crate::catalog::CatalogError;
+use crate::features::FeatureError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Feature(#[from] FeatureError),
+    #[error("{option} is {received}; {hint}")]
+    BadOption {
+        option: &'static str,
+        received: String,
+        hint: String,
+    },
+    #[error("model: {reason}")]
+    BadModel { reason: String },
+    #[error("label {column:?} {problem}; {hint}")]
+    BadLabel {
+        column: String,
+        problem: String,
+        hint: String,
+    },
+    #[error(
+        "server {server:?} was lost during the job: {reason}; start it again with the servers that are left"
+    )]
+    ServerLost { server: String, reason: String },
+    #[error(
+        "the loss became {loss} at epoch {epoch}, step {step}; lower the learning rate or look for extreme values"
+    )]
+    NotFinite { loss: f32, epoch: u32, step: u64 },
+    #[error("no job {job} of generation {generation} runs here")]
+    UnknownWorker { job: String, generation: u64 },
+    #[error("the job was cancelled")]
+    Cancelled,
+    #[error("the server is stopping; ask another one")]
+    Stopping,
+    #[error("training failed: {reason}")]
+    Internal { reason: String },
+}

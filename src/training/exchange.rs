@@ -1,0 +1,1 @@
+//! The gradient exchange: partial sums to owners, new values back.
