@@ -26,6 +26,14 @@ pub fn host_name() -> String {
         .unwrap_or_else(|| String::from("server"))
 }
 
+/// Bytes that nobody can guess, from the system.
+pub fn secret_bytes<const COUNT: usize>() -> std::io::Result<[u8; COUNT]> {
+    let mut bytes = [0; COUNT];
+    let mut source = std::fs::File::open("/dev/urandom")?;
+    std::io::Read::read_exact(&mut source, &mut bytes)?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -33,5 +41,11 @@ mod tests {
         assert!(super::cores() >= 1);
         assert!(super::memory_bytes() > 1 << 20);
         assert!(!super::host_name().is_empty());
+    }
+
+    #[test]
+    fn secrets_differ() {
+        let secret = || super::secret_bytes::<32>().expect("bytes");
+        assert_ne!(secret(), secret());
     }
 }
