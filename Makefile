@@ -78,10 +78,10 @@ demo-short: setup build
 test:
 	@$(MAKE) --no-print-directory setup announce-first-build
 	@$(MAKE) --no-print-directory format-check
+	@$(MAKE) --no-print-directory clippy
 	@$(MAKE) --no-print-directory rust-tests
 	@$(MAKE) --no-print-directory python-tests
 	@$(MAKE) --no-print-directory demo-short
-	@$(MAKE) --no-print-directory clippy
 	@echo 'all checks passed'
 
 rust-tests: system-libraries

@@ -19,6 +19,8 @@ pub fn serve(arguments: &clap::ArgMatches) -> Result<(), CliError> {
     telemetry::tracing::install(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("server")
+        // With one core a query would otherwise keep health checks and the other servers waiting.
+        .worker_threads(crate::support::machine::cores().max(2))
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {
