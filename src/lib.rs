@@ -7,8 +7,15 @@ pub mod support;
 pub mod telemetry;
 
 pub mod cluster;
+pub mod storage;
+pub mod tensor;
+
+pub mod autograd;
+pub mod frames;
 
 pub mod catalog;
+pub mod nn;
+pub mod optim;
 
 pub mod features;
 
