@@ -187,7 +187,10 @@ impl Places<'_> {
 }
 
 fn bound<'a>(inputs: &[Data<'a>], more_inputs: &[Data<'a>], input: usize) -> Option<Data<'a>> {
-    inputs.get(input).or_else(|| more_inputs.get(input - inputs.len())).copied()
+    inputs
+        .get(input)
+        .or_else(|| more_inputs.get(input - inputs.len()))
+        .copied()
 }
 
 fn run_step(

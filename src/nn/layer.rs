@@ -22,12 +22,17 @@ pub(super) struct Signal {
 
 impl Signal {
     pub(super) fn float(extents: &[usize]) -> Self {
-        Signal { extents: extents.to_vec(), dtype: InputType::Float32 }
+        Signal {
+            extents: extents.to_vec(),
+            dtype: InputType::Float32,
+        }
     }
 
     /// Numbers per row; saturates.
     pub(super) fn width(&self) -> usize {
-        self.extents.iter().fold(1usize, |product, &extent| product.saturating_mul(extent))
+        self.extents
+            .iter()
+            .fold(1usize, |product, &extent| product.saturating_mul(extent))
     }
 
     pub(super) fn last(&self) -> usize {
@@ -45,7 +50,11 @@ pub(super) struct ArraySpec {
 
 impl ArraySpec {
     pub(super) fn new(name: &'static str, shape: &[usize], initializer: Initializer) -> Self {
-        ArraySpec { name, shape: shape.to_vec(), initializer }
+        ArraySpec {
+            name,
+            shape: shape.to_vec(),
+            initializer,
+        }
     }
 }
 
@@ -93,25 +102,35 @@ impl Context<'_> {
     /// The `index`-th array of `Layer::parameters`.
     pub(super) fn parameter(&mut self, index: usize) -> Result<NodeId, GraphError> {
         let place = &self.parameters[index];
-        self.graph.add(Op::Parameter(place.offset, place.shape.clone()), &[])
+        self.graph
+            .add(Op::Parameter(place.offset, place.shape.clone()), &[])
     }
 
     /// The `index`-th array of `Layer::statistics`.
     pub(super) fn statistic(&mut self, index: usize) -> Result<NodeId, GraphError> {
         let place = &self.statistics[index];
-        self.graph.add(Op::Statistic(place.offset, place.shape.clone()), &[])
+        self.graph
+            .add(Op::Statistic(place.offset, place.shape.clone()), &[])
     }
 
     /// Says what the `index`-th statistic becomes after this step.
     pub(super) fn update_statistic(&mut self, index: usize, value: NodeId) {
-        self.new_statistics.push((value, self.statistics[index].offset));
+        self.new_statistics
+            .push((value, self.statistics[index].offset));
     }
 }
 
 /// The single float input of a layer.
-pub(super) fn one_float_input<'a>(name: &str, inputs: &'a [Signal]) -> Result<&'a Signal, SpecError> {
+pub(super) fn one_float_input<'a>(
+    name: &str,
+    inputs: &'a [Signal],
+) -> Result<&'a Signal, SpecError> {
     let [input] = inputs else {
-        return Err(bad_input(name, format!("it has {} inputs", inputs.len()), "connect exactly one layer"));
+        return Err(bad_input(
+            name,
+            format!("it has {} inputs", inputs.len()),
+            "connect exactly one layer",
+        ));
     };
     require_float(name, input)?;
     Ok(input)
@@ -119,11 +138,19 @@ pub(super) fn one_float_input<'a>(name: &str, inputs: &'a [Signal]) -> Result<&'
 
 pub(super) fn require_float(name: &str, input: &Signal) -> Result<(), SpecError> {
     if input.dtype != InputType::Float32 {
-        return Err(bad_input(name, "its input is int32".to_string(), "put an Embedding between, or give the Input dtype float32"));
+        return Err(bad_input(
+            name,
+            "its input is int32".to_string(),
+            "put an Embedding between, or give the Input dtype float32",
+        ));
     }
     Ok(())
 }
 
 pub(super) fn bad_input(name: &str, problem: String, hint: &str) -> SpecError {
-    SpecError::BadInput { layer: name.to_string(), problem, hint: hint.to_string() }
+    SpecError::BadInput {
+        layer: name.to_string(),
+        problem,
+        hint: hint.to_string(),
+    }
 }

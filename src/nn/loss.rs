@@ -40,22 +40,36 @@ const NAMES: &[(&str, Loss)] = &[
     ("mae", Loss::MeanAbsoluteError),
     ("binary_crossentropy", Loss::BinaryCrossentropy),
     ("categorical_crossentropy", Loss::CategoricalCrossentropy),
-    ("sparse_categorical_crossentropy", Loss::SparseCategoricalCrossentropy),
+    (
+        "sparse_categorical_crossentropy",
+        Loss::SparseCategoricalCrossentropy,
+    ),
 ];
 
 impl Loss {
     /// By Keras name: "mse" and "mean_squared_error" are one.
     pub fn parse(name: &str) -> Result<Loss, SpecError> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|(_, loss)| *loss).ok_or_else(|| SpecError::UnknownName {
-            what: "loss",
-            found: name.chars().take(80).collect(),
-            known: NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
-        })
+        NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, loss)| *loss)
+            .ok_or_else(|| SpecError::UnknownName {
+                what: "loss",
+                found: name.chars().take(80).collect(),
+                known: NAMES
+                    .iter()
+                    .map(|(name, _)| *name)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })
     }
 
     /// The long Keras name.
     pub fn name(self) -> &'static str {
-        NAMES.iter().find(|(_, loss)| *loss == self).map_or("", |(name, _)| name)
+        NAMES
+            .iter()
+            .find(|(_, loss)| *loss == self)
+            .map_or("", |(name, _)| name)
     }
 
     /// Numbers per row of `LaneBatch::target`: 1 for sparse classes, else the model's output width.
@@ -64,7 +78,11 @@ impl Loss {
     }
 
     pub(super) fn target_width_for(self, output_width: usize) -> usize {
-        if self == Loss::SparseCategoricalCrossentropy { 1 } else { output_width }
+        if self == Loss::SparseCategoricalCrossentropy {
+            1
+        } else {
+            output_width
+        }
     }
 
     /// Whether the model's answer fits this loss and this kind of label.
@@ -75,12 +93,23 @@ impl Loss {
             (Loss::SparseCategoricalCrossentropy, TargetKind::Classes { classes }) => {
                 (*classes == width, "end the model with one unit per class")
             }
-            (Loss::SparseCategoricalCrossentropy, TargetKind::Numeric { .. }) => (false, "make the label a class, or use \"mse\""),
-            (Loss::CategoricalCrossentropy, TargetKind::Classes { .. }) => (false, "use \"sparse_categorical_crossentropy\""),
-            (Loss::BinaryCrossentropy | Loss::MeanSquaredError | Loss::MeanAbsoluteError, TargetKind::Classes { classes }) => {
-                (*classes <= 2 && width == 1, "use \"sparse_categorical_crossentropy\", or one unit and two classes")
+            (Loss::SparseCategoricalCrossentropy, TargetKind::Numeric { .. }) => {
+                (false, "make the label a class, or use \"mse\"")
             }
-            (_, TargetKind::Numeric { width: numbers }) => (*numbers == width, "end the model with one unit per number of the label"),
+            (Loss::CategoricalCrossentropy, TargetKind::Classes { .. }) => {
+                (false, "use \"sparse_categorical_crossentropy\"")
+            }
+            (
+                Loss::BinaryCrossentropy | Loss::MeanSquaredError | Loss::MeanAbsoluteError,
+                TargetKind::Classes { classes },
+            ) => (
+                *classes <= 2 && width == 1,
+                "use \"sparse_categorical_crossentropy\", or one unit and two classes",
+            ),
+            (_, TargetKind::Numeric { width: numbers }) => (
+                *numbers == width,
+                "end the model with one unit per number of the label",
+            ),
         };
         if fits {
             return Ok(());
@@ -89,31 +118,61 @@ impl Loss {
             TargetKind::Numeric { width } => format!("{width} numbers"),
             TargetKind::Classes { classes } => format!("one of {classes} classes"),
         };
-        Err(self.mismatch(format!("its output has {width} units and the label is {label}"), hint))
+        Err(self.mismatch(
+            format!("its output has {width} units and the label is {label}"),
+            hint,
+        ))
     }
 
     /// What can be said without knowing the label.
     pub(super) fn check_model(self, model: &Model) -> Result<(), SpecError> {
         if model.output_extents().len() != 1 {
-            return Err(self.mismatch(format!("its output has extents {:?} per row", model.output_extents()), "end the model with a Flatten or Dense"));
+            return Err(self.mismatch(
+                format!(
+                    "its output has extents {:?} per row",
+                    model.output_extents()
+                ),
+                "end the model with a Flatten or Dense",
+            ));
         }
-        if matches!(self, Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy) && model.output_width() < 2 {
-            return Err(self.mismatch("its output has 1 unit".to_string(), "use one unit per class, or \"binary_crossentropy\""));
+        if matches!(
+            self,
+            Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy
+        ) && model.output_width() < 2
+        {
+            return Err(self.mismatch(
+                "its output has 1 unit".to_string(),
+                "use one unit per class, or \"binary_crossentropy\"",
+            ));
         }
         Ok(())
     }
 
     fn mismatch(self, problem: String, hint: &str) -> SpecError {
-        SpecError::LossMismatch { loss: self.name().to_string(), problem, hint: hint.to_string() }
+        SpecError::LossMismatch {
+            loss: self.name().to_string(),
+            problem,
+            hint: hint.to_string(),
+        }
     }
 
     /// Records the loss of each row: output (R, C) and target (R, C) or (R, 1) to (R, 1).
-    pub(super) fn record(self, graph: &mut Graph, output: NodeId, target: NodeId) -> Result<NodeId, GraphError> {
+    pub(super) fn record(
+        self,
+        graph: &mut Graph,
+        output: NodeId,
+        target: NodeId,
+    ) -> Result<NodeId, GraphError> {
         let width = graph.shape(output).last();
-        let logits_of = |graph: &Graph, last: Op| (*graph.op(output) == last).then(|| graph.inputs(output)[0]);
+        let logits_of =
+            |graph: &Graph, last: Op| (*graph.op(output) == last).then(|| graph.inputs(output)[0]);
         match self {
             Loss::MeanSquaredError | Loss::MeanAbsoluteError => {
-                let function = if self == Loss::MeanSquaredError { Unary::Square } else { Unary::Absolute };
+                let function = if self == Loss::MeanSquaredError {
+                    Unary::Square
+                } else {
+                    Unary::Absolute
+                };
                 let difference = graph.minus(output, target)?;
                 let each = graph.unary(function, difference)?;
                 mean_of_columns(graph, each)
@@ -126,8 +185,14 @@ impl Loss {
                         let p = clipped(graph, output)?;
                         let one = graph.constant(1.0)?;
                         let (other_p, other_t) = (graph.minus(one, p)?, graph.minus(one, target)?);
-                        let (log_p, log_other) = (graph.unary(Unary::Log, p)?, graph.unary(Unary::Log, other_p)?);
-                        let (left, right) = (graph.times(target, log_p)?, graph.times(other_t, log_other)?);
+                        let (log_p, log_other) = (
+                            graph.unary(Unary::Log, p)?,
+                            graph.unary(Unary::Log, other_p)?,
+                        );
+                        let (left, right) = (
+                            graph.times(target, log_p)?,
+                            graph.times(other_t, log_other)?,
+                        );
                         let sum = graph.plus(left, right)?;
                         graph.unary(Unary::Negate, sum)?
                     }
@@ -145,7 +210,11 @@ impl Loss {
                     }
                 };
                 let sparse = self == Loss::SparseCategoricalCrossentropy;
-                let target = if sparse { graph.add(Op::OneHot { classes: width }, &[target])? } else { target };
+                let target = if sparse {
+                    graph.add(Op::OneHot { classes: width }, &[target])?
+                } else {
+                    target
+                };
                 let taken = graph.times(target, log_p)?;
                 let sum = graph.sum_columns(taken)?;
                 graph.unary(Unary::Negate, sum)
@@ -157,24 +226,38 @@ impl Loss {
     pub fn of_row(self, prediction: &[f32], target: &[f32]) -> f64 {
         let epsilon = f64::from(PROBABILITY_EPSILON);
         let clip = |p: f64| p.clamp(epsilon, 1.0 - epsilon);
-        let pairs = || prediction.iter().zip(target).map(|(&y, &t)| (f64::from(y), f64::from(t)));
+        let pairs = || {
+            prediction
+                .iter()
+                .zip(target)
+                .map(|(&y, &t)| (f64::from(y), f64::from(t)))
+        };
         let width = prediction.len() as f64;
         match self {
             Loss::MeanSquaredError => pairs().map(|(y, t)| (y - t).powi(2)).sum::<f64>() / width,
             Loss::MeanAbsoluteError => pairs().map(|(y, t)| (y - t).abs()).sum::<f64>() / width,
             Loss::BinaryCrossentropy => {
-                let each = pairs().map(|(y, t)| -(t * clip(y).ln() + (1.0 - t) * (1.0 - clip(y)).ln()));
+                let each =
+                    pairs().map(|(y, t)| -(t * clip(y).ln() + (1.0 - t) * (1.0 - clip(y)).ln()));
                 each.sum::<f64>() / width
             }
             Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy => {
                 let sum: f64 = prediction.iter().map(|&y| f64::from(y)).sum();
                 let log_of = |y: f32| clip(f64::from(y) / sum).ln();
                 if self == Loss::CategoricalCrossentropy {
-                    return -prediction.iter().zip(target).map(|(&y, &t)| f64::from(t) * log_of(y)).sum::<f64>();
+                    return -prediction
+                        .iter()
+                        .zip(target)
+                        .map(|(&y, &t)| f64::from(t) * log_of(y))
+                        .sum::<f64>();
                 }
                 // A target that is no class makes the loss NaN; training has refused it with its row before.
-                let class = target.first().filter(|class| **class >= 0.0 && class.fract() == 0.0);
-                class.and_then(|&class| prediction.get(class as usize)).map_or(f64::NAN, |&y| -log_of(y))
+                let class = target
+                    .first()
+                    .filter(|class| **class >= 0.0 && class.fract() == 0.0);
+                class
+                    .and_then(|&class| prediction.get(class as usize))
+                    .map_or(f64::NAN, |&y| -log_of(y))
             }
         }
     }
@@ -187,7 +270,10 @@ fn mean_of_columns(graph: &mut Graph, each: NodeId) -> Result<NodeId, GraphError
 }
 
 fn clipped(graph: &mut Graph, p: NodeId) -> Result<NodeId, GraphError> {
-    let (low, high) = (graph.constant(PROBABILITY_EPSILON)?, graph.constant(1.0 - PROBABILITY_EPSILON)?);
+    let (low, high) = (
+        graph.constant(PROBABILITY_EPSILON)?,
+        graph.constant(1.0 - PROBABILITY_EPSILON)?,
+    );
     let raised = graph.binary(Binary::Maximum, p, low)?;
     graph.binary(Binary::Minimum, raised, high)
 }

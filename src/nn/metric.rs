@@ -31,16 +31,27 @@ const NAMES: &[(&str, Metric)] = &[
 
 impl Metric {
     pub fn parse(name: &str) -> Result<Metric, SpecError> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|(_, metric)| *metric).ok_or_else(|| SpecError::UnknownName {
-            what: "metric",
-            found: name.chars().take(80).collect(),
-            known: NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
-        })
+        NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, metric)| *metric)
+            .ok_or_else(|| SpecError::UnknownName {
+                what: "metric",
+                found: name.chars().take(80).collect(),
+                known: NAMES
+                    .iter()
+                    .map(|(name, _)| *name)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })
     }
 
     /// The name in histories: the short one.
     pub fn name(self) -> &'static str {
-        NAMES.iter().rfind(|(_, metric)| *metric == self).map_or("", |(name, _)| name)
+        NAMES
+            .iter()
+            .rfind(|(_, metric)| *metric == self)
+            .map_or("", |(name, _)| name)
     }
 }
 
@@ -73,7 +84,14 @@ impl MetricState {
                 hint: "use \"accuracy\"".to_string(),
             });
         }
-        Ok(MetricState { metric, loss, width, sum: 0.0, weight: 0.0, scores: ScoreCounts::default() })
+        Ok(MetricState {
+            metric,
+            loss,
+            width,
+            sum: 0.0,
+            weight: 0.0,
+            scores: ScoreCounts::default(),
+        })
     }
 
     pub fn metric(&self) -> Metric {
@@ -84,14 +102,23 @@ impl MetricState {
     /// Rows beyond the shorter of the slices are left out.
     pub fn update(&mut self, predictions: &[f32], targets: &[f32], weights: Option<&[f32]>) {
         let target_width = self.loss.target_width_for(self.width);
-        let rows = predictions.chunks_exact(self.width).zip(targets.chunks_exact(target_width));
+        let rows = predictions
+            .chunks_exact(self.width)
+            .zip(targets.chunks_exact(target_width));
         for (row, (prediction, target)) in rows.enumerate() {
-            let weight = weights.map_or(1.0, |weights| f64::from(weights.get(row).copied().unwrap_or(1.0)));
+            let weight = weights.map_or(1.0, |weights| {
+                f64::from(weights.get(row).copied().unwrap_or(1.0))
+            });
             if self.metric == Metric::Auc {
                 self.scores.add(prediction[0], target[0] > 0.5, weight);
                 continue;
             }
-            let each = || prediction.iter().zip(target).map(|(&y, &t)| f64::from(y) - f64::from(t));
+            let each = || {
+                prediction
+                    .iter()
+                    .zip(target)
+                    .map(|(&y, &t)| f64::from(y) - f64::from(t))
+            };
             let value = match self.metric {
                 Metric::Loss => self.loss.of_row(prediction, target),
                 Metric::Accuracy => accuracy(self.loss, prediction, target),
@@ -100,7 +127,11 @@ impl MetricState {
                 Metric::Auc => 0.0,
             };
             self.sum += weight * value;
-            self.weight += if self.metric == Metric::Loss { 1.0 } else { weight };
+            self.weight += if self.metric == Metric::Loss {
+                1.0
+            } else {
+                weight
+            };
         }
         self.scores.compact_if_full();
     }
@@ -124,12 +155,20 @@ impl MetricState {
 
     /// NaN when nothing was counted (or, for AUC, when one class is missing or a score is NaN).
     pub fn result(&self) -> f64 {
-        if self.metric == Metric::Auc { self.scores.area() } else { self.sum / self.weight }
+        if self.metric == Metric::Auc {
+            self.scores.area()
+        } else {
+            self.sum / self.weight
+        }
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
         let position = |found: Option<usize>| found.unwrap_or(0) as u8;
-        let mut bytes = vec![STATE_FORMAT, position(METRICS.iter().position(|m| *m == self.metric)), position(LOSSES.iter().position(|l| *l == self.loss))];
+        let mut bytes = vec![
+            STATE_FORMAT,
+            position(METRICS.iter().position(|m| *m == self.metric)),
+            position(LOSSES.iter().position(|l| *l == self.loss)),
+        ];
         bytes.extend((self.width as u64).to_le_bytes());
         bytes.extend(self.sum.to_le_bytes());
         bytes.extend(self.weight.to_le_bytes());
@@ -143,10 +182,20 @@ impl MetricState {
         if format != STATE_FORMAT {
             return Err(malformed("a metric state of another format was read"));
         }
-        let metric = METRICS.get(usize::from(metric)).ok_or_else(|| malformed("a metric state names no metric"))?;
-        let loss = LOSSES.get(usize::from(loss)).ok_or_else(|| malformed("a metric state names no loss"))?;
-        let width = usize::try_from(u64::from_le_bytes(reader.take()?)).ok().filter(|width| *width > 0);
-        let mut state = MetricState::new(*metric, *loss, width.ok_or_else(|| malformed("a metric state has width 0"))?)?;
+        let metric = METRICS
+            .get(usize::from(metric))
+            .ok_or_else(|| malformed("a metric state names no metric"))?;
+        let loss = LOSSES
+            .get(usize::from(loss))
+            .ok_or_else(|| malformed("a metric state names no loss"))?;
+        let width = usize::try_from(u64::from_le_bytes(reader.take()?))
+            .ok()
+            .filter(|width| *width > 0);
+        let mut state = MetricState::new(
+            *metric,
+            *loss,
+            width.ok_or_else(|| malformed("a metric state has width 0"))?,
+        )?;
         state.sum = f64::from_le_bytes(reader.take()?);
         state.weight = f64::from_le_bytes(reader.take()?);
         state.scores = ScoreCounts::read(&mut reader)?;
@@ -157,7 +206,13 @@ impl MetricState {
 /// First byte of a serialised state.
 const STATE_FORMAT: u8 = 1;
 /// Positions are part of the serialised form: append only.
-const METRICS: &[Metric] = &[Metric::Loss, Metric::Accuracy, Metric::Auc, Metric::MeanAbsoluteError, Metric::MeanSquaredError];
+const METRICS: &[Metric] = &[
+    Metric::Loss,
+    Metric::Accuracy,
+    Metric::Auc,
+    Metric::MeanAbsoluteError,
+    Metric::MeanSquaredError,
+];
 const LOSSES: &[Loss] = &[
     Loss::MeanSquaredError,
     Loss::MeanAbsoluteError,
@@ -167,19 +222,33 @@ const LOSSES: &[Loss] = &[
 ];
 
 fn malformed(problem: &str) -> SpecError {
-    SpecError::Malformed { problem: problem.to_string(), hint: "all servers of a job must run the same version".to_string() }
+    SpecError::Malformed {
+        problem: problem.to_string(),
+        hint: "all servers of a job must run the same version".to_string(),
+    }
 }
 
 fn accuracy(loss: Loss, prediction: &[f32], target: &[f32]) -> f64 {
     let highest = |values: &[f32]| {
         // The first of equals, as NumPy's argmax.
-        values.iter().enumerate().fold(0, |best, (index, value)| if *value > values[best] { index } else { best })
+        values.iter().enumerate().fold(
+            0,
+            |best, (index, value)| if *value > values[best] { index } else { best },
+        )
     };
     match loss {
-        Loss::SparseCategoricalCrossentropy => f64::from(u8::from(highest(prediction) as f32 == target[0])),
-        Loss::CategoricalCrossentropy => f64::from(u8::from(highest(prediction) == highest(target))),
+        Loss::SparseCategoricalCrossentropy => {
+            f64::from(u8::from(highest(prediction) as f32 == target[0]))
+        }
+        Loss::CategoricalCrossentropy => {
+            f64::from(u8::from(highest(prediction) == highest(target)))
+        }
         _ => {
-            let right = prediction.iter().zip(target).filter(|(y, t)| (**y > 0.5) == (**t > 0.5)).count();
+            let right = prediction
+                .iter()
+                .zip(target)
+                .filter(|(y, t)| (**y > 0.5) == (**t > 0.5))
+                .count();
             right as f64 / prediction.len() as f64
         }
     }
@@ -210,7 +279,8 @@ struct ScoreCounts {
 impl PartialEq for ScoreCounts {
     fn eq(&self, other: &Self) -> bool {
         let (left, right) = (self.compacted(), other.compacted());
-        (left.dropped_bits, &left.counts, left.has_nan) == (right.dropped_bits, &right.counts, right.has_nan)
+        (left.dropped_bits, &left.counts, left.has_nan)
+            == (right.dropped_bits, &right.counts, right.has_nan)
     }
 }
 
@@ -219,7 +289,11 @@ impl ScoreCounts {
         self.has_nan |= score.is_nan();
         let units = (weight.max(0.0) * WEIGHT_UNIT).round() as u64;
         let key = ordered_bits(score) >> self.dropped_bits;
-        self.waiting.push(if positive { (key, 0, units) } else { (key, units, 0) });
+        self.waiting.push(if positive {
+            (key, 0, units)
+        } else {
+            (key, units, 0)
+        });
         if self.waiting.len() >= 2 * WAITING_MAX {
             self.compact();
         }
@@ -308,25 +382,41 @@ impl ScoreCounts {
         let dropped_bits = u32::from_le_bytes(reader.take()?);
         let count = u64::from_le_bytes(reader.take()?);
         // The count is checked against the bytes at hand before anything is allocated.
-        if dropped_bits >= 32 || count > SCORES_MAX as u64 || reader.bytes.len() as u64 != count * 20 {
+        if dropped_bits >= 32
+            || count > SCORES_MAX as u64
+            || reader.bytes.len() as u64 != count * 20
+        {
             return Err(malformed("a metric state has a wrong length"));
         }
         let mut counts: Vec<(u32, u64, u64)> = Vec::with_capacity(count as usize);
         for _ in 0..count {
-            let entry = (u32::from_le_bytes(reader.take()?), u64::from_le_bytes(reader.take()?), u64::from_le_bytes(reader.take()?));
+            let entry = (
+                u32::from_le_bytes(reader.take()?),
+                u64::from_le_bytes(reader.take()?),
+                u64::from_le_bytes(reader.take()?),
+            );
             if counts.last().is_some_and(|last| last.0 >= entry.0) {
                 return Err(malformed("a metric state is out of order"));
             }
             counts.push(entry);
         }
-        Ok(ScoreCounts { dropped_bits, counts, waiting: Vec::new(), has_nan: has_nan != 0 })
+        Ok(ScoreCounts {
+            dropped_bits,
+            counts,
+            waiting: Vec::new(),
+            has_nan: has_nan != 0,
+        })
     }
 }
 
 /// Bits that rise as the number does; both zeros are one.
 fn ordered_bits(score: f32) -> u32 {
     let bits = (score + 0.0).to_bits();
-    if bits >> 31 == 1 { !bits } else { bits | (1 << 31) }
+    if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | (1 << 31)
+    }
 }
 
 struct Reader<'a> {
@@ -335,7 +425,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], SpecError> {
-        let (taken, rest) = self.bytes.split_first_chunk::<N>().ok_or_else(|| malformed("a metric state ends early"))?;
+        let (taken, rest) = self
+            .bytes
+            .split_first_chunk::<N>()
+            .ok_or_else(|| malformed("a metric state ends early"))?;
         self.bytes = rest;
         Ok(*taken)
     }
@@ -349,10 +442,26 @@ mod tests {
     #[test]
     fn auc_counts_every_pair_and_halves_ties() {
         // sklearn.metrics.roc_auc_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75; with a tie 0.875.
-        assert_eq!(auc(&[0.1, 0.4, 0.35, 0.8], &[0.0, 0.0, 1.0, 1.0], None).result(), 0.75);
-        assert_eq!(auc(&[0.1, 0.4, 0.4, 0.8], &[0.0, 0.0, 1.0, 1.0], None).result(), 0.875);
+        assert_eq!(
+            auc(&[0.1, 0.4, 0.35, 0.8], &[0.0, 0.0, 1.0, 1.0], None).result(),
+            0.75
+        );
+        assert_eq!(
+            auc(&[0.1, 0.4, 0.4, 0.8], &[0.0, 0.0, 1.0, 1.0], None).result(),
+            0.875
+        );
         // With sample_weight [1, 2, 3, 4]: pairs in order 1*3 + 1*4 + 2*4 = 15 of 21.
-        assert!((auc(&[0.1, 0.4, 0.35, 0.8], &[0.0, 0.0, 1.0, 1.0], Some(&[1.0, 2.0, 3.0, 4.0])).result() - 15.0 / 21.0).abs() < 1e-12);
+        assert!(
+            (auc(
+                &[0.1, 0.4, 0.35, 0.8],
+                &[0.0, 0.0, 1.0, 1.0],
+                Some(&[1.0, 2.0, 3.0, 4.0])
+            )
+            .result()
+                - 15.0 / 21.0)
+                .abs()
+                < 1e-12
+        );
         assert!(auc(&[0.1, 0.2], &[1.0, 1.0], None).result().is_nan());
     }
 
@@ -361,22 +470,45 @@ mod tests {
         let rows = 700_000;
         let mut stream = RandomKey::of(21, 0).stream(Purpose::Test);
         let labels: Vec<f32> = (0..rows).map(|_| stream.below(2) as f32).collect();
-        let scores: Vec<f32> = labels.iter().map(|label| 1.0 / (1.0 + (-(stream.normal() + f64::from(*label))).exp()) as f32).collect();
+        let scores: Vec<f32> = labels
+            .iter()
+            .map(|label| 1.0 / (1.0 + (-(stream.normal() + f64::from(*label))).exp()) as f32)
+            .collect();
         let whole = auc(&scores, &labels, None);
-        assert!(whole.scores.compacted().dropped_bits > 0, "seed 21: the bound must be met");
-        let parts: Vec<MetricState> = scores.chunks(99_999).zip(labels.chunks(99_999)).map(|(s, l)| auc(s, l, None)).collect();
+        assert!(
+            whole.scores.compacted().dropped_bits > 0,
+            "seed 21: the bound must be met"
+        );
+        let parts: Vec<MetricState> = scores
+            .chunks(99_999)
+            .zip(labels.chunks(99_999))
+            .map(|(s, l)| auc(s, l, None))
+            .collect();
         let mut merged = auc(&[], &[], None);
-        parts.iter().rev().for_each(|part| merged.merge(&MetricState::from_bytes(&part.to_bytes()).unwrap()).unwrap());
+        parts.iter().rev().for_each(|part| {
+            merged
+                .merge(&MetricState::from_bytes(&part.to_bytes()).unwrap())
+                .unwrap()
+        });
         assert_eq!(merged.to_bytes(), whole.to_bytes());
-        assert!((merged.result() - exact_auc(&scores, &labels)).abs() < 1e-6, "seed 21");
+        assert!(
+            (merged.result() - exact_auc(&scores, &labels)).abs() < 1e-6,
+            "seed 21"
+        );
     }
 
     #[test]
     fn accuracy_and_errors_are_weighted_means() {
-        let mut accuracy = MetricState::new(Metric::Accuracy, Loss::SparseCategoricalCrossentropy, 3).unwrap();
-        accuracy.update(&[0.1, 0.7, 0.2, 0.5, 0.3, 0.2], &[1.0, 2.0], Some(&[3.0, 1.0]));
+        let mut accuracy =
+            MetricState::new(Metric::Accuracy, Loss::SparseCategoricalCrossentropy, 3).unwrap();
+        accuracy.update(
+            &[0.1, 0.7, 0.2, 0.5, 0.3, 0.2],
+            &[1.0, 2.0],
+            Some(&[3.0, 1.0]),
+        );
         assert_eq!(accuracy.result(), 0.75);
-        let mut error = MetricState::new(Metric::MeanAbsoluteError, Loss::MeanSquaredError, 2).unwrap();
+        let mut error =
+            MetricState::new(Metric::MeanAbsoluteError, Loss::MeanSquaredError, 2).unwrap();
         error.update(&[1.0, 2.0, 3.0, 4.0], &[0.0, 2.0, 5.0, 4.0], None);
         assert_eq!(error.result(), 0.75);
         let mut loss = MetricState::new(Metric::Loss, Loss::BinaryCrossentropy, 1).unwrap();
@@ -408,9 +540,17 @@ mod tests {
         order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
         let (mut rank_sum, mut start) = (0.0, 0);
         while start < order.len() {
-            let end = start + order[start..].iter().take_while(|&&row| scores[row] == scores[order[start]]).count();
+            let end = start
+                + order[start..]
+                    .iter()
+                    .take_while(|&&row| scores[row] == scores[order[start]])
+                    .count();
             let rank = (start + end + 1) as f64 / 2.0;
-            rank_sum += order[start..end].iter().filter(|&&row| labels[row] > 0.5).count() as f64 * rank;
+            rank_sum += order[start..end]
+                .iter()
+                .filter(|&&row| labels[row] > 0.5)
+                .count() as f64
+                * rank;
             start = end;
         }
         let positive = labels.iter().filter(|&&label| label > 0.5).count() as f64;

@@ -5,6 +5,8 @@
 //! Does not know where rows come from, how lanes are dealt, or who applies the gradient.
 
 mod error;
+#[cfg(test)]
+mod golden;
 mod initialize;
 mod layer;
 mod layers;

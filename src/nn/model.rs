@@ -130,16 +130,31 @@ impl Model {
         let mut built_as = std::collections::HashMap::new();
         for position in order {
             let layer_spec = &spec.layers[position];
-            let (layer, source, signals): (Box<dyn Layer>, _, Vec<Signal>) = if layer_spec.layer == "Input" {
-                let (layer, input) = join_input(layer_spec, features)?;
-                let signal = Signal { extents: vec![input.width], dtype: input.dtype };
-                model.inputs.push(input);
-                (Box::new(layer), Source::Features(model.inputs.len() - 1), vec![signal])
-            } else {
-                let sources: Vec<usize> = layer_spec.inputs.iter().filter_map(|input| built_as.get(input.as_str()).copied()).collect();
-                let signals = sources.iter().map(|&source: &usize| model.layers[source].output.clone()).collect();
-                (layers::read(layer_spec)?, Source::Layers(sources), signals)
-            };
+            let (layer, source, signals): (Box<dyn Layer>, _, Vec<Signal>) =
+                if layer_spec.layer == "Input" {
+                    let (layer, input) = join_input(layer_spec, features)?;
+                    let signal = Signal {
+                        extents: vec![input.width],
+                        dtype: input.dtype,
+                    };
+                    model.inputs.push(input);
+                    (
+                        Box::new(layer),
+                        Source::Features(model.inputs.len() - 1),
+                        vec![signal],
+                    )
+                } else {
+                    let sources: Vec<usize> = layer_spec
+                        .inputs
+                        .iter()
+                        .filter_map(|input| built_as.get(input.as_str()).copied())
+                        .collect();
+                    let signals = sources
+                        .iter()
+                        .map(|&source: &usize| model.layers[source].output.clone())
+                        .collect();
+                    (layers::read(layer_spec)?, Source::Layers(sources), signals)
+                };
             model.add_layer(layer_spec, position, layer, source, &signals)?;
             built_as.insert(layer_spec.name.as_str(), model.layers.len() - 1);
         }
@@ -152,7 +167,11 @@ impl Model {
         model.output = built_as.get(output.as_str()).copied().unwrap_or(0);
         let last = &model.layers[model.output];
         if last.output.dtype != InputType::Float32 {
-            return Err(bad_input(&last.name, "it is an output and makes int32".to_string(), "end the model with a float layer"));
+            return Err(bad_input(
+                &last.name,
+                "it is an output and makes int32".to_string(),
+                "end the model with a float layer",
+            ));
         }
         refuse_loose_ends(spec)?;
         Ok(model)
@@ -185,11 +204,21 @@ impl Model {
 
     /// First parameters: a function of the seed and of each parameter's position, nothing else.
     pub fn initial_parameters(&self, seed: u64) -> Vec<f32> {
-        filled(&self.parameters, &self.initializers, self.parameter_len, seed)
+        filled(
+            &self.parameters,
+            &self.initializers,
+            self.parameter_len,
+            seed,
+        )
     }
 
     pub fn initial_statistics(&self) -> Vec<f32> {
-        filled(&self.statistics, &self.statistic_initializers, self.statistics_len, 0)
+        filled(
+            &self.statistics,
+            &self.statistic_initializers,
+            self.statistics_len,
+            0,
+        )
     }
 
     /// Numbers per row of the model's answer.
@@ -204,22 +233,50 @@ impl Model {
 
     /// A table of layers, shapes and parameter counts, as Keras prints it.
     pub fn summary(&self) -> String {
-        let mut rows = vec![["Layer (type)".to_string(), "Output shape".to_string(), "Parameters".to_string(), "Connected to".to_string()]];
+        let mut rows = vec![[
+            "Layer (type)".to_string(),
+            "Output shape".to_string(),
+            "Parameters".to_string(),
+            "Connected to".to_string(),
+        ]];
         let count = |infos: &[ParameterInfo]| infos.iter().map(ParameterInfo::len).sum::<usize>();
         for layer in &self.layers {
             let extents: Vec<String> = layer.output.extents.iter().map(usize::to_string).collect();
             let sources = match &layer.source {
-                Source::Features(input) => shortened(self.inputs[*input].columns.iter().map(String::as_str)),
-                Source::Layers(sources) => shortened(sources.iter().map(|&source| self.layers[source].name.as_str())),
+                Source::Features(input) => {
+                    shortened(self.inputs[*input].columns.iter().map(String::as_str))
+                }
+                Source::Layers(sources) => shortened(
+                    sources
+                        .iter()
+                        .map(|&source| self.layers[source].name.as_str()),
+                ),
             };
-            let held = count(&self.parameters[layer.parameters.clone()]) + count(&self.statistics[layer.statistics.clone()]);
-            rows.push([format!("{} ({})", layer.name, layer.kind), format!("(rows, {})", extents.join(", ")), held.to_string(), sources]);
+            let held = count(&self.parameters[layer.parameters.clone()])
+                + count(&self.statistics[layer.statistics.clone()]);
+            rows.push([
+                format!("{} ({})", layer.name, layer.kind),
+                format!("(rows, {})", extents.join(", ")),
+                held.to_string(),
+                sources,
+            ]);
         }
-        let widths: Vec<usize> = (0..4).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+        let widths: Vec<usize> = (0..4)
+            .map(|column| {
+                rows.iter()
+                    .map(|row| row[column].chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
         let mut text = format!("Model \"{}\"\n", self.name);
         for (position, [layer, shape, held, sources]) in rows.iter().enumerate() {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{layer:<0$}  {shape:<1$}  {held:>2$}  {sources}", widths[0], widths[1], widths[2]);
+            let _ = writeln!(
+                text,
+                "{layer:<0$}  {shape:<1$}  {held:>2$}  {sources}",
+                widths[0], widths[1], widths[2]
+            );
             if position == 0 {
                 let _ = writeln!(text, "{}", "-".repeat(widths.iter().sum::<usize>() + 6));
             }
@@ -235,7 +292,12 @@ impl Model {
     }
 
     /// Records the model for so many rows; returns the output and the new statistics by offset.
-    pub(super) fn record(&self, graph: &mut Graph, rows: usize, training: bool) -> Result<(NodeId, Vec<(NodeId, usize)>), GraphError> {
+    pub(super) fn record(
+        &self,
+        graph: &mut Graph,
+        rows: usize,
+        training: bool,
+    ) -> Result<(NodeId, Vec<(NodeId, usize)>), GraphError> {
         let mut new_statistics = Vec::new();
         let mut values: Vec<NodeId> = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
@@ -275,9 +337,20 @@ impl Model {
         let output = layer.output(&spec.name, signals)?;
         check_size(&spec.name, "one row of its output", &output.extents, 0)?;
         let (parameters, statistics) = (self.parameters.len(), self.statistics.len());
-        let parameter_places = place(&spec.name, layer.parameters(signals), &mut self.parameters, &mut self.initializers, &mut self.parameter_len)?;
-        let statistic_places =
-            place(&spec.name, layer.statistics(signals), &mut self.statistics, &mut self.statistic_initializers, &mut self.statistics_len)?;
+        let parameter_places = place(
+            &spec.name,
+            layer.parameters(signals),
+            &mut self.parameters,
+            &mut self.initializers,
+            &mut self.parameter_len,
+        )?;
+        let statistic_places = place(
+            &spec.name,
+            layer.statistics(signals),
+            &mut self.statistics,
+            &mut self.statistic_initializers,
+            &mut self.statistics_len,
+        )?;
         self.layers.push(BuiltLayer {
             name: spec.name.clone(),
             kind: spec.layer.clone(),
@@ -296,7 +369,11 @@ impl Model {
 
 /// A layer that leads to no output would hold parameters that never learn.
 fn refuse_loose_ends(spec: &ModelSpec) -> Result<(), SpecError> {
-    let by_name: std::collections::HashMap<&str, &LayerSpec> = spec.layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
+    let by_name: std::collections::HashMap<&str, &LayerSpec> = spec
+        .layers
+        .iter()
+        .map(|layer| (layer.name.as_str(), layer))
+        .collect();
     let mut reached = std::collections::HashSet::new();
     let mut waiting: Vec<&str> = spec.outputs.iter().map(String::as_str).collect();
     while let Some(name) = waiting.pop() {
@@ -306,42 +383,83 @@ fn refuse_loose_ends(spec: &ModelSpec) -> Result<(), SpecError> {
             waiting.extend(layer.inputs.iter().map(String::as_str));
         }
     }
-    match spec.layers.iter().find(|layer| !reached.contains(layer.name.as_str())) {
-        Some(loose) => Err(bad_input(&loose.name, "no output depends on it".to_string(), "remove it or connect it")),
+    match spec
+        .layers
+        .iter()
+        .find(|layer| !reached.contains(layer.name.as_str()))
+    {
+        Some(loose) => Err(bad_input(
+            &loose.name,
+            "no output depends on it".to_string(),
+            "remove it or connect it",
+        )),
         None => Ok(()),
     }
 }
 
-fn join_input(spec: &LayerSpec, features: &[FeatureColumn]) -> Result<(Input, ModelInput), SpecError> {
+fn join_input(
+    spec: &LayerSpec,
+    features: &[FeatureColumn],
+) -> Result<(Input, ModelInput), SpecError> {
     let mut options = Options::new(&spec.name, &spec.layer, &spec.config);
     let layer = Input::read(&mut options)?;
     options.finish()?;
     if !spec.inputs.is_empty() {
-        return Err(bad_input(&spec.name, "it takes from other layers".to_string(), "an Input has no inputs of its own"));
+        return Err(bad_input(
+            &spec.name,
+            "it takes from other layers".to_string(),
+            "an Input has no inputs of its own",
+        ));
     }
     let chosen: Vec<&FeatureColumn> = match &layer.columns {
         None => features.iter().collect(),
         Some(columns) => {
             let find = |column: &String| {
-                features.iter().find(|feature| feature.name == *column).ok_or_else(|| SpecError::UnknownColumn {
-                    layer: spec.name.clone(),
-                    column: column.chars().take(80).collect(),
-                    known: shortened(features.iter().map(|feature| feature.name.as_str())),
-                })
+                features
+                    .iter()
+                    .find(|feature| feature.name == *column)
+                    .ok_or_else(|| SpecError::UnknownColumn {
+                        layer: spec.name.clone(),
+                        column: column.chars().take(80).collect(),
+                        known: shortened(features.iter().map(|feature| feature.name.as_str())),
+                    })
             };
             columns.iter().map(find).collect::<Result<_, _>>()?
         }
     };
-    if let (InputType::Int32, Some(float)) = (layer.dtype, chosen.iter().find(|feature| feature.kind == FeatureKind::Float)) {
-        let problem = format!("its dtype is int32 and column {:?} holds floats", float.name);
-        return Err(bad_input(&spec.name, problem, "index the column in the pipeline or choose other columns"));
+    if let (InputType::Int32, Some(float)) = (
+        layer.dtype,
+        chosen
+            .iter()
+            .find(|feature| feature.kind == FeatureKind::Float),
+    ) {
+        let problem = format!(
+            "its dtype is int32 and column {:?} holds floats",
+            float.name
+        );
+        return Err(bad_input(
+            &spec.name,
+            problem,
+            "index the column in the pipeline or choose other columns",
+        ));
     }
-    let width = chosen.iter().fold(0usize, |sum, feature| sum.saturating_add(feature.width));
+    let width = chosen
+        .iter()
+        .fold(0usize, |sum, feature| sum.saturating_add(feature.width));
     if width == 0 {
-        return Err(bad_input(&spec.name, "its columns hold no numbers".to_string(), "give at least one feature column"));
+        return Err(bad_input(
+            &spec.name,
+            "its columns hold no numbers".to_string(),
+            "give at least one feature column",
+        ));
     }
     let columns = chosen.iter().map(|feature| feature.name.clone()).collect();
-    let input = ModelInput { name: spec.name.clone(), columns, dtype: layer.dtype, width };
+    let input = ModelInput {
+        name: spec.name.clone(),
+        columns,
+        dtype: layer.dtype,
+        width,
+    };
     Ok((layer, input))
 }
 
@@ -356,8 +474,15 @@ fn place(
     let mut places = Vec::with_capacity(arrays.len());
     for array in arrays {
         let size = check_size(layer, array.name, &array.shape, *len)?;
-        places.push(Place { offset: *len, shape: Shape::new(&array.shape) });
-        infos.push(ParameterInfo { name: format!("{layer}/{}", array.name), shape: array.shape, offset: *len });
+        places.push(Place {
+            offset: *len,
+            shape: Shape::new(&array.shape),
+        });
+        infos.push(ParameterInfo {
+            name: format!("{layer}/{}", array.name),
+            shape: array.shape,
+            offset: *len,
+        });
         initializers.push(array.initializer);
         *len += size;
     }
@@ -366,7 +491,9 @@ fn place(
 
 /// The count of numbers, if `before` and they stay within the bound.
 fn check_size(layer: &str, what: &str, shape: &[usize], before: usize) -> Result<usize, SpecError> {
-    let size = shape.iter().try_fold(1u64, |product, &extent| product.checked_mul(extent as u64));
+    let size = shape
+        .iter()
+        .try_fold(1u64, |product, &extent| product.checked_mul(extent as u64));
     match size {
         Some(size) if size.saturating_add(before as u64) <= NUMBERS_MAX => Ok(size as usize),
         _ => Err(SpecError::TooLarge {
@@ -378,11 +505,21 @@ fn check_size(layer: &str, what: &str, shape: &[usize], before: usize) -> Result
     }
 }
 
-fn filled(infos: &[ParameterInfo], initializers: &[Initializer], len: usize, seed: u64) -> Vec<f32> {
+fn filled(
+    infos: &[ParameterInfo],
+    initializers: &[Initializer],
+    len: usize,
+    seed: u64,
+) -> Vec<f32> {
     let mut values = vec![0.0; len];
     for (position, (info, initializer)) in infos.iter().zip(initializers).enumerate() {
         let out = &mut values[info.offset..info.offset + info.len()];
-        initializer.fill(&info.shape, seed, u32::try_from(position).unwrap_or(u32::MAX), out);
+        initializer.fill(
+            &info.shape,
+            seed,
+            u32::try_from(position).unwrap_or(u32::MAX),
+            out,
+        );
     }
     values
 }
@@ -396,8 +533,11 @@ mod tests {
     #[test]
     fn parameters_lie_in_the_order_of_layers_with_keras_names_and_shapes() {
         let model = build(census()).unwrap();
-        let found: Vec<(&str, &[usize], usize)> =
-            model.parameters().iter().map(|info| (info.name.as_str(), info.shape.as_slice(), info.offset)).collect();
+        let found: Vec<(&str, &[usize], usize)> = model
+            .parameters()
+            .iter()
+            .map(|info| (info.name.as_str(), info.shape.as_slice(), info.offset))
+            .collect();
         assert_eq!(
             found,
             [
@@ -410,12 +550,22 @@ mod tests {
                 ("out/bias", &[1], 212),
             ]
         );
-        assert_eq!((model.parameter_len(), model.statistics_len(), model.output_width()), (213, 32, 1));
+        assert_eq!(
+            (
+                model.parameter_len(),
+                model.statistics_len(),
+                model.output_width()
+            ),
+            (213, 32, 1)
+        );
         assert_eq!(model.inputs()[0].columns, ["age", "hours"]);
         assert_eq!(model.inputs()[0].width, 3);
         assert_eq!(model.inputs()[1].dtype, InputType::Int32);
         let summary = model.summary();
-        assert!(summary.contains("dense (Dense)") && summary.contains("213 trainable"), "{summary}");
+        assert!(
+            summary.contains("dense (Dense)") && summary.contains("213 trainable"),
+            "{summary}"
+        );
         assert_eq!(model.initial_statistics()[..16], [0.0; 16]);
         assert_eq!(model.initial_statistics()[16..], [1.0; 16]);
         assert_eq!(model.initial_parameters(5), model.initial_parameters(5));
@@ -424,14 +574,46 @@ mod tests {
 
     #[test]
     fn shapes_that_do_not_fit_are_refused_with_layer_and_remedy() {
-        check("/layers/0/config/columns", json!(["agee"]), "input \"numbers\": column \"agee\" is not a feature; features are \"age\"");
-        check("/layers/1/config/columns", json!(["age"]), "layer \"indices\": its dtype is int32 and column \"age\" holds floats");
-        check("/layers/1/config/dtype", json!("float32"), "layer \"embedding\": its input is float32; give the Input dtype int32");
-        check("/layers/4/inputs/1", json!("embedding"), "layer \"joined\": its inputs have shapes [3] and [1, 4] per row");
-        check("/layers/5/config/units", json!(1_000_000_000), "layer \"dense\": kernel [7, 1000000000] would hold 7000000000 numbers");
-        check("/layers/2/config/input_dim", json!(2_000_000_000), "layer \"embedding\": embeddings [2000000000, 4] would hold 8000000000");
-        check("/outputs", json!(["out", "dense"]), "the model description is malformed: it has 2 outputs");
-        check("/outputs", json!(["dense"]), "layer \"norm\": no output depends on it; remove it or connect it");
+        check(
+            "/layers/0/config/columns",
+            json!(["agee"]),
+            "input \"numbers\": column \"agee\" is not a feature; features are \"age\"",
+        );
+        check(
+            "/layers/1/config/columns",
+            json!(["age"]),
+            "layer \"indices\": its dtype is int32 and column \"age\" holds floats",
+        );
+        check(
+            "/layers/1/config/dtype",
+            json!("float32"),
+            "layer \"embedding\": its input is float32; give the Input dtype int32",
+        );
+        check(
+            "/layers/4/inputs/1",
+            json!("embedding"),
+            "layer \"joined\": its inputs have shapes [3] and [1, 4] per row",
+        );
+        check(
+            "/layers/5/config/units",
+            json!(1_000_000_000),
+            "layer \"dense\": kernel [7, 1000000000] would hold 7000000000 numbers",
+        );
+        check(
+            "/layers/2/config/input_dim",
+            json!(2_000_000_000),
+            "layer \"embedding\": embeddings [2000000000, 4] would hold 8000000000",
+        );
+        check(
+            "/outputs",
+            json!(["out", "dense"]),
+            "the model description is malformed: it has 2 outputs",
+        );
+        check(
+            "/outputs",
+            json!(["dense"]),
+            "layer \"norm\": no output depends on it; remove it or connect it",
+        );
     }
 
     fn census() -> Value {
@@ -448,9 +630,16 @@ mod tests {
     }
 
     fn build(json: Value) -> Result<Model, SpecError> {
-        let feature = |name: &str, width, kind| FeatureColumn { name: name.to_string(), width, kind };
-        let features =
-            [feature("age", 1, FeatureKind::Float), feature("hours", 2, FeatureKind::Float), feature("workclass", 1, FeatureKind::Integer)];
+        let feature = |name: &str, width, kind| FeatureColumn {
+            name: name.to_string(),
+            width,
+            kind,
+        };
+        let features = [
+            feature("age", 1, FeatureKind::Float),
+            feature("hours", 2, FeatureKind::Float),
+            feature("workclass", 1, FeatureKind::Integer),
+        ];
         Model::build(&ModelSpec::from_json(&json)?, &features)
     }
 

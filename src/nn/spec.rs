@@ -44,19 +44,35 @@ pub struct LayerSpec {
 impl ModelSpec {
     /// Reads and checks a description: names, connections and every layer's options.
     pub fn from_json(json: &Value) -> Result<Self, SpecError> {
-        let listed = json.get("layers").and_then(Value::as_array).map_or(0, Vec::len);
+        let listed = json
+            .get("layers")
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len);
         if listed > LAYERS_MAX {
-            return Err(malformed(format!("it has {listed} layers"), format!("at most {LAYERS_MAX} are allowed")));
+            return Err(malformed(
+                format!("it has {listed} layers"),
+                format!("at most {LAYERS_MAX} are allowed"),
+            ));
         }
         match json.get("format_version").and_then(Value::as_u64) {
             Some(FORMAT_VERSION) => {}
             other => {
-                let found = other.map_or_else(|| "no format_version".to_string(), |version| format!("format_version {version}"));
-                return Err(malformed(format!("it has {found}"), format!("this server reads version {FORMAT_VERSION}")));
+                let found = other.map_or_else(
+                    || "no format_version".to_string(),
+                    |version| format!("format_version {version}"),
+                );
+                return Err(malformed(
+                    format!("it has {found}"),
+                    format!("this server reads version {FORMAT_VERSION}"),
+                ));
             }
         }
-        let spec: ModelSpec = Deserialize::deserialize(json)
-            .map_err(|error| malformed(error.to_string(), "write format_version, name, layers and outputs".to_string()))?;
+        let spec: ModelSpec = Deserialize::deserialize(json).map_err(|error| {
+            malformed(
+                error.to_string(),
+                "write format_version, name, layers and outputs".to_string(),
+            )
+        })?;
         spec.layers_in_order()?;
         for layer in &spec.layers {
             layers::read(layer)?;
@@ -72,11 +88,17 @@ impl ModelSpec {
     /// Positions of the layers such that each comes after those it takes from; otherwise in the order of the description.
     pub(super) fn layers_in_order(&self) -> Result<Vec<usize>, SpecError> {
         if self.layers.len() > LAYERS_MAX {
-            return Err(malformed(format!("it has {} layers", self.layers.len()), format!("at most {LAYERS_MAX} are allowed")));
+            return Err(malformed(
+                format!("it has {} layers", self.layers.len()),
+                format!("at most {LAYERS_MAX} are allowed"),
+            ));
         }
         let mut position_of: BTreeMap<&str, usize> = BTreeMap::new();
         for (position, layer) in self.layers.iter().enumerate() {
-            if layer.name.is_empty() || layer.name.len() > NAME_BYTES_MAX || layer.name.contains(['/', '\0']) {
+            if layer.name.is_empty()
+                || layer.name.len() > NAME_BYTES_MAX
+                || layer.name.contains(['/', '\0'])
+            {
                 let shown: String = layer.name.chars().take(40).collect();
                 return Err(malformed(
                     format!("{shown:?} is no layer name"),
@@ -84,19 +106,27 @@ impl ModelSpec {
                 ));
             }
             if position_of.insert(&layer.name, position).is_some() {
-                return Err(SpecError::DuplicateName { layer: layer.name.clone() });
+                return Err(SpecError::DuplicateName {
+                    layer: layer.name.clone(),
+                });
             }
         }
         let known = || shortened(self.layers.iter().map(|layer| layer.name.as_str()));
         let find = |layer: &str, input: &str| {
-            position_of.get(input).copied().ok_or_else(|| SpecError::UnknownInput {
-                layer: layer.to_string(),
-                input: input.to_string(),
-                known: known(),
-            })
+            position_of
+                .get(input)
+                .copied()
+                .ok_or_else(|| SpecError::UnknownInput {
+                    layer: layer.to_string(),
+                    input: input.to_string(),
+                    known: known(),
+                })
         };
         if self.outputs.is_empty() {
-            return Err(malformed("it has no outputs".to_string(), "name at least one layer in outputs".to_string()));
+            return Err(malformed(
+                "it has no outputs".to_string(),
+                "name at least one layer in outputs".to_string(),
+            ));
         }
         for output in &self.outputs {
             find("outputs", output)?;
@@ -109,7 +139,9 @@ impl ModelSpec {
                 waiting[position] += 1;
             }
         }
-        let mut ready: BTreeSet<usize> = (0..waiting.len()).filter(|&position| waiting[position] == 0).collect();
+        let mut ready: BTreeSet<usize> = (0..waiting.len())
+            .filter(|&position| waiting[position] == 0)
+            .collect();
         let mut order = Vec::with_capacity(waiting.len());
         while let Some(position) = ready.pop_first() {
             order.push(position);
@@ -122,7 +154,9 @@ impl ModelSpec {
         }
         if order.len() < waiting.len() {
             let stuck = (0..waiting.len()).filter(|&position| waiting[position] > 0);
-            return Err(SpecError::Cycle { layers: shortened(stuck.map(|position| self.layers[position].name.as_str())) });
+            return Err(SpecError::Cycle {
+                layers: shortened(stuck.map(|position| self.layers[position].name.as_str())),
+            });
         }
         Ok(order)
     }
@@ -138,7 +172,11 @@ pub(super) fn shortened<'a>(names: impl Iterator<Item = &'a str>) -> String {
     if shown.len() > 10 {
         shown[10] = "...".to_string();
     }
-    if shown.is_empty() { "none".to_string() } else { shown.join(", ") }
+    if shown.is_empty() {
+        "none".to_string()
+    } else {
+        shown.join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -157,26 +195,83 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_with_its_layer_and_a_remedy() {
-        check("/format_version", json!(2), "the model description is malformed: it has format_version 2; this server reads version 1");
-        check("/layers/1/layer", json!("Dens"), "layer \"dense\": unknown layer type \"Dens\"; known are Input, Dense");
-        check("/layers/1/config/unit", json!(3), "layer \"dense\" (Dense): unknown option \"unit\"; known are units, activation");
-        check("/layers/1/config/units", json!(-3), "layer \"dense\": option \"units\" cannot be -3; give a whole number from 1");
-        check("/layers/1/config/units", json!(1e12), "layer \"dense\": option \"units\" cannot be");
-        check("/layers/1/config/activation", json!("rely"), "layer \"dense\": option \"activation\" cannot be \"rely\"; known are");
-        check("/layers/1/inputs/0", json!("feature"), "layer \"dense\" takes input from \"feature\", which is no layer; known are \"features\", \"dense\"");
-        check("/layers/1/name", json!("features"), "two layers are named \"features\"; layer names must differ");
-        check("/layers/1/inputs/0", json!("dense"), "the layers \"dense\" take input from each other in a circle");
-        check("/outputs/0", json!("dense_9"), "layer \"outputs\" takes input from \"dense_9\"");
-        check("/outputs", json!([]), "the model description is malformed: it has no outputs");
-        check("/layers/1/extra", json!(1), "the model description is malformed: unknown field `extra`");
-        check("/layers/0/config/dtype", json!("float64"), "layer \"features\": option \"dtype\" cannot be \"float64\"");
+        check(
+            "/format_version",
+            json!(2),
+            "the model description is malformed: it has format_version 2; this server reads version 1",
+        );
+        check(
+            "/layers/1/layer",
+            json!("Dens"),
+            "layer \"dense\": unknown layer type \"Dens\"; known are Input, Dense",
+        );
+        check(
+            "/layers/1/config/unit",
+            json!(3),
+            "layer \"dense\" (Dense): unknown option \"unit\"; known are units, activation",
+        );
+        check(
+            "/layers/1/config/units",
+            json!(-3),
+            "layer \"dense\": option \"units\" cannot be -3; give a whole number from 1",
+        );
+        check(
+            "/layers/1/config/units",
+            json!(1e12),
+            "layer \"dense\": option \"units\" cannot be",
+        );
+        check(
+            "/layers/1/config/activation",
+            json!("rely"),
+            "layer \"dense\": option \"activation\" cannot be \"rely\"; known are",
+        );
+        check(
+            "/layers/1/inputs/0",
+            json!("feature"),
+            "layer \"dense\" takes input from \"feature\", which is no layer; known are \"features\", \"dense\"",
+        );
+        check(
+            "/layers/1/name",
+            json!("features"),
+            "two layers are named \"features\"; layer names must differ",
+        );
+        check(
+            "/layers/1/inputs/0",
+            json!("dense"),
+            "the layers \"dense\" take input from each other in a circle",
+        );
+        check(
+            "/outputs/0",
+            json!("dense_9"),
+            "layer \"outputs\" takes input from \"dense_9\"",
+        );
+        check(
+            "/outputs",
+            json!([]),
+            "the model description is malformed: it has no outputs",
+        );
+        check(
+            "/layers/1/extra",
+            json!(1),
+            "the model description is malformed: unknown field `extra`",
+        );
+        check(
+            "/layers/0/config/dtype",
+            json!("float64"),
+            "layer \"features\": option \"dtype\" cannot be \"float64\"",
+        );
     }
 
     #[test]
     fn a_million_layers_are_refused_at_once() {
         let layer = json!({"name": "a", "layer": "Input", "config": {}, "inputs": []});
         let json = json!({"format_version": 1, "name": "m", "layers": vec![layer; 1_000_000], "outputs": ["a"]});
-        assert!(ModelSpec::from_json(&json).unwrap_err().to_string().contains("1000000 layers"));
+        assert!(
+            ModelSpec::from_json(&json)
+                .unwrap_err()
+                .to_string()
+                .contains("1000000 layers")
+        );
     }
 
     #[test]
@@ -186,7 +281,13 @@ mod tests {
             {"name": "right", "layer": "Input", "config": {"columns": ["b"]}, "inputs": []},
             {"name": "left", "layer": "Input", "config": {"columns": ["a"]}, "inputs": []},
         ], "outputs": ["top"]});
-        assert_eq!(ModelSpec::from_json(&json).unwrap().layers_in_order().unwrap(), [1, 2, 0]);
+        assert_eq!(
+            ModelSpec::from_json(&json)
+                .unwrap()
+                .layers_in_order()
+                .unwrap(),
+            [1, 2, 0]
+        );
     }
 
     fn two_layers() -> Value {

@@ -19,24 +19,55 @@ impl Chain {
     /// Panics beyond the stated bounds; recipes are written in this folder.
     pub(super) fn new(transforms: Vec<Box<dyn GradientTransform>>) -> Self {
         assert!(transforms.len() <= TRANSFORMS_MAX, "a chain is short");
-        assert!(transforms.iter().all(|transform| transform.slot_names().len() <= SLOTS_MAX), "a transform keeps few slots");
+        assert!(
+            transforms
+                .iter()
+                .all(|transform| transform.slot_names().len() <= SLOTS_MAX),
+            "a transform keeps few slots"
+        );
         Chain { transforms }
     }
 
     pub fn scope(&self) -> Scope {
-        let whole = self.transforms.iter().any(|transform| transform.scope() == Scope::WholeModel);
-        if whole { Scope::WholeModel } else { Scope::Elementwise }
+        let whole = self
+            .transforms
+            .iter()
+            .any(|transform| transform.scope() == Scope::WholeModel);
+        if whole {
+            Scope::WholeModel
+        } else {
+            Scope::Elementwise
+        }
     }
 
     pub fn slot_names(&self) -> Vec<&'static str> {
-        self.transforms.iter().flat_map(|transform| transform.slot_names().iter().copied()).collect()
+        self.transforms
+            .iter()
+            .flat_map(|transform| transform.slot_names().iter().copied())
+            .collect()
     }
 
     /// One update of a cut of the vector. Panics when a slice has another length than the parameters or a slot is missing.
-    pub fn update(&self, moment: &Moment, parameters: &mut [f32], gradient: &[f32], slots: &mut [Vec<f32>]) {
-        let slot_count: usize = self.transforms.iter().map(|transform| transform.slot_names().len()).sum();
-        assert!(gradient.len() == parameters.len(), "a gradient is as long as its parameters");
-        assert!(slots.len() == slot_count && slots.iter().all(|slot| slot.len() == parameters.len()), "slots are as long as their parameters");
+    pub fn update(
+        &self,
+        moment: &Moment,
+        parameters: &mut [f32],
+        gradient: &[f32],
+        slots: &mut [Vec<f32>],
+    ) {
+        let slot_count: usize = self
+            .transforms
+            .iter()
+            .map(|transform| transform.slot_names().len())
+            .sum();
+        assert!(
+            gradient.len() == parameters.len(),
+            "a gradient is as long as its parameters"
+        );
+        assert!(
+            slots.len() == slot_count && slots.iter().all(|slot| slot.len() == parameters.len()),
+            "slots are as long as their parameters"
+        );
         let mut prepared = [[0.0f32; 4]; TRANSFORMS_MAX];
         for (prepared, transform) in prepared.iter_mut().zip(&self.transforms) {
             *prepared = transform.prepare(moment);
@@ -52,11 +83,17 @@ impl Chain {
                 let count = transform.slot_names().len();
                 let (mine, others) = rest.split_at_mut(count);
                 rest = others;
-                let mut tiles: [&mut [f32]; SLOTS_MAX] = std::array::from_fn(|_| Default::default());
+                let mut tiles: [&mut [f32]; SLOTS_MAX] =
+                    std::array::from_fn(|_| Default::default());
                 for (tile, slot) in tiles.iter_mut().zip(mine.iter_mut()) {
                     *tile = &mut slot[start..end];
                 }
-                transform.apply(prepared, update, &parameters[start..end], &mut tiles[..count]);
+                transform.apply(
+                    prepared,
+                    update,
+                    &parameters[start..end],
+                    &mut tiles[..count],
+                );
             }
             add(&mut parameters[start..end], update);
             start = end;

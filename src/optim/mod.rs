@@ -4,6 +4,8 @@
 
 mod chain;
 mod error;
+#[cfg(test)]
+mod golden;
 mod optimizer;
 mod recipes;
 mod schedule;

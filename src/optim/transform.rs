@@ -37,7 +37,13 @@ pub trait GradientTransform: Debug + Send + Sync {
         [0.0; 4]
     }
 
-    fn apply(&self, prepared: [f32; 4], update: &mut [f32], parameters: &[f32], slots: &mut [&mut [f32]]);
+    fn apply(
+        &self,
+        prepared: [f32; 4],
+        update: &mut [f32],
+        parameters: &[f32],
+        slots: &mut [&mut [f32]],
+    );
 }
 
 /// u = m^ / (sqrt(v^) + epsilon'), in Keras' placement of epsilon:
@@ -60,10 +66,21 @@ impl GradientTransform for ScaleByAdam {
     fn prepare(&self, moment: &Moment) -> [f32; 4] {
         let step = moment.step as f64;
         let correction = (1.0 - self.beta_2.powf(step)).sqrt() / (1.0 - self.beta_1.powf(step));
-        [(1.0 - self.beta_1) as f32, (1.0 - self.beta_2) as f32, self.epsilon as f32, correction as f32]
+        [
+            (1.0 - self.beta_1) as f32,
+            (1.0 - self.beta_2) as f32,
+            self.epsilon as f32,
+            correction as f32,
+        ]
     }
 
-    fn apply(&self, prepared: [f32; 4], update: &mut [f32], _parameters: &[f32], slots: &mut [&mut [f32]]) {
+    fn apply(
+        &self,
+        prepared: [f32; 4],
+        update: &mut [f32],
+        _parameters: &[f32],
+        slots: &mut [&mut [f32]],
+    ) {
         if let [momentum, velocity] = slots {
             adam(prepared, update, momentum, velocity);
         }
@@ -87,7 +104,13 @@ impl GradientTransform for Momentum {
         [self.momentum, 0.0, 0.0, 0.0]
     }
 
-    fn apply(&self, prepared: [f32; 4], update: &mut [f32], _parameters: &[f32], slots: &mut [&mut [f32]]) {
+    fn apply(
+        &self,
+        prepared: [f32; 4],
+        update: &mut [f32],
+        _parameters: &[f32],
+        slots: &mut [&mut [f32]],
+    ) {
         if let [velocity] = slots {
             if self.nesterov {
                 momentum_nesterov(prepared[0], update, velocity);
@@ -109,7 +132,13 @@ impl GradientTransform for AddDecayedWeights {
         [self.decay, 0.0, 0.0, 0.0]
     }
 
-    fn apply(&self, prepared: [f32; 4], update: &mut [f32], parameters: &[f32], _slots: &mut [&mut [f32]]) {
+    fn apply(
+        &self,
+        prepared: [f32; 4],
+        update: &mut [f32],
+        parameters: &[f32],
+        _slots: &mut [&mut [f32]],
+    ) {
         add_scaled(prepared[0], update, parameters);
     }
 }
@@ -123,7 +152,13 @@ impl GradientTransform for ScaleByLearningRate {
         [-moment.learning_rate, 0.0, 0.0, 0.0]
     }
 
-    fn apply(&self, prepared: [f32; 4], update: &mut [f32], _parameters: &[f32], _slots: &mut [&mut [f32]]) {
+    fn apply(
+        &self,
+        prepared: [f32; 4],
+        update: &mut [f32],
+        _parameters: &[f32],
+        _slots: &mut [&mut [f32]],
+    ) {
         scale(prepared[0], update);
     }
 }

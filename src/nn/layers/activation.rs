@@ -19,7 +19,9 @@ pub(in super::super) enum Activation {
     /// Over the innermost extent.
     Softmax,
     /// x Phi(x) by the error function; with `approximate`, by the hyperbolic tangent (Hendrycks and Gimpel, 2016).
-    Gelu { approximate: bool },
+    Gelu {
+        approximate: bool,
+    },
 }
 
 const NAMES: &[(&str, Activation)] = &[
@@ -34,19 +36,38 @@ const NAMES: &[(&str, Activation)] = &[
 impl Activation {
     /// Reads the options `activation` and, for gelu, `approximate`.
     pub(in super::super) fn read(options: &mut Options<'_>) -> Result<Self, SpecError> {
-        let Some(name) = options.word("activation")? else { return Ok(Activation::Linear) };
-        let found = NAMES.iter().find(|(known, _)| *known == name).map(|(_, activation)| *activation);
+        let Some(name) = options.word("activation")? else {
+            return Ok(Activation::Linear);
+        };
+        let found = NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, activation)| *activation);
         match found {
-            Some(Activation::Gelu { .. }) => Ok(Activation::Gelu { approximate: options.flag("approximate", false)? }),
+            Some(Activation::Gelu { .. }) => Ok(Activation::Gelu {
+                approximate: options.flag("approximate", false)?,
+            }),
             Some(activation) => Ok(activation),
             None => {
-                let known = NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-                Err(options.bad("activation", &serde_json::json!(name), format!("known are {known}")))
+                let known = NAMES
+                    .iter()
+                    .map(|(name, _)| *name)
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                Err(options.bad(
+                    "activation",
+                    &serde_json::json!(name),
+                    format!("known are {known}"),
+                ))
             }
         }
     }
 
-    pub(in super::super) fn record(self, graph: &mut Graph, x: NodeId) -> Result<NodeId, GraphError> {
+    pub(in super::super) fn record(
+        self,
+        graph: &mut Graph,
+        x: NodeId,
+    ) -> Result<NodeId, GraphError> {
         match self {
             Activation::Linear => Ok(x),
             Activation::Relu => graph.unary(Unary::Relu, x),
@@ -83,7 +104,9 @@ pub(super) struct ActivationLayer {
 
 impl ActivationLayer {
     pub(super) fn read(options: &mut Options<'_>) -> Result<Self, SpecError> {
-        Ok(ActivationLayer { activation: Activation::read(options)? })
+        Ok(ActivationLayer {
+            activation: Activation::read(options)?,
+        })
     }
 }
 

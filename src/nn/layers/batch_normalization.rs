@@ -35,7 +35,11 @@ impl BatchNormalization {
             beta: Initializer::read(options, "beta_initializer", Initializer::ZEROS)?,
             gamma: Initializer::read(options, "gamma_initializer", Initializer::ONES)?,
             moving_mean: Initializer::read(options, "moving_mean_initializer", Initializer::ZEROS)?,
-            moving_variance: Initializer::read(options, "moving_variance_initializer", Initializer::ONES)?,
+            moving_variance: Initializer::read(
+                options,
+                "moving_variance_initializer",
+                Initializer::ONES,
+            )?,
         })
     }
 }

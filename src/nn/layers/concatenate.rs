@@ -19,17 +19,25 @@ impl Concatenate {
 impl Layer for Concatenate {
     fn output(&self, name: &str, inputs: &[Signal]) -> Result<Signal, SpecError> {
         let [first, rest @ ..] = inputs else {
-            return Err(bad_input(name, "it has no inputs".to_string(), "connect at least two layers"));
+            return Err(bad_input(
+                name,
+                "it has no inputs".to_string(),
+                "connect at least two layers",
+            ));
         };
         require_float(name, first)?;
-        let leading = |signal: &Signal| signal.extents[..signal.extents.len().saturating_sub(1)].to_vec();
+        let leading =
+            |signal: &Signal| signal.extents[..signal.extents.len().saturating_sub(1)].to_vec();
         let mut total = first.last();
         for other in rest {
             require_float(name, other)?;
             if leading(other) != leading(first) || other.extents.is_empty() {
                 return Err(bad_input(
                     name,
-                    format!("its inputs have shapes {:?} and {:?} per row", first.extents, other.extents),
+                    format!(
+                        "its inputs have shapes {:?} and {:?} per row",
+                        first.extents, other.extents
+                    ),
                     "all extents but the innermost must be equal; put a Flatten between",
                 ));
             }
@@ -41,6 +49,10 @@ impl Layer for Concatenate {
     }
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
-        if inputs.len() == 1 { Ok(inputs[0]) } else { context.graph.add(Op::Concatenate, inputs) }
+        if inputs.len() == 1 {
+            Ok(inputs[0])
+        } else {
+            context.graph.add(Op::Concatenate, inputs)
+        }
     }
 }

@@ -28,7 +28,11 @@ impl Dense {
             units: options.required_count("units", 1, UNITS_MAX)?,
             activation: Activation::read(options)?,
             use_bias: options.flag("use_bias", true)?,
-            kernel_initializer: Initializer::read(options, "kernel_initializer", Initializer::GLOROT_UNIFORM)?,
+            kernel_initializer: Initializer::read(
+                options,
+                "kernel_initializer",
+                Initializer::GLOROT_UNIFORM,
+            )?,
             bias_initializer: Initializer::read(options, "bias_initializer", Initializer::ZEROS)?,
         })
     }
@@ -40,22 +44,39 @@ impl Layer for Dense {
         let mut extents = input.extents.clone();
         match extents.last_mut() {
             Some(last) => *last = self.units,
-            None => return Err(bad_input(name, "its input has no columns".to_string(), "give at least one")),
+            None => {
+                return Err(bad_input(
+                    name,
+                    "its input has no columns".to_string(),
+                    "give at least one",
+                ));
+            }
         }
         Ok(Signal::float(&extents))
     }
 
     fn parameters(&self, inputs: &[Signal]) -> Vec<ArraySpec> {
-        let kernel = ArraySpec::new("kernel", &[inputs[0].last(), self.units], self.kernel_initializer);
+        let kernel = ArraySpec::new(
+            "kernel",
+            &[inputs[0].last(), self.units],
+            self.kernel_initializer,
+        );
         let bias = ArraySpec::new("bias", &[self.units], self.bias_initializer);
-        if self.use_bias { vec![kernel, bias] } else { vec![kernel] }
+        if self.use_bias {
+            vec![kernel, bias]
+        } else {
+            vec![kernel]
+        }
     }
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let kernel = context.parameter(0)?;
         let mut extents = context.graph.shape(inputs[0]).extents().to_vec();
         // Leading extents are rows to the product.
-        let flat = [context.graph.shape(inputs[0]).outer(), context.graph.shape(inputs[0]).last()];
+        let flat = [
+            context.graph.shape(inputs[0]).outer(),
+            context.graph.shape(inputs[0]).last(),
+        ];
         let x = context.graph.reshape(inputs[0], &flat)?;
         let mut y = context.graph.matmul(x, kernel, false, false)?;
         if self.use_bias {

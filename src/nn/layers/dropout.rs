@@ -18,7 +18,11 @@ impl Dropout {
         // A rate of 1 would divide by zero and teach nothing.
         let rate = options.number("rate", -1.0, 0.0, 0.999)?;
         if rate < 0.0 {
-            return Err(options.bad("rate", &serde_json::Value::Null, "give a number from 0 to 0.999".to_string()));
+            return Err(options.bad(
+                "rate",
+                &serde_json::Value::Null,
+                "give a number from 0 to 0.999".to_string(),
+            ));
         }
         Ok(Dropout { rate: rate as f32 })
     }
@@ -34,7 +38,14 @@ impl Layer for Dropout {
             return Ok(inputs[0]);
         }
         let shape = context.graph.shape(inputs[0]).clone();
-        let mask = context.graph.add(Op::DropoutMask { stream: context.position, rate: Number(self.rate), shape }, &[])?;
+        let mask = context.graph.add(
+            Op::DropoutMask {
+                stream: context.position,
+                rate: Number(self.rate),
+                shape,
+            },
+            &[],
+        )?;
         context.graph.times(inputs[0], mask)
     }
 }

@@ -22,7 +22,11 @@ impl Embedding {
         Ok(Embedding {
             input_dim: options.required_count("input_dim", 1, i32::MAX as usize)?,
             output_dim: options.required_count("output_dim", 1, 1 << 30)?,
-            initializer: Initializer::read(options, "embeddings_initializer", Initializer::SMALL_UNIFORM)?,
+            initializer: Initializer::read(
+                options,
+                "embeddings_initializer",
+                Initializer::SMALL_UNIFORM,
+            )?,
         })
     }
 }
@@ -30,10 +34,18 @@ impl Embedding {
 impl Layer for Embedding {
     fn output(&self, name: &str, inputs: &[Signal]) -> Result<Signal, SpecError> {
         let [input] = inputs else {
-            return Err(bad_input(name, format!("it has {} inputs", inputs.len()), "connect exactly one int32 Input"));
+            return Err(bad_input(
+                name,
+                format!("it has {} inputs", inputs.len()),
+                "connect exactly one int32 Input",
+            ));
         };
         if input.dtype != InputType::Int32 {
-            return Err(bad_input(name, "its input is float32".to_string(), "give the Input dtype int32"));
+            return Err(bad_input(
+                name,
+                "its input is float32".to_string(),
+                "give the Input dtype int32",
+            ));
         }
         let mut extents = input.extents.clone();
         extents.push(self.output_dim);
@@ -41,7 +53,11 @@ impl Layer for Embedding {
     }
 
     fn parameters(&self, _inputs: &[Signal]) -> Vec<ArraySpec> {
-        vec![ArraySpec::new("embeddings", &[self.input_dim, self.output_dim], self.initializer)]
+        vec![ArraySpec::new(
+            "embeddings",
+            &[self.input_dim, self.output_dim],
+            self.initializer,
+        )]
     }
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {

@@ -18,9 +18,16 @@ impl Flatten {
 impl Layer for Flatten {
     fn output(&self, name: &str, inputs: &[Signal]) -> Result<Signal, SpecError> {
         let [input] = inputs else {
-            return Err(bad_input(name, format!("it has {} inputs", inputs.len()), "connect exactly one layer"));
+            return Err(bad_input(
+                name,
+                format!("it has {} inputs", inputs.len()),
+                "connect exactly one layer",
+            ));
         };
-        Ok(Signal { extents: vec![input.width()], dtype: input.dtype })
+        Ok(Signal {
+            extents: vec![input.width()],
+            dtype: input.dtype,
+        })
     }
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {

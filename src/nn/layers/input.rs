@@ -19,12 +19,22 @@ impl Input {
     pub(in super::super) fn read(options: &mut Options<'_>) -> Result<Self, SpecError> {
         let columns = options.names("columns")?;
         if columns.as_ref().is_some_and(Vec::is_empty) {
-            return Err(options.bad("columns", &serde_json::json!([]), "name at least one column, or null for all".to_string()));
+            return Err(options.bad(
+                "columns",
+                &serde_json::json!([]),
+                "name at least one column, or null for all".to_string(),
+            ));
         }
         let dtype = match options.word("dtype")? {
             None | Some("float32") => InputType::Float32,
             Some("int32") => InputType::Int32,
-            Some(other) => return Err(options.bad("dtype", &serde_json::json!(other), "known are \"float32\", \"int32\"".to_string())),
+            Some(other) => {
+                return Err(options.bad(
+                    "dtype",
+                    &serde_json::json!(other),
+                    "known are \"float32\", \"int32\"".to_string(),
+                ));
+            }
         };
         Ok(Input { columns, dtype })
     }
@@ -35,7 +45,11 @@ impl Layer for Input {
         // The model hands an Input the signal of its columns as its only input.
         match inputs {
             [signal] => Ok(signal.clone()),
-            _ => Err(bad_input(name, "it takes from other layers".to_string(), "an Input has no inputs of its own")),
+            _ => Err(bad_input(
+                name,
+                "it takes from other layers".to_string(),
+                "an Input has no inputs of its own",
+            )),
         }
     }
 

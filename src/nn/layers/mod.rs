@@ -19,21 +19,36 @@ type Constructor = fn(&mut Options<'_>) -> Result<Box<dyn Layer>, SpecError>;
 const LAYERS: &[(&str, Constructor)] = &[
     ("Input", |options| boxed(input::Input::read(options))),
     ("Dense", |options| boxed(dense::Dense::read(options))),
-    ("Embedding", |options| boxed(embedding::Embedding::read(options))),
+    ("Embedding", |options| {
+        boxed(embedding::Embedding::read(options))
+    }),
     ("Dropout", |options| boxed(dropout::Dropout::read(options))),
-    ("Activation", |options| boxed(activation::ActivationLayer::read(options))),
-    ("Concatenate", |options| boxed(concatenate::Concatenate::read(options))),
-    ("BatchNormalization", |options| boxed(batch_normalization::BatchNormalization::read(options))),
+    ("Activation", |options| {
+        boxed(activation::ActivationLayer::read(options))
+    }),
+    ("Concatenate", |options| {
+        boxed(concatenate::Concatenate::read(options))
+    }),
+    ("BatchNormalization", |options| {
+        boxed(batch_normalization::BatchNormalization::read(options))
+    }),
     ("Flatten", |options| boxed(flatten::Flatten::read(options))),
 ];
 
 /// Reads one layer's description, refusing unknown layers and options by name.
 pub(super) fn read(spec: &LayerSpec) -> Result<Box<dyn Layer>, SpecError> {
-    let constructor = LAYERS.iter().find(|(name, _)| *name == spec.layer).map(|(_, constructor)| constructor);
+    let constructor = LAYERS
+        .iter()
+        .find(|(name, _)| *name == spec.layer)
+        .map(|(_, constructor)| constructor);
     let constructor = constructor.ok_or_else(|| SpecError::UnknownLayer {
         layer: spec.name.clone(),
         found: spec.layer.chars().take(80).collect(),
-        known: LAYERS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
+        known: LAYERS
+            .iter()
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+            .join(", "),
     })?;
     let mut options = Options::new(&spec.name, &spec.layer, &spec.config);
     let layer = constructor(&mut options)?;
