@@ -2,4 +2,5 @@
 
 pub mod fault;
 pub mod machine;
+pub mod random;
 pub mod shutdown;
