@@ -56,6 +56,7 @@ pub fn check_gradient(
         let mut gradient = vec![0.0; parameters.len()];
         let mut bindings = Bindings {
             inputs: &all_inputs,
+            more_inputs: &[],
             parameters,
             statistics: &[],
             gradient: &mut gradient,

@@ -16,10 +16,12 @@ pub enum Data<'a> {
     Int32(&'a [i32]),
 }
 
-/// The numbers of one run. `inputs` are by number, as `Op::Input` and `Op::Indices` name them.
+/// The numbers of one run. `inputs` and then `more_inputs` are by number, as `Op::Input` and `Op::Indices` name them.
 #[derive(Debug)]
 pub struct Bindings<'a, 'b> {
     pub inputs: &'b [Data<'a>],
+    /// Inputs numbered on from `inputs`: a caller adds targets to a model's inputs without copying the list.
+    pub more_inputs: &'b [Data<'a>],
     pub parameters: &'a [f32],
     pub statistics: &'a [f32],
     /// Every part that the plan names as a destination is overwritten.
@@ -35,6 +37,7 @@ impl Plan {
         self.check(bindings)?;
         let places = Places {
             inputs: bindings.inputs,
+            more_inputs: bindings.more_inputs,
             parameters: bindings.parameters,
             statistics: bindings.statistics,
             constants: &self.constants,
@@ -61,14 +64,14 @@ impl Plan {
             }
         };
         for (&input, &len) in &self.needs.inputs {
-            let found = match bindings.inputs.get(input) {
+            let found = match bound(bindings.inputs, bindings.more_inputs, input) {
                 Some(Data::Float32(values)) => values.len(),
                 _ => 0,
             };
             exact(&|| format!("float32 input {input}"), len, found)?;
         }
         for (&input, &len) in &self.needs.indices {
-            let found = match bindings.inputs.get(input) {
+            let found = match bound(bindings.inputs, bindings.more_inputs, input) {
                 Some(Data::Int32(values)) => values.len(),
                 _ => 0,
             };
@@ -107,6 +110,7 @@ impl Plan {
 /// Where each kind of location starts in this run. Lengths were checked by `Plan::check`.
 struct Places<'a> {
     inputs: &'a [Data<'a>],
+    more_inputs: &'a [Data<'a>],
     parameters: &'a [f32],
     statistics: &'a [f32],
     constants: &'a [f32],
@@ -121,12 +125,12 @@ impl Places<'_> {
         // checked against `Needs` before the run.
         unsafe {
             match location {
-                Location::Input(input, len) => match self.inputs[input] {
-                    Data::Float32(values) => OperandPointer {
+                Location::Input(input, len) => match bound(self.inputs, self.more_inputs, input) {
+                    Some(Data::Float32(values)) => OperandPointer {
                         start: values.as_ptr(),
                         len,
                     },
-                    Data::Int32(_) => OperandPointer {
+                    _ => OperandPointer {
                         start: std::ptr::NonNull::dangling().as_ptr(),
                         len: 0,
                     },
@@ -173,13 +177,20 @@ impl Places<'_> {
 
     fn indices(&self, location: Location) -> (usize, &[i32]) {
         match location {
-            Location::Indices(input, _) => match self.inputs[input] {
-                Data::Int32(values) => (input, values),
-                Data::Float32(_) => (input, &[]),
+            Location::Indices(input, _) => match bound(self.inputs, self.more_inputs, input) {
+                Some(Data::Int32(values)) => (input, values),
+                _ => (input, &[]),
             },
             _ => (usize::MAX, &[]),
         }
     }
+}
+
+fn bound<'a>(inputs: &[Data<'a>], more_inputs: &[Data<'a>], input: usize) -> Option<Data<'a>> {
+    inputs
+        .get(input)
+        .or_else(|| more_inputs.get(input - inputs.len()))
+        .copied()
 }
 
 fn run_step(
