@@ -31,8 +31,12 @@ enum Kind {
     /// A regressor: the outputs themselves.
     Numbers,
     /// A classifier: one class per row and its probabilities. `classes` holds the classes in the label's own type.
-    TwoClasses { classes: ArrayRef },
-    ManyClasses { classes: ArrayRef },
+    TwoClasses {
+        classes: ArrayRef,
+    },
+    ManyClasses {
+        classes: ArrayRef,
+    },
 }
 
 /// A classifier whose output is NaN: no class can be told.
@@ -45,11 +49,7 @@ pub(super) struct NotANumber {
 impl AnswerForm {
     /// `classes` is empty for a regressor; `width` is what the network answers per row.
     /// Errors say what does not fit, for the caller to name the model.
-    pub(super) fn new(
-        label: &DataType,
-        classes: &[String],
-        width: usize,
-    ) -> Result<Self, String> {
+    pub(super) fn new(label: &DataType, classes: &[String], width: usize) -> Result<Self, String> {
         if width == 0 {
             return Err("the network answers no number per row".to_owned());
         }
@@ -250,7 +250,10 @@ mod tests {
 
         let numbers = form(DataType::Int64, &["-1", "7"], 1);
         let columns = numbers.columns(outputs).unwrap();
-        assert_eq!(columns[0].as_primitive::<Int64Type>().values(), &[-1, -1, 7]);
+        assert_eq!(
+            columns[0].as_primitive::<Int64Type>().values(),
+            &[-1, -1, 7]
+        );
     }
 
     #[test]

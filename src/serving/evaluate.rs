@@ -35,13 +35,14 @@ impl super::Serving {
             version: manifest.version,
             reason: error.to_string(),
         })?;
-        let (label_index, field) = schema
-            .column_with_name(&manifest.label.name)
-            .ok_or_else(|| FeatureError::UnknownColumn {
-                column: manifest.label.name.clone(),
-                context: format!(", the label of model {name:?}"),
-                available: names(&schema),
-            })?;
+        let (label_index, field) =
+            schema
+                .column_with_name(&manifest.label.name)
+                .ok_or_else(|| FeatureError::UnknownColumn {
+                    column: manifest.label.name.clone(),
+                    context: format!(", the label of model {name:?}"),
+                    available: names(&schema),
+                })?;
         let labels = LabelReader::new(
             &manifest.label,
             &manifest.label.arrow_type()?,
@@ -62,16 +63,19 @@ impl super::Serving {
             empty: empty.clone(),
         };
         let rows = query.execute().await?;
-        let mut pieces = pin!(in_order(rows, self.config().threads, move |batch, first| {
-            work.states(batch, first)
-        }));
+        let mut pieces = pin!(in_order(
+            rows,
+            self.config().threads,
+            move |batch, first| { work.states(batch, first) }
+        ));
         let mut total = empty;
         let mut rows = 0;
         while let Some(piece) = pieces.next().await {
             let piece = piece?;
             rows += piece.rows;
             for ((_, sum), (metric, state)) in total.iter_mut().zip(&piece.answer) {
-                sum.merge(state).map_err(|error| bad(metric.name(), &error))?;
+                sum.merge(state)
+                    .map_err(|error| bad(metric.name(), &error))?;
             }
         }
         if rows == 0 {

@@ -211,9 +211,15 @@ mod tests {
     #[test]
     fn numbers_are_read_alone_or_as_lists() {
         let single: ArrayRef = Arc::new(Float64Array::from(vec![0.5, -1.0]));
-        assert_eq!(read(DataType::Float64, &[], 1, single).unwrap(), [0.5, -1.0]);
+        assert_eq!(
+            read(DataType::Float64, &[], 1, single).unwrap(),
+            [0.5, -1.0]
+        );
         let lists = FixedSizeListArray::from_iter_primitive::<arrow::datatypes::Float64Type, _, _>(
-            vec![Some(vec![Some(1.0), Some(2.0)]), Some(vec![Some(3.0), Some(4.0)])],
+            vec![
+                Some(vec![Some(1.0), Some(2.0)]),
+                Some(vec![Some(3.0), Some(4.0)]),
+            ],
             2,
         );
         let list_type = lists.data_type().clone();

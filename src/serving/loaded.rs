@@ -40,8 +40,8 @@ impl LoadedModel {
             version: manifest.version,
             reason,
         };
-        let pipeline =
-            FittedPipeline::from_json(&manifest.pipeline).map_err(|error| bad(error.to_string()))?;
+        let pipeline = FittedPipeline::from_json(&manifest.pipeline)
+            .map_err(|error| bad(error.to_string()))?;
         let network = Network::new(&manifest.spec, &pipeline.output_schema(), &weights, threads)
             .map_err(&bad)?;
         let label = manifest
@@ -170,17 +170,21 @@ impl ScoringSession {
     ) -> Result<RecordBatch, ServingError> {
         let bound = &*self.bound;
         let outputs = self.outputs(rows, first_row)?;
-        let mut columns: Vec<ArrayRef> =
-            bound.model.answer.columns(outputs).map_err(|nan| {
-                let manifest = &bound.model.manifest;
-                ServingError::NotANumber {
-                    model: manifest.name.clone(),
-                    version: manifest.version,
-                    value: nan.value,
-                    row: first_row + nan.row as u64,
-                }
-            })?;
-        columns.extend(bound.kept.iter().map(|&index| Arc::clone(rows.column(index))));
+        let mut columns: Vec<ArrayRef> = bound.model.answer.columns(outputs).map_err(|nan| {
+            let manifest = &bound.model.manifest;
+            ServingError::NotANumber {
+                model: manifest.name.clone(),
+                version: manifest.version,
+                value: nan.value,
+                row: first_row + nan.row as u64,
+            }
+        })?;
+        columns.extend(
+            bound
+                .kept
+                .iter()
+                .map(|&index| Arc::clone(rows.column(index))),
+        );
         let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
         RecordBatch::try_new_with_options(self.schema(), columns, &options).map_err(|error| {
             ServingError::Execution {
@@ -212,12 +216,12 @@ impl ScoringSession {
                     }
                 }
             })?;
-            network.run(&features, &mut outputs).map_err(|source| {
-                ServingError::Network {
+            network
+                .run(&features, &mut outputs)
+                .map_err(|source| ServingError::Network {
                     first_row: chunk_row,
                     source,
-                }
-            })?;
+                })?;
         }
         Ok(outputs)
     }

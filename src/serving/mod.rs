@@ -13,7 +13,6 @@ mod labels;
 pub mod loaded;
 mod network;
 mod ordered;
-mod zz_temporary;
 pub mod score;
 
 use std::sync::Arc;
@@ -23,7 +22,7 @@ pub use loaded::{LoadedModel, ScoringSession};
 pub use score::ScoreRequest;
 
 use crate::catalog::Catalog;
-use cache::{Identity, ModelCache};
+use cache::{Identity, VersionCache};
 
 /// Bounds of one server's answering.
 #[derive(Debug, Clone)]
@@ -48,7 +47,7 @@ impl Default for ServingConfig {
 pub struct Serving {
     catalog: Catalog,
     config: ServingConfig,
-    cache: ModelCache,
+    cache: VersionCache<LoadedModel>,
 }
 
 impl Serving {
@@ -59,7 +58,7 @@ impl Serving {
 
     pub fn with_config(catalog: Catalog, config: ServingConfig) -> Arc<Self> {
         Arc::new(Self {
-            cache: ModelCache::new(config.cache_bytes),
+            cache: VersionCache::new(config.cache_bytes),
             catalog,
             config,
         })
@@ -86,7 +85,7 @@ impl Serving {
             let version = self.catalog.models.load(&name, Some(version)).await?;
             let threads = self.config.threads;
             let built = tokio::task::spawn_blocking(move || LoadedModel::new(version, threads));
-            built.await.map_err(|error| {
+            let model = built.await.map_err(|error| {
                 if error.is_cancelled() {
                     ServingError::Stopping
                 } else {
@@ -94,7 +93,9 @@ impl Serving {
                         reason: format!("loading model {name:?} panicked"),
                     }
                 }
-            })?
+            })??;
+            let bytes = model.bytes();
+            Ok((model, bytes))
         };
         self.cache.get_or_load(identity, load).await
     }

@@ -359,3 +359,233 @@ fn place_weights(model: &Model, arrays: Vec<NamedArray>) -> Result<(Vec<f32>, Ve
         None => Ok((parameters, statistics)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    use arrow::array::{FixedSizeListArray, Float32Array, Int32Array};
+    use arrow::compute::{concat_batches, take_record_batch};
+    use arrow::datatypes::Field;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn networks_of_every_kind_answer_as_pytorch_does() {
+        let golden = Golden::read();
+        for (name, width) in [
+            ("regressor", 1),
+            ("pair", 2),
+            ("sigmoid", 1),
+            ("softmax", 3),
+            ("embedding", 1),
+        ] {
+            let network = golden.network(name);
+            assert_eq!(network.model().output_width(), width, "{name}");
+            let answers = run(&network, &golden.features());
+            let expected = &golden.arrays[&format!("answer/{name}")].values;
+            assert_eq!(answers.len(), expected.len(), "{name}");
+            for (position, (found, expected)) in answers.iter().zip(expected).enumerate() {
+                let tolerance = 1e-5 * expected.abs().max(1.0);
+                assert!(
+                    (found - expected).abs() <= tolerance,
+                    "{name}, number {position}: {found} instead of {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_gets_the_same_bits_in_whatever_company_and_place() {
+        let golden = Golden::read();
+        let features = golden.features();
+        let rows = features.num_rows();
+        for name in ["regressor", "pair", "sigmoid", "softmax", "embedding"] {
+            let network = golden.network(name);
+            let width = network.model().output_width();
+            let together = run(&network, &features);
+            for length in [1, 2, 3, 16, 255, 256, 257, 500] {
+                for first in (0..rows).step_by(length.max(13)) {
+                    let part = features.slice(first, length.min(rows - first));
+                    let alone = run(&network, &part);
+                    let expected = &together[first * width..][..alone.len()];
+                    assert!(same_bits(&alone, expected), "{name}: {length} from {first}");
+                }
+            }
+            let reversed = arrow::array::UInt32Array::from_iter_values((0..rows as u32).rev());
+            let backward = run(&network, &take_record_batch(&features, &reversed).unwrap());
+            for row in 0..rows {
+                let there = &backward[(rows - 1 - row) * width..][..width];
+                assert!(
+                    same_bits(there, &together[row * width..][..width]),
+                    "{name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_runner_used_before_leaves_no_trace() {
+        let golden = Golden::read();
+        let features = golden.features();
+        let network = golden.network("softmax");
+        let few = features.slice(700, 5);
+        let fresh = run(&network, &few);
+        run(
+            &network,
+            &concat_batches(&features.schema(), [&features, &features]).unwrap(),
+        );
+        assert!(same_bits(&run(&network, &few), &fresh));
+        assert_eq!(network.idle.lock().len(), 1);
+        assert!(run(&network, &features.slice(0, 0)).is_empty());
+    }
+
+    #[test]
+    fn an_index_outside_an_embedding_is_told_with_its_row() {
+        let golden = Golden::read();
+        let network = golden.network("embedding");
+        let features = golden.features();
+        let mut towns = features["town"]
+            .as_primitive::<Int32Type>()
+            .values()
+            .to_vec();
+        towns[300] = 7;
+        let mut columns = features.columns().to_vec();
+        columns[3] = Arc::new(Int32Array::from(towns));
+        let features = RecordBatch::try_new(features.schema(), columns).unwrap();
+        let error = network.run(&features, &mut Vec::new()).unwrap_err();
+        let ProgramError::IndexOutOfRange { row, index, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!((row, index), (300, 7));
+    }
+
+    #[test]
+    fn weights_that_are_not_the_networks_are_refused_by_name() {
+        let golden = Golden::read();
+        let refuse = |change: &dyn Fn(&mut Vec<NamedArray>)| {
+            let mut weights = golden.weights("softmax");
+            change(&mut weights);
+            let weights = archive::to_bytes(&weights).unwrap();
+            let schema = golden.features().schema();
+            Network::new(&spec("softmax"), &schema, &weights, 1).unwrap_err()
+        };
+        let error = refuse(&|weights| {
+            weights.pop();
+        });
+        assert!(error.contains("have no array \"hidden/kernel\""), "{error}");
+        let error = refuse(&|weights| weights[0].shape = vec![1, 3]);
+        assert!(error.contains("\"answer/bias\""), "{error}");
+        let error = refuse(&|weights| weights[0].name = "other/bias".to_owned());
+        assert!(error.contains("\"answer/bias\""), "{error}");
+        let error = refuse(&|weights| {
+            let extra = NamedArray {
+                name: "zebra".to_owned(),
+                ..weights[0].clone()
+            };
+            weights.push(extra);
+        });
+        assert!(error.contains("\"zebra\""), "{error}");
+    }
+
+    struct Golden {
+        arrays: BTreeMap<String, NamedArray>,
+    }
+
+    impl Golden {
+        /// Made by `tests/golden/serving/networks.py`.
+        fn read() -> Self {
+            let path = concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/golden/serving/networks.safetensors"
+            );
+            let arrays = archive::from_bytes(&std::fs::read(path).unwrap()).unwrap();
+            let named = arrays.into_iter().map(|array| (array.name.clone(), array));
+            Self {
+                arrays: named.collect(),
+            }
+        }
+
+        fn features(&self) -> RecordBatch {
+            let values = |name: &str| self.arrays[&format!("feature/{name}")].values.clone();
+            let list = FixedSizeListArray::new(
+                Arc::new(Field::new_list_field(DataType::Float32, false)),
+                5,
+                Arc::new(Float32Array::from(values("job"))),
+                None,
+            );
+            let towns = values("town").iter().map(|&town| town as i32).collect();
+            RecordBatch::try_from_iter([
+                (
+                    "age",
+                    Arc::new(Float32Array::from(values("age"))) as ArrayRef,
+                ),
+                ("hours", Arc::new(Float32Array::from(values("hours")))),
+                ("job", Arc::new(list)),
+                ("town", Arc::new(Int32Array::new(towns, None))),
+            ])
+            .unwrap()
+        }
+
+        fn weights(&self, name: &str) -> Vec<NamedArray> {
+            let prefix = format!("{name}/");
+            let of_network = self.arrays.values().filter_map(|array| {
+                let name = array.name.strip_prefix(&prefix)?.to_owned();
+                Some(NamedArray {
+                    name,
+                    ..array.clone()
+                })
+            });
+            of_network.collect()
+        }
+
+        fn network(&self, name: &str) -> Network {
+            let weights = archive::to_bytes(&self.weights(name)).unwrap();
+            Network::new(&spec(name), &self.features().schema(), &weights, 2).unwrap()
+        }
+    }
+
+    fn spec(name: &str) -> Value {
+        let (units, activation) = match name {
+            "regressor" => (1, "linear"),
+            "pair" => (2, "linear"),
+            "softmax" => (3, "softmax"),
+            _ => (1, "sigmoid"),
+        };
+        let dense = json!({"name": "dense", "layer": "Input", "config": {"columns": ["age", "hours", "job"]}});
+        let answer = |input: &str| json!({"name": "answer", "layer": "Dense", "config": {"units": units, "activation": activation}, "inputs": [input]});
+        let layers = if name == "embedding" {
+            json!([
+                {"name": "towns", "layer": "Input", "config": {"columns": ["town"], "dtype": "int32"}},
+                {"name": "places", "layer": "Embedding", "config": {"input_dim": 7, "output_dim": 4}, "inputs": ["towns"]},
+                {"name": "flat", "layer": "Flatten", "inputs": ["places"]},
+                dense,
+                {"name": "joined", "layer": "Concatenate", "inputs": ["flat", "dense"]},
+                answer("joined"),
+            ])
+        } else {
+            json!([
+                dense,
+                {"name": "hidden", "layer": "Dense", "config": {"units": 16, "activation": "relu"}, "inputs": ["dense"]},
+                answer("hidden"),
+            ])
+        };
+        json!({"format_version": 1, "name": name, "layers": layers, "outputs": ["answer"]})
+    }
+
+    fn run(network: &Network, features: &RecordBatch) -> Vec<f32> {
+        let mut outputs = Vec::new();
+        network.run(features, &mut outputs).unwrap();
+        outputs
+    }
+
+    fn same_bits(left: &[f32], right: &[f32]) -> bool {
+        let bits = |values: &[f32]| {
+            values
+                .iter()
+                .map(|value| value.to_bits())
+                .collect::<Vec<_>>()
+        };
+        bits(left) == bits(right)
+    }
+}

@@ -145,7 +145,11 @@ mod tests {
     async fn answers_come_in_the_order_of_the_rows_however_the_source_is_cut() {
         let lengths = [0, 1, 100_000, 3, 0, PIECE_ROWS, PIECE_ROWS + 1, 7];
         let pieces: Vec<Piece<Vec<u64>>> = in_order(counted(&lengths), 3, |rows, first| {
-            let values = rows.column(0).as_primitive::<UInt64Type>().values().to_vec();
+            let values = rows
+                .column(0)
+                .as_primitive::<UInt64Type>()
+                .values()
+                .to_vec();
             assert_eq!(values[0], first);
             Ok(values)
         })

@@ -80,7 +80,6 @@ async fn drive(
     query: Query,
     mut writer: DatasetWriter,
     workers: usize,
-
 ) {
     let manifest = session.model().manifest();
     let (model, version) = (manifest.name.clone(), manifest.version);
@@ -88,7 +87,9 @@ async fn drive(
         status.state = JobState::Running;
         status.started_ms = Some(now_ms());
         status.servers = vec![status.coordinator.clone()];
-        status.notes.push(format!("scored with model {model:?} version {version}"));
+        status
+            .notes
+            .push(format!("scored with model {model:?} version {version}"));
     });
     let scored = match job.save().await {
         Ok(()) => write_answers(&job, session, query, &mut writer, workers).await,
@@ -198,5 +199,7 @@ fn share_done(rows: u64, expected: Option<u64>) -> f64 {
 
 fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
