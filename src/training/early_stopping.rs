@@ -100,7 +100,8 @@ mod tests {
         let verdicts: Vec<Verdict> = values.iter().map(|&value| stopping.observe(value)).collect();
         let stopped = verdicts.iter().position(|verdict| verdict.stop);
         assert_eq!(stopped.map(|index| index + 1), stops, "{values:?}");
-        let last = verdicts.iter().rposition(|verdict| verdict.improved);
+        let lived = &verdicts[..stopped.map_or(values.len(), |index| index + 1)];
+        let last = lived.iter().rposition(|verdict| verdict.improved);
         assert_eq!(last.map(|index| index + 1), Some(best), "{values:?}");
     }
 }
