@@ -8,6 +8,7 @@ pub mod frames;
 pub mod nn;
 pub mod optim;
 pub mod serving;
+pub mod storage;
 pub mod support;
 pub mod tensor;
 pub mod training;
