@@ -8,6 +8,8 @@ pub mod model_function;
 pub mod pipeline;
 pub mod session;
 pub mod source;
+mod statements;
+mod tables;
 
 pub use error::FeatureError;
 pub use model_function::{ModelFunction, ModelFunctions};
