@@ -1,11 +1,19 @@
 //! Layers and models, as description and as computation.
 //!
+//! `spec.rs` says what a client may describe, `layer.rs` what a layer must answer, `model.rs` joins layers to features,
+//! `program.rs` runs a lane's training step or a prediction over plans made by `autograd`.
 //! Does not know where rows come from, how lanes are dealt, or who applies the gradient.
 
 mod error;
+#[cfg(test)]
+mod golden;
+mod initialize;
+mod layer;
+mod layers;
 pub mod loss;
 pub mod metric;
 pub mod model;
+mod options;
 pub mod program;
 pub mod spec;
 
@@ -14,4 +22,4 @@ pub use loss::{Loss, TargetKind};
 pub use metric::{Metric, MetricState};
 pub use model::{FeatureColumn, FeatureKind, InputType, Model, ModelInput, ParameterInfo};
 pub use program::{InputData, LaneBatch, LaneTrainer, Predictor, StepKey, StepOutput};
-pub use spec::ModelSpec;
+pub use spec::{LayerSpec, ModelSpec};
