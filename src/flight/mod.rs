@@ -11,7 +11,6 @@ mod command;
 mod convert;
 mod error;
 mod peer;
-mod pending_faults;
 mod proto;
 mod service;
 mod sql;
