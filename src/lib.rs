@@ -3,7 +3,9 @@
 pub mod catalog;
 pub mod cluster;
 pub mod features;
+pub mod frames;
 pub mod serving;
+pub mod storage;
 pub mod support;
 pub mod training;
 
