@@ -1,4 +1,5 @@
 //! What every layer may use and that knows nothing of ours.
 
 pub mod fault;
+pub mod random;
 pub mod shutdown;
