@@ -233,5 +233,8 @@ def test_score_waits_and_answers_the_dataset(client, server):
 
 
 def test_a_server_that_is_not_there_is_unavailable():
-    with volary.connect("grpc://127.0.0.1:1") as client, pytest.raises(errors.UnavailableError, match=r"127\.0\.0\.1:1"):
+    with (
+        volary.connect("grpc://127.0.0.1:1") as client,
+        pytest.raises(errors.UnavailableError, match=r"127\.0\.0\.1:1"),
+    ):
         client.datasets()

@@ -8,11 +8,11 @@ import math
 import pandas as pd
 import pyarrow as pa
 import pytest
-from volary.callbacks import EarlyStopping
 
 import volary
 from recording import job
 from volary import Input, Model, Sequential, errors, features, layers, optimizers
+from volary.callbacks import EarlyStopping
 
 HISTORY = pa.table(
     {
