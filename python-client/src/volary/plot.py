@@ -16,7 +16,7 @@ _INK = "#333333"
 
 
 def plot_history(history: History, path: str | os.PathLike[str] | None = None) -> Any:
-    """Two panels, loss and metrics; training dashed, validation solid, the last value at the end of its line."""
+    """Two panels, loss and metrics; training dashed, validation solid, its last value at the end of the line."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -41,7 +41,8 @@ def plot_history(history: History, path: str | os.PathLike[str] | None = None) -
                 markersize=3.5,
                 label=("validation " if validation else "training ") + name.removeprefix("val_"),
             )
-            if values and values[-1] is not None:
+            # Where both are drawn the validation's value is the one to read, and two numbers would overlap.
+            if f"val_{name}" not in shown and values and values[-1] is not None:
                 axes.annotate(
                     f"{values[-1]:.3f}",
                     (history.epoch[-1], values[-1]),
