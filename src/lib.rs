@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod cluster;
 pub mod features;
+pub mod flight;
 pub mod serving;
 pub mod support;
 pub mod training;
