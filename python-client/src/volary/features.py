@@ -87,7 +87,11 @@ class MinMax(Transform):
 
 @dataclass(frozen=True)
 class OneHot(Transform):
-    """One 0/1 number per category, in sorted order; unseen categories share one more ("bucket") or are all zeros ("ignore")."""
+    """One 0/1 number per category met in training, in sorted order; nulls are a category of their own if any was met.
+
+    Unseen categories, and those that ``max_categories`` or ``min_frequency`` leave out, share one more number ("bucket")
+    or are all zeros ("ignore").
+    """
 
     transform = "one_hot"
     columns: Columns
@@ -98,7 +102,10 @@ class OneHot(Transform):
 
 @dataclass(frozen=True)
 class StringIndex(Transform):
-    """Categories become integers, the most frequent first; 0 is kept for the unseen. For an embedding."""
+    """Categories become integers from 1, the most frequent first; nulls and unseen ones become 0. For an embedding.
+
+    An embedding of n categories needs ``input_dim`` n + 1.
+    """
 
     transform = "string_index"
     columns: Columns
