@@ -6,6 +6,7 @@
 //!
 //! What travels is described in `docs/protocol.md`.
 
+pub mod client;
 mod codec;
 mod command;
 mod convert;
