@@ -101,7 +101,9 @@ pub(super) fn unknown_column(column: &str, context: &str, available: &[String]) 
     let near = available
         .iter()
         .find(|name| name.eq_ignore_ascii_case(column) && *name != column)
-        .map(|name| format!(" (but \"{name}\"; SQL lower-cases names that are not in double quotes)"))
+        .map(|name| {
+            format!(" (but \"{name}\"; SQL lower-cases names that are not in double quotes)")
+        })
         .unwrap_or_default();
     FeatureError::UnknownColumn {
         column: column.to_owned(),

@@ -208,7 +208,9 @@ impl ScalarUDFImpl for PredictFunction {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> DataFusionResult<FieldRef> {
-        let model = self.model(literal_name(args.scalar_arguments.first().copied().flatten())?)?;
+        let model = self.model(literal_name(
+            args.scalar_arguments.first().copied().flatten(),
+        )?)?;
         match_inputs(model.as_ref(), &args.arg_fields[1..])?;
         Ok(Arc::new(Field::new(
             self.name(),

@@ -88,6 +88,13 @@ impl QueryEngine {
                     .map_err(from_datafusion)?;
                 self.scan(state, &dataset.name, table)?
             }
+            Source::Staged(job) => {
+                let dataset = self.catalog.datasets.open_staged(*job).await?;
+                let state = self.session(1, false).await?;
+                let table = ParquetTable::of_dataset(&dataset, state.runtime_env(), true)
+                    .map_err(from_datafusion)?;
+                self.scan(state, "rows", table)?
+            }
             Source::Path(path) => {
                 let real = allowed_path(path, &self.limits.allow_read)?;
                 let state = self.session(1, false).await?;
@@ -133,13 +140,17 @@ impl QueryEngine {
             let mut found = Vec::with_capacity(checked.models.len());
             for written in checked.models {
                 let (name, version) = split_version(&written)?;
-                let model = self.models.find(name, version).await.map_err(
-                    |(fault, reason)| FeatureError::ModelUnavailable { fault, reason },
-                )?;
+                let model = self
+                    .models
+                    .find(name, version)
+                    .await
+                    .map_err(|(fault, reason)| FeatureError::ModelUnavailable { fault, reason })?;
                 found.push((written, model));
             }
             state
-                .register_udf(Arc::new(ScalarUDF::new_from_impl(PredictFunction::new(found))))
+                .register_udf(Arc::new(ScalarUDF::new_from_impl(PredictFunction::new(
+                    found,
+                ))))
                 .map_err(from_datafusion)?;
         }
         let plan = state
@@ -150,9 +161,12 @@ impl QueryEngine {
     }
 
     async fn session(&self, partitions: usize, list: bool) -> Result<SessionState, FeatureError> {
-        let base = self.base.as_ref().map_err(|reason| FeatureError::Internal {
-            reason: reason.clone(),
-        })?;
+        let base = self
+            .base
+            .as_ref()
+            .map_err(|reason| FeatureError::Internal {
+                reason: reason.clone(),
+            })?;
         let runtime = Arc::clone(base.runtime_env());
         let datasets =
             DatasetSchema::new(self.catalog.clone(), runtime, partitions == 1, list).await?;
@@ -329,7 +343,11 @@ impl Query {
         let rows = execute_stream(physical, self.state.task_ctx()).map_err(failed)?;
         let schema = self.schema;
         Ok(rows
-            .map(move |batch| batch.map_err(failed).and_then(|batch| conform(batch, &schema)))
+            .map(move |batch| {
+                batch
+                    .map_err(failed)
+                    .and_then(|batch| conform(batch, &schema))
+            })
             .boxed())
     }
 

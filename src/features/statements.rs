@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr, Statement as SqlStatement,
-    TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
+    AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr,
+    Statement as SqlStatement, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
@@ -360,7 +360,10 @@ mod tests {
             ("PREPARE p AS SELECT 1", "PREPARE"),
             ("SELECT 1 AS a INTO t", "SELECT INTO"),
             ("EXPLAIN INSERT INTO t VALUES (1)", "INSERT INTO"),
-            ("WITH x AS (INSERT INTO t VALUES (1) RETURNING a) SELECT * FROM x", "INSERT"),
+            (
+                "WITH x AS (INSERT INTO t VALUES (1) RETURNING a) SELECT * FROM x",
+                "INSERT",
+            ),
             ("SELECT * FROM read_parquet('/etc/passwd')", "read_parquet"),
             ("SELECT * FROM t, LATERAL read_csv('x')", "read_csv"),
         ] {
@@ -399,10 +402,7 @@ mod tests {
         let checked =
             check("SELECT predict('a', x), (SELECT predict('b@2', y).probability FROM u) FROM t")
                 .unwrap();
-        assert_eq!(
-            checked.models.into_iter().collect::<Vec<_>>(),
-            ["a", "b@2"]
-        );
+        assert_eq!(checked.models.into_iter().collect::<Vec<_>>(), ["a", "b@2"]);
         assert!(refusal("SELECT predict(name, x) FROM t").contains("single quotes"));
         assert!(refusal("SELECT predict() FROM t").contains("single quotes"));
     }

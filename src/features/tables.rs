@@ -112,8 +112,8 @@ impl ParquetTable {
                 .to_str()
                 .ok_or_else(|| describe("the name is not UTF-8".into()))?;
             let found = std::fs::metadata(&file).map_err(|error| describe(error.to_string()))?;
-            let url =
-                ListingTableUrl::parse(escape_glob(text)).map_err(|error| describe(error.strip_backtrace()))?;
+            let url = ListingTableUrl::parse(escape_glob(text))
+                .map_err(|error| describe(error.strip_backtrace()))?;
             let mut partitioned = PartitionedFile::new(String::new(), found.len());
             partitioned.object_meta.location = url.prefix().clone();
             if let Ok(modified) = found.modified() {
