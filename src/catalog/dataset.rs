@@ -1,12 +1,26 @@
 //! Datasets and their versions: a Delta table each.
+//!
+//! A finished upload is one version, a broken one is none. What a version holds never changes.
+//! Knows names, modes and schemas; `storage` knows Delta and Parquet.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use tokio_util::task::TaskTracker;
 
-use super::CatalogError;
+use super::name::{check_name, hint, shortened};
+use super::{CatalogError, JobId};
+use crate::storage::delta::{self, NewestVersion};
+use crate::storage::parquet::{RowsWriter, read_footer, read_row_group};
+use crate::storage::physical::{StoredSchema, same_values};
+use crate::storage::{
+    ObjectStore, Objects, ParquetMetaData, Path, StorageError, TableChange, TableVersion,
+};
 
 /// `census` or `census@3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +32,24 @@ pub struct DatasetReference {
 impl DatasetReference {
     /// Reads `name` or `name@version`.
     pub fn parse(text: &str) -> Result<Self, CatalogError> {
-        let _ = text;
-        todo!("data")
+        let (name, version) = match text.split_once('@') {
+            None => (text, None),
+            Some((name, digits)) => {
+                let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+                let version = digits.parse().ok().filter(|_| plain);
+                let version = version.ok_or_else(|| CatalogError::BadName {
+                    kind: "dataset",
+                    name: shortened(text),
+                    reason: "what follows @ is no version number".into(),
+                })?;
+                (name, Some(version))
+            }
+        };
+        check_name("dataset", name)?;
+        Ok(Self {
+            name: name.to_string(),
+            version,
+        })
     }
 }
 
@@ -28,7 +58,9 @@ impl DatasetReference {
 pub enum WriteMode {
     /// Refuse when the dataset exists.
     Error,
+    /// Keep them; the dataset is created when it does not exist.
     Append,
+    /// Leave them to older versions; the dataset is created when it does not exist.
     Overwrite,
 }
 
@@ -36,7 +68,7 @@ pub enum WriteMode {
 #[derive(Debug, Clone)]
 pub struct DataFile {
     /// Path below the store's root, as the object store takes it.
-    pub path: object_store::path::Path,
+    pub path: Path,
     pub bytes: u64,
     pub rows: u64,
     /// Rows of each row group, in file order.
@@ -54,13 +86,47 @@ pub struct Dataset {
     pub rows: u64,
     pub bytes: u64,
     pub committed: std::time::SystemTime,
-    pub(crate) store: Arc<dyn object_store::ObjectStore>,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    objects: Objects,
+    footers: Arc<Footers>,
 }
 
 impl Dataset {
     /// The object store that holds the files.
-    pub fn object_store(&self) -> Arc<dyn object_store::ObjectStore> {
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.store)
+    }
+
+    /// The schema of the named columns in the order given (`None`: of all).
+    pub fn project(&self, columns: Option<&[String]>) -> Result<SchemaRef, CatalogError> {
+        let Some(columns) = columns else {
+            return Ok(Arc::clone(&self.schema));
+        };
+        let fields = columns
+            .iter()
+            .map(|name| {
+                let found = self
+                    .schema
+                    .fields()
+                    .iter()
+                    .find(|field| field.name() == name);
+                found.cloned().ok_or_else(|| {
+                    let names: Vec<String> = field_names(&self.schema);
+                    CatalogError::SchemaMismatch {
+                        name: self.name.clone(),
+                        reason: format!(
+                            "there is no column {:?}; {}",
+                            shortened(name),
+                            hint("column", name, &names)
+                        ),
+                    }
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Arc::new(Schema::new_with_metadata(
+            fields,
+            self.schema.metadata().clone(),
+        )))
     }
 
     /// Reads one row group (all columns, or the named ones in the order given) as record batches of the dataset's schema.
@@ -70,65 +136,575 @@ impl Dataset {
         row_group: usize,
         columns: Option<&[String]>,
     ) -> Result<Vec<RecordBatch>, CatalogError> {
-        let _ = (file, row_group, columns);
-        todo!("data")
+        let schema = self.project(columns)?;
+        self.read(file, row_group, &schema).await
     }
 
-    /// Streams every row in file and row-group order; memory is bounded by one row group.
+    /// Streams every row in file and row-group order; memory is bounded by two row groups, one read ahead.
     pub fn scan(
         &self,
         columns: Option<&[String]>,
     ) -> BoxStream<'static, Result<RecordBatch, CatalogError>> {
-        let _ = columns;
-        todo!("data")
+        let schema = match self.project(columns) {
+            Ok(schema) => schema,
+            Err(error) => return futures::stream::once(async { Err(error) }).boxed(),
+        };
+        let dataset = Arc::new(self.clone());
+        let places: Vec<(usize, usize)> = self
+            .files
+            .iter()
+            .enumerate()
+            .flat_map(|(file, data)| (0..data.row_groups.len()).map(move |group| (file, group)))
+            .collect();
+        futures::stream::iter(places)
+            .map(move |(file, row_group)| {
+                let (dataset, schema) = (Arc::clone(&dataset), Arc::clone(&schema));
+                // A task of its own, so that it reads while the row group before it is being sent.
+                tokio::spawn(async move { dataset.read(file, row_group, &schema).await })
+            })
+            .buffered(2)
+            .flat_map(|read| {
+                let batches = match read {
+                    Ok(Ok(batches)) => batches.into_iter().map(Ok).collect::<Vec<_>>(),
+                    Ok(Err(error)) => vec![Err(error)],
+                    Err(lost) => vec![Err(CatalogError::Store {
+                        doing: "reading rows".into(),
+                        source: Box::new(lost),
+                    })],
+                };
+                futures::stream::iter(batches)
+            })
+            .boxed()
+    }
+
+    async fn read(
+        &self,
+        file: usize,
+        row_group: usize,
+        schema: &SchemaRef,
+    ) -> Result<Vec<RecordBatch>, CatalogError> {
+        let data = self.files.get(file).ok_or_else(|| CatalogError::Corrupt {
+            what: format!("version {} of dataset {:?}", self.version, self.name),
+            reason: format!("there is no file {file}"),
+        })?;
+        let footer = self.footers.of(&self.objects, data).await?;
+        Ok(read_row_group(&self.objects, &data.path, footer, row_group, schema).await?)
     }
 }
 
 /// All datasets of the store.
 #[derive(Debug)]
-pub struct Datasets {}
+pub struct Datasets {
+    objects: Objects,
+    footers: Arc<Footers>,
+    /// The newest version of datasets as last opened: valid while the log's newest entry is the same one.
+    newest: Mutex<HashMap<String, (NewestVersion, Dataset)>>,
+    tracker: TaskTracker,
+}
+
+/// Datasets whose newest version is remembered.
+const NEWEST_MAX: usize = 256;
+/// Datasets opened at once when all are listed.
+const OPENS_MAX: usize = 8;
+/// Versions that others may commit between our decision and our commit before we give up.
+const COMMIT_TRIES_MAX: usize = 1_000;
 
 impl Datasets {
-    pub async fn list(&self) -> Result<Vec<Dataset>, CatalogError> {
-        todo!("data")
+    pub(crate) fn new(objects: Objects) -> Self {
+        Self {
+            objects,
+            footers: Arc::default(),
+            newest: Mutex::default(),
+            tracker: TaskTracker::new(),
+        }
     }
+
+    /// The newest version of every dataset, by name.
+    pub async fn list(&self) -> Result<Vec<Dataset>, CatalogError> {
+        let names = self.objects.folders(&Path::from("datasets")).await?;
+        let opened: Vec<Result<Option<Dataset>, CatalogError>> = futures::stream::iter(names)
+            .map(|name| async move {
+                match check_name("dataset", &name) {
+                    Ok(()) => self.open_newest(&name).await,
+                    Err(_) => Ok(None),
+                }
+            })
+            .buffered(OPENS_MAX)
+            .collect()
+            .await;
+        opened.into_iter().filter_map(Result::transpose).collect()
+    }
+
     /// Opens the newest version, or the one named.
     pub async fn open(&self, reference: &DatasetReference) -> Result<Dataset, CatalogError> {
-        let _ = reference;
-        todo!("data")
+        let name = &reference.name;
+        check_name("dataset", name)?;
+        let folder = place(name);
+        let opened = match reference.version {
+            None => self.open_newest(name).await?,
+            Some(version) => delta::open(&self.objects, &folder, Some(version))
+                .await
+                .map_err(|error| CatalogError::about(name, error))?
+                .map(|table| self.dataset(name, &table)),
+        };
+        if let Some(dataset) = opened {
+            return Ok(dataset);
+        }
+        match (
+            reference.version,
+            delta::newest(&self.objects, &folder).await?,
+        ) {
+            (Some(version), Some(newest)) => Err(CatalogError::UnknownDatasetVersion {
+                name: name.clone(),
+                version,
+                newest: newest.version,
+            }),
+            _ => Err(self.unknown(name).await),
+        }
     }
+
     /// Begins an upload: checks name, mode and schema before the first row is taken.
+    ///
+    /// Rows appended are matched to the dataset's columns by name, as pandas and polars do: another order is
+    /// rearranged, a column more or less is refused. Types must be the same up to encoding (`Utf8` and `LargeUtf8`
+    /// or a dictionary of strings hold the same values); field metadata and nullability stay the dataset's.
     pub async fn write(
         &self,
         name: &str,
         schema: SchemaRef,
         mode: WriteMode,
     ) -> Result<DatasetWriter, CatalogError> {
-        let _ = (name, schema, mode);
-        todo!("data")
+        check_name("dataset", name)?;
+        self.begin(name, place(name), schema, mode).await
     }
+
+    /// Begins writing the rows that `job` works on; they are no dataset and are not listed.
+    pub async fn stage(
+        &self,
+        job: JobId,
+        schema: SchemaRef,
+    ) -> Result<DatasetWriter, CatalogError> {
+        let name = staged_name(job);
+        self.begin(&name, staged_place(job), schema, WriteMode::Error)
+            .await
+    }
+
+    /// Opens the rows that were staged for `job`.
+    pub async fn open_staged(&self, job: JobId) -> Result<Dataset, CatalogError> {
+        let name = staged_name(job);
+        let table = delta::open(&self.objects, &staged_place(job), None)
+            .await
+            .map_err(|error| CatalogError::about(&name, error))?;
+        match table {
+            Some(table) => Ok(self.dataset(&name, &table)),
+            None => Err(CatalogError::UnknownDataset {
+                name,
+                hint: "no rows were staged for this job".into(),
+            }),
+        }
+    }
+
+    /// Removes the rows that were staged for `job`, if any.
+    pub async fn remove_staged(&self, job: JobId) -> Result<(), CatalogError> {
+        Ok(self.objects.remove_tree(&staged_place(job)).await?)
+    }
+
+    /// Removes a dataset with all its versions.
     pub async fn remove(&self, name: &str) -> Result<(), CatalogError> {
-        let _ = name;
-        todo!("data")
+        check_name("dataset", name)?;
+        let folder = place(name);
+        if delta::newest(&self.objects, &folder).await?.is_none() {
+            return Err(self.unknown(name).await);
+        }
+        self.newest.lock().remove(name);
+        Ok(delta::remove(&self.objects, &folder).await?)
+    }
+
+    /// Waits until the files of broken uploads are deleted.
+    pub async fn settled(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    async fn begin(
+        &self,
+        name: &str,
+        folder: Path,
+        schema: SchemaRef,
+        mode: WriteMode,
+    ) -> Result<DatasetWriter, CatalogError> {
+        let about = |error| CatalogError::about(name, error);
+        let uploaded = StoredSchema::of(&schema).map_err(about)?;
+        let (stored, order) = match mode {
+            WriteMode::Overwrite => (uploaded, None),
+            WriteMode::Error => {
+                if delta::newest(&self.objects, &folder).await?.is_some() {
+                    return Err(CatalogError::DatasetExists {
+                        name: name.to_string(),
+                    });
+                }
+                (uploaded, None)
+            }
+            WriteMode::Append => match delta::open(&self.objects, &folder, None)
+                .await
+                .map_err(about)?
+            {
+                None => (uploaded, None),
+                Some(table) => {
+                    let order = match_columns(name, &table.schema, &schema)?;
+                    (StoredSchema::of(&table.schema).map_err(about)?, Some(order))
+                }
+            },
+        };
+        let stored = Arc::new(stored);
+        Ok(DatasetWriter {
+            rows: RowsWriter::new(&self.objects, &folder, Arc::clone(&stored), &self.tracker),
+            name: name.to_string(),
+            folder,
+            mode,
+            uploaded: schema,
+            order,
+            stored,
+            taken: 0,
+            objects: self.objects.clone(),
+            footers: Arc::clone(&self.footers),
+            tracker: self.tracker.clone(),
+        })
+    }
+
+    async fn open_newest(&self, name: &str) -> Result<Option<Dataset>, CatalogError> {
+        let folder = place(name);
+        let Some(newest) = delta::newest(&self.objects, &folder).await? else {
+            return Ok(None);
+        };
+        if let Some((known, dataset)) = self.newest.lock().get(name)
+            && *known == newest
+            && newest.tag.is_some()
+        {
+            return Ok(Some(dataset.clone()));
+        }
+        let table = delta::open(&self.objects, &folder, Some(newest.version))
+            .await
+            .map_err(|error| CatalogError::about(name, error))?;
+        let Some(table) = table else {
+            return Ok(None);
+        };
+        let dataset = self.dataset(name, &table);
+        let mut known = self.newest.lock();
+        if known.len() >= NEWEST_MAX && !known.contains_key(name) {
+            known.clear();
+        }
+        known.insert(name.to_string(), (newest, dataset.clone()));
+        Ok(Some(dataset))
+    }
+
+    fn dataset(&self, name: &str, table: &TableVersion) -> Dataset {
+        dataset_of(name, table, &self.objects, &self.footers)
+    }
+
+    async fn unknown(&self, name: &str) -> CatalogError {
+        let mut names = Vec::new();
+        for other in self
+            .objects
+            .folders(&Path::from("datasets"))
+            .await
+            .unwrap_or_default()
+        {
+            if matches!(
+                delta::newest(&self.objects, &place(&other)).await,
+                Ok(Some(_))
+            ) {
+                names.push(other);
+            }
+        }
+        CatalogError::UnknownDataset {
+            name: name.to_string(),
+            hint: hint("dataset", name, &names),
+        }
     }
 }
 
 /// An upload under way. Dropped without `commit`, it leaves nothing.
 #[derive(Debug)]
-pub struct DatasetWriter {}
+pub struct DatasetWriter {
+    name: String,
+    folder: Path,
+    mode: WriteMode,
+    /// The schema that every batch must have.
+    uploaded: SchemaRef,
+    /// Where each of the dataset's columns stands in a batch; `None`: at its own place.
+    order: Option<Vec<usize>>,
+    stored: Arc<StoredSchema>,
+    rows: RowsWriter,
+    taken: u64,
+    objects: Objects,
+    footers: Arc<Footers>,
+    tracker: TaskTracker,
+}
 
 impl DatasetWriter {
     /// Adds rows; the batch must have the schema that the upload began with. Returns the rows taken so far.
+    ///
+    /// Waits while two row groups are being written. After an error nothing can be committed any more.
     pub async fn write(&mut self, batch: RecordBatch) -> Result<u64, CatalogError> {
-        let _ = batch;
-        todo!("data")
+        check_batch(&self.name, &self.uploaded, &batch.schema())?;
+        let batch = match &self.order {
+            None => batch,
+            Some(order) => batch
+                .project(order)
+                .map_err(|error| CatalogError::SchemaMismatch {
+                    name: self.name.clone(),
+                    reason: error.to_string(),
+                })?,
+        };
+        self.rows
+            .write(&batch)
+            .await
+            .map_err(|error| CatalogError::about(&self.name, error))?;
+        self.taken += batch.num_rows() as u64;
+        Ok(self.taken)
     }
+
+    /// Rows taken so far.
+    pub fn rows(&self) -> u64 {
+        self.taken
+    }
+
     /// Makes all rows visible at once as one version.
+    ///
+    /// Runs to its end even when the caller goes away in the middle.
     pub async fn commit(self) -> Result<Dataset, CatalogError> {
-        todo!("data")
+        let tracker = self.tracker.clone();
+        tracker
+            .spawn(self.commit_to_the_end())
+            .await
+            .map_err(|source| CatalogError::Store {
+                doing: "committing rows".into(),
+                source: Box::new(source),
+            })?
     }
+
     /// Deletes what was written.
     pub async fn abort(self) {
-        todo!("data")
+        self.rows.abort().await;
+    }
+
+    async fn commit_to_the_end(self) -> Result<Dataset, CatalogError> {
+        let Self {
+            name,
+            folder,
+            mode,
+            stored,
+            rows,
+            objects,
+            footers,
+            ..
+        } = self;
+        let files = rows
+            .finish()
+            .await
+            .map_err(|error| CatalogError::about(&name, error))?;
+        let attempt = async {
+            for _ in 0..COMMIT_TRIES_MAX {
+                let about = |error| CatalogError::about(&name, error);
+                let base = delta::open(&objects, &folder, None).await.map_err(about)?;
+                let change = change_for(&name, mode, base.as_ref(), &stored)?;
+                let committed =
+                    delta::commit(&objects, &folder, base.as_ref(), change, &stored, &files).await;
+                match committed {
+                    Ok(version) => return Ok(version),
+                    Err(StorageError::VersionTaken { .. }) => {}
+                    Err(error) => return Err(about(error)),
+                }
+            }
+            Err(CatalogError::Store {
+                doing: format!("committing to {name:?}"),
+                source: format!("others committed {COMMIT_TRIES_MAX} versions meanwhile").into(),
+            })
+        };
+        let version = match attempt.await {
+            Ok(version) => version,
+            Err(error) => {
+                for file in &files {
+                    // Best effort: a file that no version names is invisible.
+                    let _ = objects.remove(&file.path).await;
+                }
+                return Err(error);
+            }
+        };
+        let table = delta::open(&objects, &folder, Some(version))
+            .await
+            .map_err(|error| CatalogError::about(&name, error))?
+            .ok_or_else(|| CatalogError::UnknownDataset {
+                name: name.clone(),
+                hint: "it was removed right after these rows were committed".into(),
+            })?;
+        Ok(dataset_of(&name, &table, &objects, &footers))
+    }
+}
+
+/// What the commit does, decided on the version that it will stand on.
+fn change_for(
+    name: &str,
+    mode: WriteMode,
+    base: Option<&TableVersion>,
+    stored: &StoredSchema,
+) -> Result<TableChange, CatalogError> {
+    match (mode, base) {
+        (_, None) => Ok(TableChange::Create),
+        (WriteMode::Error, Some(_)) => Err(CatalogError::DatasetExists {
+            name: name.to_string(),
+        }),
+        (WriteMode::Overwrite, Some(_)) => Ok(TableChange::Overwrite),
+        (WriteMode::Append, Some(base)) => {
+            // The columns were matched when the upload began; an overwrite may have come in between.
+            match_columns(name, &base.schema, &stored.exact)?;
+            Ok(TableChange::Append)
+        }
+    }
+}
+
+fn dataset_of(
+    name: &str,
+    table: &TableVersion,
+    objects: &Objects,
+    footers: &Arc<Footers>,
+) -> Dataset {
+    let files: Vec<DataFile> = table
+        .files
+        .iter()
+        .map(|file| DataFile {
+            path: file.path.clone(),
+            bytes: file.bytes,
+            rows: file.row_groups.iter().sum(),
+            row_groups: file.row_groups.clone(),
+        })
+        .collect();
+    Dataset {
+        name: name.to_string(),
+        version: table.version,
+        schema: Arc::clone(&table.schema),
+        rows: files.iter().map(|file| file.rows).sum(),
+        bytes: files.iter().map(|file| file.bytes).sum(),
+        files,
+        committed: table.committed,
+        store: objects.store(),
+        objects: objects.clone(),
+        footers: Arc::clone(footers),
+    }
+}
+
+fn place(name: &str) -> Path {
+    Path::from_iter(["datasets", name])
+}
+
+fn staged_place(job: JobId) -> Path {
+    Path::from_iter(["jobs", job.to_string().as_str(), "rows"])
+}
+
+fn staged_name(job: JobId) -> String {
+    format!("rows of job {job}")
+}
+
+fn field_names(schema: &Schema) -> Vec<String> {
+    schema
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect()
+}
+
+/// Finds each of the dataset's columns among the uploaded ones, or says why the rows do not fit.
+fn match_columns(
+    name: &str,
+    dataset: &SchemaRef,
+    uploaded: &SchemaRef,
+) -> Result<Vec<usize>, CatalogError> {
+    let mismatch = |reason: String| CatalogError::SchemaMismatch {
+        name: name.to_string(),
+        reason,
+    };
+    let mut order = Vec::with_capacity(dataset.fields().len());
+    for field in dataset.fields() {
+        let (place, found) = uploaded
+            .fields()
+            .find(field.name())
+            .ok_or_else(|| mismatch(format!("column {:?} is missing", field.name())))?;
+        if !same_values(field.data_type(), found.data_type()) {
+            return Err(mismatch(format!(
+                "column {:?} is {} in the dataset and {} in these rows",
+                field.name(),
+                field.data_type(),
+                found.data_type()
+            )));
+        }
+        order.push(place);
+    }
+    if let Some(extra) = uploaded
+        .fields()
+        .iter()
+        .find(|field| dataset.fields().find(field.name()).is_none())
+    {
+        return Err(mismatch(format!(
+            "the dataset has no column {:?}; drop it, or upload with mode overwrite",
+            extra.name()
+        )));
+    }
+    Ok(order)
+}
+
+/// Refuses a batch of another shape than the upload began with; nullability is looked at row by row.
+fn check_batch(name: &str, expected: &Schema, found: &Schema) -> Result<(), CatalogError> {
+    let mismatch = |reason: String| {
+        Err(CatalogError::SchemaMismatch {
+            name: name.to_string(),
+            reason,
+        })
+    };
+    if expected.fields().len() != found.fields().len() {
+        return mismatch(format!(
+            "a batch has {} columns and the upload began with {}",
+            found.fields().len(),
+            expected.fields().len()
+        ));
+    }
+    let differs = |(a, b): &(&Arc<Field>, &Arc<Field>)| {
+        a.name() != b.name() || !a.data_type().equals_datatype(b.data_type())
+    };
+    match expected.fields().iter().zip(found.fields()).find(differs) {
+        None => Ok(()),
+        Some((a, b)) => mismatch(format!(
+            "a batch has column {:?} of type {} where the upload began with {:?} of type {}",
+            b.name(),
+            b.data_type(),
+            a.name(),
+            a.data_type()
+        )),
+    }
+}
+
+/// Footers of files, which never change: read once, kept for the row groups that follow.
+#[derive(Debug, Default)]
+struct Footers(Mutex<HashMap<Path, Arc<ParquetMetaData>>>);
+
+/// Footers kept; one is some kilobytes to a megabyte. Beyond that all are read again.
+const FOOTERS_MAX: usize = 512;
+
+impl Footers {
+    async fn of(
+        &self,
+        objects: &Objects,
+        file: &DataFile,
+    ) -> Result<Arc<ParquetMetaData>, CatalogError> {
+        if let Some(known) = self.0.lock().get(&file.path) {
+            return Ok(Arc::clone(known));
+        }
+        let footer = read_footer(objects, &file.path, file.bytes).await?;
+        let mut known = self.0.lock();
+        if known.len() >= FOOTERS_MAX {
+            known.clear();
+        }
+        known.insert(file.path.clone(), Arc::clone(&footer));
+        Ok(footer)
     }
 }

@@ -1,5 +1,8 @@
 //! What can go wrong between a name and the store.
 
+use crate::storage::StorageError;
+use crate::support::fault::{Fault, Faulty};
+
 /// Failures of the catalog. Texts are for the caller; `source` is for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
@@ -55,4 +58,62 @@ pub enum CatalogError {
     },
     #[error("{what} in the store cannot be read: {reason}")]
     Corrupt { what: String, reason: String },
+}
+
+impl Faulty for CatalogError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::UnknownDataset { .. }
+            | Self::UnknownDatasetVersion { .. }
+            | Self::UnknownModel { .. }
+            | Self::UnknownModelVersion { .. }
+            | Self::UnknownJob { .. } => Fault::NotFound,
+            Self::DatasetExists { .. } => Fault::AlreadyExists,
+            Self::BadName { .. }
+            | Self::SchemaMismatch { .. }
+            | Self::UnsupportedColumn { .. }
+            | Self::BadStore { .. } => Fault::InvalidArgument,
+            Self::StoreFull { .. } => Fault::ResourceExhausted,
+            Self::Store { .. } | Self::Corrupt { .. } => Fault::Internal,
+        }
+    }
+}
+
+impl From<StorageError> for CatalogError {
+    fn from(error: StorageError) -> Self {
+        Self::about("", error)
+    }
+}
+
+impl CatalogError {
+    /// A failure of the store, told about dataset `name`.
+    pub(crate) fn about(name: &str, error: StorageError) -> Self {
+        match error {
+            StorageError::BadLocation { url, reason } => Self::BadStore { url, reason },
+            StorageError::Full { what, source } => Self::StoreFull { what, source },
+            StorageError::Failed { doing, source } => Self::Store { doing, source },
+            StorageError::Unstorable {
+                column,
+                data_type,
+                reason,
+            } => Self::UnsupportedColumn {
+                column,
+                data_type,
+                reason,
+            },
+            StorageError::Misfit { reason } => Self::SchemaMismatch {
+                name: name.to_string(),
+                reason,
+            },
+            StorageError::Corrupt { what, reason } => Self::Corrupt { what, reason },
+            StorageError::TableRemoved { .. } => Self::UnknownDataset {
+                name: name.to_string(),
+                hint: "it was removed while rows were being added, send them again".into(),
+            },
+            taken @ StorageError::VersionTaken { .. } => Self::Store {
+                doing: format!("committing to {name:?}"),
+                source: Box::new(taken),
+            },
+        }
+    }
 }

@@ -2,16 +2,25 @@
 //!
 //! Knows what a job looks like from outside (state, progress, error, history); the engines know what it does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::CatalogError;
+use crate::storage::{Objects, Path};
 
 /// UUID version 7: sorts by time.
 pub type JobId = Uuid;
@@ -54,6 +63,7 @@ pub struct JobStatus {
     pub kind: JobKind,
     pub state: JobState,
     pub name: String,
+    #[serde(with = "super::number::one")]
     pub progress: f64,
     /// Name of the coordinating server.
     pub coordinator: String,
@@ -64,7 +74,9 @@ pub struct JobStatus {
     pub epochs: u32,
     pub step: u64,
     pub rows: u64,
+    #[serde(with = "super::number::one")]
     pub rows_per_second: f64,
+    #[serde(with = "super::number::by_name")]
     pub metrics: BTreeMap<String, f64>,
     pub version: Option<u64>,
     pub error: Option<JobError>,
@@ -78,27 +90,53 @@ pub struct LiveJob {
     pub id: JobId,
     /// Cancelled when a client asks for it or the server shuts down.
     pub cancelled: CancellationToken,
+    driven: Arc<Driven>,
+    board: Arc<Board>,
 }
 
 impl LiveJob {
-    /// Changes the status that watchers see (in memory).
+    /// Changes the status that watchers see (in memory). The first RUNNING sets the time of the start.
     pub fn update(&self, change: impl FnOnce(&mut JobStatus)) {
-        let _ = change;
-        todo!("data")
+        self.driven.update(change);
     }
+
+    /// The status as watchers see it.
+    pub fn status(&self) -> Arc<JobStatus> {
+        Arc::clone(&self.driven.status.borrow())
+    }
+
     /// Writes the present status and history to the store's journal.
     pub async fn save(&self) -> Result<(), CatalogError> {
-        todo!("data")
+        self.driven.save(&self.board.objects).await
     }
+
     /// One more row of history (one per epoch); columns are the same at every call. Nulls where a value is not known.
+    /// `epoch` becomes the Int32 column; without it rows count from 1.
     pub fn record(&self, row: BTreeMap<String, Option<f64>>) {
-        let _ = row;
-        todo!("data")
+        self.driven.history.lock().push(row);
     }
+
     /// Sets the final state, writes it, tells the watchers.
     pub async fn finish(self, outcome: Result<Option<u64>, JobOutcome>) {
-        let _ = outcome;
-        todo!("data")
+        self.driven.conclude(outcome);
+        self.board.save_last(&self.driven).await;
+    }
+}
+
+impl Drop for LiveJob {
+    fn drop(&mut self) {
+        if self.driven.status.borrow().state.is_final() {
+            return;
+        }
+        self.driven.conclude(Err(JobOutcome::Failed(JobError {
+            code: "INTERNAL".into(),
+            message: "the job ended without saying how".into(),
+        })));
+        if tokio::runtime::Handle::try_current().is_ok() {
+            let (board, driven) = (Arc::clone(&self.board), Arc::clone(&self.driven));
+            let save = async move { board.save_last(&driven).await };
+            self.board.tracker.spawn(save);
+        }
     }
 }
 
@@ -109,11 +147,108 @@ pub enum JobOutcome {
     Failed(JobError),
 }
 
+/// The part of a live job that its driver and the board share.
+#[derive(Debug)]
+struct Driven {
+    cancelled: CancellationToken,
+    status: watch::Sender<Arc<JobStatus>>,
+    history: Mutex<Vec<BTreeMap<String, Option<f64>>>>,
+    /// One writer of the journal at a time, so that an older status never covers a newer one.
+    journal: tokio::sync::Mutex<()>,
+}
+
+impl Driven {
+    fn update(&self, change: impl FnOnce(&mut JobStatus)) {
+        self.status.send_modify(|status| {
+            let status = Arc::make_mut(status);
+            change(status);
+            if status.state == JobState::Running && status.started_ms.is_none() {
+                status.started_ms = Some(now_ms());
+            }
+        });
+    }
+
+    fn conclude(&self, outcome: Result<Option<u64>, JobOutcome>) {
+        self.update(|status| {
+            status.finished_ms = Some(now_ms());
+            match outcome {
+                Ok(version) => {
+                    status.state = JobState::Succeeded;
+                    status.progress = 1.0;
+                    status.version = version;
+                }
+                Err(JobOutcome::Cancelled) => status.state = JobState::Cancelled,
+                Err(JobOutcome::Failed(error)) => {
+                    status.state = JobState::Failed;
+                    status.error = Some(error);
+                }
+            }
+        });
+    }
+
+    /// History first: a status that tells of an epoch finds it written.
+    async fn save(&self, objects: &Objects) -> Result<(), CatalogError> {
+        let _one_at_a_time = self.journal.lock().await;
+        let status = Arc::clone(&self.status.borrow());
+        let history = history_batch(&self.history.lock())?;
+        if history.num_rows() > 0 {
+            let bytes = encode_history(&history)?;
+            objects.put(&place(status.id, HISTORY), bytes).await?;
+        }
+        objects
+            .put(&place(status.id, STATUS), encode_status(&status)?)
+            .await?;
+        Ok(())
+    }
+}
+
 /// The jobs as one server sees them.
 #[derive(Debug)]
-pub struct JobBoard {}
+pub struct JobBoard {
+    board: Arc<Board>,
+}
+
+#[derive(Debug)]
+struct Board {
+    objects: Objects,
+    server: String,
+    /// Driven here and not yet in the journal with their end: as many as the engines run.
+    driven: Mutex<HashMap<JobId, Arc<Driven>>>,
+    tracker: TaskTracker,
+}
+
+impl Board {
+    /// Writes a final state. When the store refuses, this server goes on telling of it from memory.
+    async fn save_last(&self, driven: &Driven) {
+        let id = driven.status.borrow().id;
+        match driven.save(&self.objects).await {
+            Ok(()) => {
+                self.driven.lock().remove(&id);
+            }
+            Err(error) => {
+                tracing::error!(job = %id, %error, "a job's end could not be written to its journal");
+            }
+        }
+    }
+}
+
+const STATUS: &str = "status.json";
+const HISTORY: &str = "history.arrow";
+/// Journals read at once when jobs are listed.
+const READS_MAX: usize = 16;
 
 impl JobBoard {
+    pub(crate) fn new(objects: Objects, server: &str) -> Self {
+        Self {
+            board: Arc::new(Board {
+                objects,
+                server: server.to_string(),
+                driven: Mutex::new(HashMap::new()),
+                tracker: TaskTracker::new(),
+            }),
+        }
+    }
+
     /// Registers a job driven here, QUEUED, journalled before this returns.
     pub async fn create(
         &self,
@@ -121,30 +256,204 @@ impl JobBoard {
         name: &str,
         epochs: u32,
     ) -> Result<LiveJob, CatalogError> {
-        let _ = (kind, name, epochs);
-        todo!("data")
+        let id = Uuid::now_v7();
+        let status = JobStatus {
+            id,
+            kind,
+            state: JobState::Queued,
+            name: name.to_string(),
+            progress: 0.0,
+            coordinator: self.board.server.clone(),
+            created_ms: now_ms(),
+            started_ms: None,
+            finished_ms: None,
+            epoch: 0,
+            epochs,
+            step: 0,
+            rows: 0,
+            rows_per_second: 0.0,
+            metrics: BTreeMap::new(),
+            version: None,
+            error: None,
+            servers: Vec::new(),
+            notes: Vec::new(),
+        };
+        let path = place(id, STATUS);
+        if !self
+            .board
+            .objects
+            .create(&path, encode_status(&status)?)
+            .await?
+        {
+            return Err(CatalogError::Corrupt {
+                what: path.to_string(),
+                reason: "a new job's journal is there already".into(),
+            });
+        }
+        let driven = Arc::new(Driven {
+            cancelled: CancellationToken::new(),
+            status: watch::Sender::new(Arc::new(status)),
+            history: Mutex::new(Vec::new()),
+            journal: tokio::sync::Mutex::new(()),
+        });
+        self.board.driven.lock().insert(id, Arc::clone(&driven));
+        Ok(LiveJob {
+            id,
+            cancelled: driven.cancelled.clone(),
+            driven,
+            board: Arc::clone(&self.board),
+        })
     }
+
     /// Newest status: live when driven here, else the journal.
+    ///
+    /// A job whose server died shows as it was last written; who knows the members may say more.
     pub async fn status(&self, id: JobId) -> Result<JobStatus, CatalogError> {
-        let _ = id;
-        todo!("data")
+        if let Some(driven) = self.driven(id) {
+            return Ok(JobStatus::clone(&driven.status.borrow()));
+        }
+        let path = place(id, STATUS);
+        let Some(bytes) = self.board.objects.read(&path).await? else {
+            return Err(CatalogError::UnknownJob { id: id.to_string() });
+        };
+        serde_json::from_slice(&bytes).map_err(|error| CatalogError::Corrupt {
+            what: path.to_string(),
+            reason: error.to_string(),
+        })
     }
+
     /// A channel of live status; `None` when this server does not drive the job (then poll `status`, or ask `coordinator`).
     pub fn watch(&self, id: JobId) -> Option<watch::Receiver<Arc<JobStatus>>> {
-        let _ = id;
-        todo!("data")
+        Some(self.driven(id)?.status.subscribe())
     }
+
     /// Asks a job driven here to stop; false when it is not driven here or has ended.
     pub fn cancel(&self, id: JobId) -> bool {
-        let _ = id;
-        todo!("data")
+        match self.driven(id) {
+            Some(driven) if !driven.status.borrow().state.is_final() => {
+                driven.cancelled.cancel();
+                true
+            }
+            _ => false,
+        }
     }
+
+    /// Every job of the store, newest first.
     pub async fn list(&self) -> Result<Vec<JobStatus>, CatalogError> {
-        todo!("data")
+        let folders = self.board.objects.folders(&Path::from("jobs")).await?;
+        let ids = folders.iter().rev().filter_map(|name| name.parse().ok());
+        let found: Vec<Option<JobStatus>> = futures::stream::iter(ids)
+            .map(|id: JobId| async move {
+                match self.status(id).await {
+                    Ok(status) => Ok(Some(status)),
+                    // A folder that holds staged rows and no journal.
+                    Err(CatalogError::UnknownJob { .. }) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+            .buffered(READS_MAX)
+            .try_collect()
+            .await?;
+        Ok(found.into_iter().flatten().collect())
     }
+
     /// History so far: one row per epoch, `epoch` Int32 and Float64 columns sorted by name.
     pub async fn history(&self, id: JobId) -> Result<RecordBatch, CatalogError> {
-        let _ = id;
-        todo!("data")
+        if let Some(driven) = self.driven(id) {
+            return history_batch(&driven.history.lock());
+        }
+        let path = place(id, HISTORY);
+        match self.board.objects.read(&path).await? {
+            Some(bytes) => decode_history(&bytes).map_err(|error| CatalogError::Corrupt {
+                what: path.to_string(),
+                reason: error.to_string(),
+            }),
+            None => {
+                self.status(id).await?;
+                history_batch(&[])
+            }
+        }
+    }
+
+    /// Waits until the last words of lost jobs are written.
+    pub async fn settled(&self) {
+        self.board.tracker.close();
+        self.board.tracker.wait().await;
+    }
+
+    fn driven(&self, id: JobId) -> Option<Arc<Driven>> {
+        self.board.driven.lock().get(&id).cloned()
+    }
+}
+
+fn place(id: JobId, name: &str) -> Path {
+    Path::from_iter(["jobs", id.to_string().as_str(), name])
+}
+
+fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
+}
+
+fn encode_status(status: &JobStatus) -> Result<Bytes, CatalogError> {
+    serde_json::to_vec_pretty(status)
+        .map(Bytes::from)
+        .map_err(|source| CatalogError::Store {
+            doing: format!("writing the journal of job {}", status.id),
+            source: Box::new(source),
+        })
+}
+
+fn history_failed(source: ArrowError) -> CatalogError {
+    CatalogError::Store {
+        doing: "writing a job's history".into(),
+        source: Box::new(source),
+    }
+}
+
+fn history_batch(rows: &[BTreeMap<String, Option<f64>>]) -> Result<RecordBatch, CatalogError> {
+    let names: BTreeSet<&String> = rows
+        .iter()
+        .flat_map(BTreeMap::keys)
+        .filter(|name| *name != "epoch")
+        .collect();
+    let epochs: Int32Array = rows
+        .iter()
+        .enumerate()
+        .map(|(row, values)| match values.get("epoch") {
+            Some(Some(epoch)) => *epoch as i32,
+            _ => i32::try_from(row + 1).unwrap_or(i32::MAX),
+        })
+        .collect::<Vec<_>>()
+        .into();
+    let mut fields = vec![Field::new("epoch", DataType::Int32, false)];
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(epochs)];
+    for name in names {
+        let values: Float64Array = rows
+            .iter()
+            .map(|row| row.get(name).copied().flatten())
+            .collect();
+        fields.push(Field::new(name, DataType::Float64, true));
+        columns.push(Arc::new(values));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(history_failed)
+}
+
+fn encode_history(history: &RecordBatch) -> Result<Bytes, CatalogError> {
+    let mut writer =
+        StreamWriter::try_new(Vec::new(), &history.schema()).map_err(history_failed)?;
+    writer.write(history).map_err(history_failed)?;
+    writer.finish().map_err(history_failed)?;
+    Ok(Bytes::from(writer.into_inner().map_err(history_failed)?))
+}
+
+fn decode_history(bytes: &[u8]) -> Result<RecordBatch, ArrowError> {
+    let mut reader = StreamReader::try_new(bytes, None)?;
+    match reader.next() {
+        Some(batch) => batch,
+        None => Ok(RecordBatch::new_empty(reader.schema())),
     }
 }

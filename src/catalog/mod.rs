@@ -8,13 +8,16 @@ pub mod error;
 pub mod job;
 pub mod model;
 pub mod name;
+mod number;
 
 pub use dataset::{DataFile, Dataset, DatasetReference, DatasetWriter, Datasets, WriteMode};
 pub use error::CatalogError;
-pub use job::{JobBoard, JobError, JobId, JobKind, JobState, JobStatus};
+pub use job::{JobBoard, JobError, JobId, JobKind, JobOutcome, JobState, JobStatus, LiveJob};
 pub use model::{LabelColumn, ModelManifest, ModelVersion, Models};
 
 use std::sync::Arc;
+
+use crate::storage::Objects;
 
 /// Everything one server knows of the store. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -31,7 +34,24 @@ impl Catalog {
     /// Opens (and where needed creates) the store at `url`: a directory path or `file://` URL.
     /// `server` is this server's name, written into the jobs it coordinates.
     pub async fn open(url: &str, server: &str) -> Result<Self, CatalogError> {
-        let _ = (url, server);
-        todo!("data")
+        let url_given = url.to_string();
+        // Making and resolving the directory touches the disk.
+        let objects = tokio::task::spawn_blocking(move || Objects::open(&url_given))
+            .await
+            .map_err(|source| CatalogError::Store {
+                doing: format!("opening {url:?}"),
+                source: Box::new(source),
+            })??;
+        Ok(Self {
+            datasets: Arc::new(Datasets::new(objects.clone())),
+            models: Arc::new(Models::new(objects.clone())),
+            jobs: Arc::new(JobBoard::new(objects, server)),
+        })
+    }
+
+    /// Waits until what runs in the background (deleting the files of broken uploads, last words of lost jobs) is done.
+    pub async fn settled(&self) {
+        self.datasets.settled().await;
+        self.jobs.settled().await;
     }
 }

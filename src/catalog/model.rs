@@ -7,6 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::CatalogError;
+use super::name::{check_name, hint};
+use crate::storage::{Objects, Path};
 
 /// What the model predicts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,7 +23,12 @@ pub struct LabelColumn {
 impl LabelColumn {
     /// The label's Arrow type.
     pub fn arrow_type(&self) -> Result<DataType, CatalogError> {
-        todo!("data")
+        self.data_type
+            .parse()
+            .map_err(|error: arrow::error::ArrowError| CatalogError::Corrupt {
+                what: format!("the type of label {:?}", self.name),
+                reason: error.to_string(),
+            })
     }
 }
 
@@ -39,6 +46,7 @@ pub struct ModelManifest {
     pub loss: String,
     pub metric_names: Vec<String>,
     /// Final value of each history column.
+    #[serde(with = "super::number::by_name")]
     pub metrics: BTreeMap<String, f64>,
     pub parameters: u64,
     /// Lineage.
@@ -61,45 +69,183 @@ pub struct ModelVersion {
 
 /// All models of the store.
 #[derive(Debug)]
-pub struct Models {}
+pub struct Models {
+    objects: Objects,
+}
+
+const WEIGHTS: &str = "weights.safetensors";
+const MANIFEST: &str = "manifest.json";
 
 impl Models {
+    pub(crate) fn new(objects: Objects) -> Self {
+        Self { objects }
+    }
+
     /// Newest manifest of every model, by name.
     pub async fn list(&self) -> Result<Vec<ModelManifest>, CatalogError> {
-        todo!("data")
+        let mut newest = Vec::new();
+        for name in self.objects.folders(&Path::from("models")).await? {
+            match self.manifest(&name, None).await {
+                Ok(manifest) => newest.push(manifest),
+                // A folder without a committed version, or removed meanwhile.
+                Err(CatalogError::UnknownModel { .. } | CatalogError::BadName { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(newest)
     }
+
+    /// Numbers of the committed versions, ascending; some may be missing where a commit broke off.
     pub async fn versions(&self, name: &str) -> Result<Vec<u64>, CatalogError> {
-        let _ = name;
-        todo!("data")
+        check_name("model", name)?;
+        let versions = self.committed(name).await?;
+        if versions.is_empty() {
+            return Err(self.unknown(name).await);
+        }
+        Ok(versions)
     }
+
     /// The manifest alone; `None` is the newest version.
     pub async fn manifest(
         &self,
         name: &str,
         version: Option<u64>,
     ) -> Result<ModelManifest, CatalogError> {
-        let _ = (name, version);
-        todo!("data")
+        check_name("model", name)?;
+        let version = match version {
+            Some(version) => version,
+            None => match self.committed(name).await?.last() {
+                Some(newest) => *newest,
+                None => return Err(self.unknown(name).await),
+            },
+        };
+        let path = place(name, version).join(MANIFEST);
+        let Some(bytes) = self.objects.read(&path).await? else {
+            let versions = self.versions(name).await?;
+            return Err(CatalogError::UnknownModelVersion {
+                name: name.to_string(),
+                version,
+                newest: versions.last().copied().unwrap_or(0),
+            });
+        };
+        serde_json::from_slice(&bytes).map_err(|error| CatalogError::Corrupt {
+            what: path.to_string(),
+            reason: error.to_string(),
+        })
     }
+
     pub async fn load(
         &self,
         name: &str,
         version: Option<u64>,
     ) -> Result<ModelVersion, CatalogError> {
-        let _ = (name, version);
-        todo!("data")
+        let manifest = self.manifest(name, version).await?;
+        let path = place(name, manifest.version).join(WEIGHTS);
+        let weights = self
+            .objects
+            .read(&path)
+            .await?
+            .ok_or_else(|| CatalogError::Corrupt {
+                what: path.to_string(),
+                reason: "the manifest names it and it is gone".into(),
+            })?;
+        Ok(ModelVersion { manifest, weights })
     }
+
     /// Commits the next version (`manifest.version` is set here); weights first, manifest last, created if absent.
+    ///
+    /// A number belongs to whoever creates its weights, so that two commits at once never share one.
     pub async fn commit(
         &self,
-        manifest: ModelManifest,
+        mut manifest: ModelManifest,
         weights: Bytes,
     ) -> Result<ModelManifest, CatalogError> {
-        let _ = (manifest, weights);
-        todo!("data")
+        check_name("model", &manifest.name)?;
+        let folder = Path::from_iter(["models", manifest.name.as_str()]);
+        let taken = self.objects.folders(&folder).await?;
+        let newest = taken
+            .iter()
+            .filter_map(|version| version.parse().ok())
+            .max();
+        let mut version: u64 = newest.unwrap_or(0) + 1;
+        while !self
+            .objects
+            .create(
+                &place(&manifest.name, version).join(WEIGHTS),
+                weights.clone(),
+            )
+            .await?
+        {
+            version += 1;
+        }
+        manifest.version = version;
+        let here = place(&manifest.name, version);
+        let committed = match serde_json::to_vec_pretty(&manifest) {
+            Ok(text) => self
+                .objects
+                .create(&here.clone().join(MANIFEST), Bytes::from(text))
+                .await
+                .map_err(CatalogError::from),
+            Err(source) => Err(CatalogError::Store {
+                doing: format!("writing the manifest of {:?}", manifest.name),
+                source: Box::new(source),
+            }),
+        };
+        match committed {
+            Ok(true) => Ok(manifest),
+            Ok(false) => Err(CatalogError::Corrupt {
+                what: here.to_string(),
+                reason: "it has a manifest and had no weights".into(),
+            }),
+            Err(error) => {
+                // Best effort: weights without a manifest are no version.
+                let _ = self.objects.remove(&here.join(WEIGHTS)).await;
+                Err(error)
+            }
+        }
     }
+
+    /// Removes every version: manifests first, so that what is half removed is no version any more.
     pub async fn remove(&self, name: &str) -> Result<(), CatalogError> {
-        let _ = name;
-        todo!("data")
+        for version in self.versions(name).await? {
+            self.objects
+                .remove(&place(name, version).join(MANIFEST))
+                .await?;
+            self.objects
+                .remove(&place(name, version).join(WEIGHTS))
+                .await?;
+        }
+        Ok(())
     }
+
+    async fn committed(&self, name: &str) -> Result<Vec<u64>, CatalogError> {
+        let folder = Path::from_iter(["models", name]);
+        let mut versions: Vec<u64> = self
+            .objects
+            .tree(&folder)
+            .await?
+            .iter()
+            .filter(|path| path.filename() == Some(MANIFEST))
+            .filter_map(|path| path.parts().rev().nth(1)?.as_ref().parse().ok())
+            .collect();
+        versions.sort_unstable();
+        Ok(versions)
+    }
+
+    async fn unknown(&self, name: &str) -> CatalogError {
+        let names = self
+            .objects
+            .folders(&Path::from("models"))
+            .await
+            .unwrap_or_default();
+        let others: Vec<String> = names.into_iter().filter(|other| other != name).collect();
+        CatalogError::UnknownModel {
+            name: name.to_string(),
+            hint: hint("model", name, &others),
+        }
+    }
+}
+
+fn place(name: &str, version: u64) -> Path {
+    Path::from_iter(["models", name, version.to_string().as_str()])
 }

@@ -1,6 +1,10 @@
 //! What can go wrong in SQL and in pipelines.
 
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
+
 use crate::catalog::CatalogError;
+use crate::support::fault::{Fault, Faulty};
 
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureError {
@@ -38,8 +42,183 @@ pub enum FeatureError {
         "the query needs more memory than it may have ({limit}); narrow it, or raise `{option}`"
     )]
     OutOfMemory { limit: String, option: &'static str },
+    /// The rows do not allow what was asked of them: a division by zero, text that is no number.
     #[error("the query failed: {reason}")]
     Execution { reason: String },
     #[error("model function: {reason}")]
     ModelFunction { reason: String },
+    /// The model behind `predict` was not to be had; the class is the finder's.
+    #[error("{reason}")]
+    ModelUnavailable { fault: Fault, reason: String },
+    /// Our mistake or the machine's, never the caller's.
+    #[error("the query failed inside the server: {reason}")]
+    Internal { reason: String },
+}
+
+impl Faulty for FeatureError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Catalog(error) => error.fault(),
+            Self::BadSql { .. }
+            | Self::UnknownColumn { .. }
+            | Self::BadPipeline { .. }
+            | Self::BadColumn { .. }
+            | Self::BadPath { .. }
+            | Self::Execution { .. }
+            | Self::ModelFunction { .. }
+            | Self::StatementNotAllowed { .. } => Fault::InvalidArgument,
+            Self::NoRows { .. } => Fault::FailedPrecondition,
+            Self::OutOfMemory { .. } => Fault::ResourceExhausted,
+            Self::ModelUnavailable { fault, .. } => *fault,
+            Self::Internal { .. } => Fault::Internal,
+        }
+    }
+}
+
+/// Names listed in an error before the rest becomes a number.
+const NAMES_LISTED: usize = 40;
+
+/// `"a", "b" and 3 more`, for the end of an error.
+pub(super) fn list_names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    if names.is_empty() {
+        return "none".into();
+    }
+    let mut text = names
+        .iter()
+        .take(NAMES_LISTED)
+        .map(|name| format!("{name:?}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > NAMES_LISTED {
+        text.push_str(&format!(" and {} more", names.len() - NAMES_LISTED));
+    }
+    text
+}
+
+/// Says which column is missing, and when only its case is wrong, how to write it.
+pub(super) fn unknown_column(column: &str, context: &str, available: &[String]) -> FeatureError {
+    let near = available
+        .iter()
+        .find(|name| name.eq_ignore_ascii_case(column) && *name != column)
+        .map(|name| {
+            format!(" (but \"{name}\"; SQL lower-cases names that are not in double quotes)")
+        })
+        .unwrap_or_default();
+    FeatureError::UnknownColumn {
+        column: column.to_owned(),
+        context: format!("{context}{near}"),
+        available: list_names(available.iter().map(String::as_str)),
+    }
+}
+
+/// DataFusion's errors in our words. `OutOfMemory` gets its limit from [`FeatureError::with_memory_limit`].
+pub(super) fn from_datafusion(error: DataFusionError) -> FeatureError {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            from_datafusion(*inner)
+        }
+        DataFusionError::Collection(mut errors) if !errors.is_empty() => {
+            from_datafusion(errors.swap_remove(0))
+        }
+        DataFusionError::Shared(shared) => match std::sync::Arc::try_unwrap(shared) {
+            Ok(inner) => from_datafusion(inner),
+            Err(shared) => match shared.find_root() {
+                DataFusionError::ResourcesExhausted(_) => out_of_memory(),
+                root => FeatureError::Execution {
+                    reason: root.strip_backtrace(),
+                },
+            },
+        },
+        DataFusionError::External(inner) => match inner.downcast::<FeatureError>() {
+            Ok(ours) => *ours,
+            Err(inner) => match inner.downcast::<CatalogError>() {
+                Ok(catalog) => FeatureError::Catalog(*catalog),
+                Err(inner) => match inner.downcast::<DataFusionError>() {
+                    Ok(nested) => from_datafusion(*nested),
+                    Err(other) => FeatureError::Execution {
+                        reason: other.to_string(),
+                    },
+                },
+            },
+        },
+        DataFusionError::ArrowError(inner, _) => match *inner {
+            arrow::error::ArrowError::ExternalError(source) => {
+                from_datafusion(DataFusionError::External(source))
+            }
+            other => FeatureError::Execution {
+                reason: other.to_string(),
+            },
+        },
+        DataFusionError::SQL(error, _) => FeatureError::BadSql {
+            reason: error
+                .to_string()
+                .trim_start_matches("sql parser error: ")
+                .to_owned(),
+        },
+        DataFusionError::SchemaError(error, _) => match *error {
+            SchemaError::FieldNotFound {
+                field,
+                valid_fields,
+            } => {
+                let names: Vec<String> = valid_fields
+                    .iter()
+                    .map(|valid| valid.name().to_owned())
+                    .collect();
+                unknown_column(field.name(), "", &names)
+            }
+            other => FeatureError::BadSql {
+                reason: other.to_string(),
+            },
+        },
+        DataFusionError::Plan(reason)
+        | DataFusionError::NotImplemented(reason)
+        | DataFusionError::Configuration(reason) => FeatureError::BadSql {
+            reason: without_backtrace(&reason),
+        },
+        DataFusionError::Execution(reason) => FeatureError::Execution {
+            reason: without_backtrace(&reason),
+        },
+        DataFusionError::ResourcesExhausted(_) => out_of_memory(),
+        DataFusionError::ParquetError(source) => store_failed(source),
+        DataFusionError::ObjectStore(source) => store_failed(source),
+        DataFusionError::IoError(source) => store_failed(Box::new(source)),
+        other => FeatureError::Internal {
+            reason: other.strip_backtrace(),
+        },
+    }
+}
+
+fn store_failed(source: Box<dyn std::error::Error + Send + Sync>) -> FeatureError {
+    FeatureError::Catalog(CatalogError::Store {
+        doing: "reading rows".into(),
+        source,
+    })
+}
+
+fn without_backtrace(text: &str) -> String {
+    text.split(DataFusionError::BACK_TRACE_SEP)
+        .next()
+        .unwrap_or(text)
+        .to_owned()
+}
+
+fn out_of_memory() -> FeatureError {
+    FeatureError::OutOfMemory {
+        limit: "its share of this server's query memory".into(),
+        option: super::session::MEMORY_OPTION,
+    }
+}
+
+impl FeatureError {
+    /// Puts the number into an `OutOfMemory`.
+    pub(super) fn with_memory_limit(self, bytes: usize) -> Self {
+        match self {
+            Self::OutOfMemory { option, .. } => Self::OutOfMemory {
+                limit: format!("{} MiB for all queries together", bytes >> 20),
+                option,
+            },
+            other => other,
+        }
+    }
 }

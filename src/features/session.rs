@@ -1,14 +1,42 @@
 //! A query to a schema and a stream; limits per query.
+//!
+//! One [`QueryEngine`] per server: every query draws on its one memory pool and spills into its one directory.
+//! Each statement gets a session of its own, so nothing a client says outlives it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+    TableProvider,
+};
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, ScalarUDF};
+use datafusion::physical_plan::execute_stream;
+use datafusion::prelude::SessionConfig;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 
+use super::error::from_datafusion;
+use super::model_function::{PredictFunction, split_version};
+use super::tables::{DatasetSchema, ParquetTable, allowed_path, plain_schema};
 use super::{FeatureError, ModelFunctions, Source};
 use crate::catalog::Catalog;
+
+/// The server's option behind [`QueryLimits::memory_bytes`], named in errors.
+pub(super) const MEMORY_OPTION: &str = "memory-limit";
+
+/// Name of the one catalog and of its one schema in SQL.
+const CATALOG: &str = "volary";
+const SCHEMA: &str = "public";
 
 /// Bounds of one server's SQL.
 #[derive(Debug, Clone)]
@@ -25,58 +53,367 @@ pub struct QueryLimits {
 
 /// SQL over the catalog. Cheap to clone behind an `Arc`.
 #[derive(Debug)]
-pub struct QueryEngine {}
+pub struct QueryEngine {
+    catalog: Catalog,
+    models: Arc<dyn ModelFunctions>,
+    limits: QueryLimits,
+    /// The session every statement starts from; `Err` when the spill directory cannot be used.
+    base: Result<SessionState, String>,
+}
 
 impl QueryEngine {
     pub fn new(catalog: Catalog, models: Arc<dyn ModelFunctions>, limits: QueryLimits) -> Self {
-        let _ = (catalog, models, limits);
-        todo!("features")
+        let base = base_session(&limits);
+        Self {
+            catalog,
+            models,
+            limits,
+            base,
+        }
     }
 
     /// Parses, checks against the allow-list, finds models, plans. No rows are read.
     pub async fn prepare(&self, sql: &str) -> Result<Query, FeatureError> {
-        let _ = sql;
-        todo!("features")
+        self.plan(sql, self.limits.partitions).await
     }
 
     /// A source's schema and row stream in a fixed order: files and row groups in order, a query in one partition.
     pub async fn open(&self, source: &Source) -> Result<Query, FeatureError> {
-        let _ = source;
-        todo!("features")
+        let query = match source {
+            Source::Query(sql) => self.plan(sql, 1).await?,
+            Source::Table(reference) => {
+                let dataset = self.catalog.datasets.open(reference).await?;
+                let state = self.session(1, false).await?;
+                let table = ParquetTable::of_dataset(&dataset, state.runtime_env(), true)
+                    .map_err(from_datafusion)?;
+                self.scan(state, &dataset.name, table)?
+            }
+            Source::Path(path) => {
+                let real = allowed_path(path, &self.limits.allow_read)?;
+                let state = self.session(1, false).await?;
+                let table = ParquetTable::of_path(&real, &state).await?;
+                self.scan(state, "rows", table)?
+            }
+        };
+        if query.parameters.fields().is_empty() {
+            Ok(query)
+        } else {
+            Err(FeatureError::BadSql {
+                reason: "the query has parameters; write their values into it".into(),
+            })
+        }
     }
+
+    /// Queries that may run beside each other.
+    pub(super) fn partitions(&self) -> usize {
+        self.limits.partitions
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.limits.memory_bytes
+    }
+
+    fn scan(
+        &self,
+        state: SessionState,
+        name: &str,
+        table: ParquetTable,
+    ) -> Result<Query, FeatureError> {
+        let rows = table.rows();
+        let metadata = table.schema().metadata().clone();
+        let plan = LogicalPlanBuilder::scan(
+            datafusion::common::TableReference::bare(name),
+            provider_as_source(Arc::new(table)),
+            None,
+        )
+        .and_then(LogicalPlanBuilder::build)
+        .map_err(from_datafusion)?;
+        let mut query = Query::new(state, plan, self.limits.memory_bytes)?;
+        query.rows = Some(rows);
+        let fields = query.schema.fields().clone();
+        query.schema = Arc::new(Schema::new_with_metadata(fields, metadata));
+        Ok(query)
+    }
+
+    async fn plan(&self, sql: &str, partitions: usize) -> Result<Query, FeatureError> {
+        let checked = super::statements::check(sql)?;
+        let mut state = self.session(partitions, checked.lists_datasets).await?;
+        if !checked.models.is_empty() {
+            let mut found = Vec::with_capacity(checked.models.len());
+            for written in checked.models {
+                let (name, version) = split_version(&written)?;
+                let model = self
+                    .models
+                    .find(name, version)
+                    .await
+                    .map_err(|(fault, reason)| FeatureError::ModelUnavailable { fault, reason })?;
+                found.push((written, model));
+            }
+            state
+                .register_udf(Arc::new(ScalarUDF::new_from_impl(PredictFunction::new(
+                    found,
+                ))))
+                .map_err(from_datafusion)?;
+        }
+        let plan = state
+            .statement_to_plan(checked.statement)
+            .await
+            .map_err(from_datafusion)?;
+        Query::new(state, plan, self.limits.memory_bytes)
+    }
+
+    async fn session(&self, partitions: usize, list: bool) -> Result<SessionState, FeatureError> {
+        let base = self
+            .base
+            .as_ref()
+            .map_err(|reason| FeatureError::Internal {
+                reason: reason.clone(),
+            })?;
+        let runtime = Arc::clone(base.runtime_env());
+        let datasets =
+            DatasetSchema::new(self.catalog.clone(), runtime, partitions == 1, list).await?;
+        let catalog = MemoryCatalogProvider::new();
+        catalog
+            .register_schema(SCHEMA, Arc::new(datasets))
+            .map_err(from_datafusion)?;
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.into(), Arc::new(catalog));
+        let config = base
+            .config()
+            .clone()
+            .with_target_partitions(partitions.max(1));
+        Ok(SessionStateBuilder::new_from_existing(base.clone())
+            .with_config(config)
+            .with_catalog_list(Arc::new(catalogs))
+            .build())
+    }
+}
+
+/// The session that every statement's session is a copy of: functions, limits, no tables.
+fn base_session(limits: &QueryLimits) -> Result<SessionState, String> {
+    let runtime: Arc<RuntimeEnv> = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes)))
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(
+            DiskManagerMode::Directories(vec![limits.spill_directory.clone()]),
+        ))
+        .build_arc()
+        .map_err(|error| {
+            format!(
+                "spill directory {:?} cannot be used: {}",
+                limits.spill_directory,
+                error.strip_backtrace()
+            )
+        })?;
+    Ok(SessionStateBuilder::new()
+        .with_config(session_config(limits.partitions))
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .build())
+}
+
+/// Settings that differ from DataFusion's own, with the reason beside each.
+pub(super) fn session_config(partitions: usize) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(partitions.max(1))
+        .with_information_schema(true)
+        .with_create_default_catalog_and_schema(false)
+        .with_default_catalog_and_schema(CATALOG, SCHEMA);
+    let options = config.options_mut();
+    // Clients older than the view types read our streams.
+    options.execution.parquet.schema_force_view_types = false;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.optimizer.expand_views_at_output = true;
+    config
 }
 
 /// A planned query; its schema is the one that will be streamed, nullability included
 /// (no view types, no dictionaries: expanded for outside clients).
-pub struct Query {}
+pub struct Query {
+    state: SessionState,
+    /// As written; values and aggregates are put into this one.
+    plan: LogicalPlan,
+    /// What runs; `None` while parameters have no values.
+    optimized: Option<LogicalPlan>,
+    schema: SchemaRef,
+    parameters: SchemaRef,
+    rows: Option<u64>,
+    memory_bytes: usize,
+}
 
 impl std::fmt::Debug for Query {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Query").finish()
+        f.debug_struct("Query")
+            .field("schema", &self.schema)
+            .field("parameters", &self.parameters)
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
     }
 }
 
 impl Query {
-    pub fn schema(&self) -> SchemaRef {
-        todo!("features")
+    fn new(
+        state: SessionState,
+        plan: LogicalPlan,
+        memory_bytes: usize,
+    ) -> Result<Self, FeatureError> {
+        let parameters = parameters_of(&plan)?;
+        let has_parameters = !parameters.fields().is_empty();
+        let (schema, optimized) = match state.optimize(&plan) {
+            Ok(optimized) => (
+                plain_schema(optimized.schema().as_arrow()),
+                // Values may still change what the optimizer may do: it runs again after `bind`.
+                (!has_parameters).then_some(optimized),
+            ),
+            Err(_) if has_parameters => (plain_schema(plan.schema().as_arrow()), None),
+            Err(error) => return Err(from_datafusion(error).with_memory_limit(memory_bytes)),
+        };
+        Ok(Self {
+            schema: without_metadata(&schema),
+            state,
+            plan,
+            optimized,
+            parameters,
+            rows: None,
+            memory_bytes,
+        })
     }
+
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
     /// Types of `$1`, `$2`, ... in order, for prepared statements; a field of type Null where it cannot be inferred.
     pub fn parameters(&self) -> SchemaRef {
-        todo!("features")
+        Arc::clone(&self.parameters)
     }
+
     /// The query with its parameters replaced by the one row of `values`.
     pub fn bind(self, values: &RecordBatch) -> Result<Query, FeatureError> {
-        let _ = values;
-        todo!("features")
+        let expected = self.parameters.fields().len();
+        if values.num_columns() != expected || (expected > 0 && values.num_rows() != 1) {
+            return Err(FeatureError::BadSql {
+                reason: format!(
+                    "the statement has {expected} parameters and {} rows of {} values were bound; bind one row of {expected}",
+                    values.num_rows(),
+                    values.num_columns()
+                ),
+            });
+        }
+        if expected == 0 {
+            return Ok(self);
+        }
+        let mut scalars = Vec::with_capacity(expected);
+        for (column, parameter) in values.columns().iter().zip(self.parameters.fields()) {
+            let wanted = parameter.data_type();
+            let column = if wanted == &DataType::Null || wanted == column.data_type() {
+                Arc::clone(column)
+            } else {
+                strict_cast(column, wanted).map_err(|reason| FeatureError::BadSql {
+                    reason: format!("parameter {}: {reason}", parameter.name()),
+                })?
+            };
+            scalars.push(ScalarValue::try_from_array(&column, 0).map_err(from_datafusion)?);
+        }
+        let plan = self
+            .plan
+            .with_param_values(ParamValues::from(scalars))
+            .map_err(from_datafusion)?;
+        Query::new(self.state, plan, self.memory_bytes)
     }
+
     /// Rows the source is known to have, for progress.
     pub fn rows_expected(&self) -> Option<u64> {
-        todo!("features")
+        self.rows
     }
+
     /// Runs it. Every batch has exactly `schema()`. Dropping the stream stops the work.
     pub async fn execute(
         self,
     ) -> Result<BoxStream<'static, Result<RecordBatch, FeatureError>>, FeatureError> {
-        todo!("features")
+        let Some(optimized) = self.optimized else {
+            return Err(FeatureError::BadSql {
+                reason: format!(
+                    "{} parameters have no value; bind them first",
+                    self.parameters.fields().len()
+                ),
+            });
+        };
+        let memory = self.memory_bytes;
+        let failed = move |error| from_datafusion(error).with_memory_limit(memory);
+        let physical = self
+            .state
+            .query_planner()
+            .create_physical_plan(&optimized, &self.state)
+            .await
+            .map_err(failed)?;
+        let rows = execute_stream(physical, self.state.task_ctx()).map_err(failed)?;
+        let schema = self.schema;
+        Ok(rows
+            .map(move |batch| {
+                batch
+                    .map_err(failed)
+                    .and_then(|batch| conform(batch, &schema))
+            })
+            .boxed())
     }
+
+    /// The plan and its session, for the pipeline's aggregates over the same rows.
+    pub(super) fn into_parts(self) -> (SessionState, LogicalPlan) {
+        (self.state, self.plan)
+    }
+}
+
+fn without_metadata(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().clone()))
+}
+
+fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef, FeatureError> {
+    let types = plan.get_parameter_types().map_err(from_datafusion)?;
+    let highest = types
+        .keys()
+        .filter_map(|name| name.trim_start_matches('$').parse::<usize>().ok())
+        .max()
+        .unwrap_or(0);
+    let fields: Vec<Field> = (1..=highest)
+        .map(|number| {
+            let name = format!("${number}");
+            let inferred = types.get(&name).cloned().flatten();
+            Field::new(name, inferred.unwrap_or(DataType::Null), true)
+        })
+        .collect();
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Casts and relabels a batch to exactly the advertised schema; a null where none was advertised fails.
+fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, FeatureError> {
+    let rows = batch.num_rows();
+    let columns = batch
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| {
+            if column.data_type() == field.data_type() {
+                Ok(Arc::clone(column))
+            } else {
+                strict_cast(column, field.data_type()).map_err(|reason| FeatureError::Internal {
+                    reason: format!("column {:?}: {reason}", field.name()),
+                })
+            }
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| {
+        FeatureError::Internal {
+            reason: error.to_string(),
+        }
+    })
+}
+
+/// A cast that fails where a value does not fit, instead of making it null.
+pub(super) fn strict_cast(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, String> {
+    let options = CastOptions {
+        safe: false,
+        ..Default::default()
+    };
+    cast_with_options(column, wanted, &options).map_err(|error| error.to_string())
 }

@@ -6,12 +6,12 @@
 //!
 //! What travels is described in `docs/protocol.md`.
 
+pub mod client;
 mod codec;
 mod command;
 mod convert;
 mod error;
 mod peer;
-mod pending_faults;
 mod proto;
 mod service;
 mod sql;

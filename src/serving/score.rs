@@ -1,7 +1,24 @@
 //! Rows in, a new dataset of answers out.
+//!
+//! Everything that can be checked is checked before the job exists; then rows stream from the source through the model
+//! into one upload, which is committed at the end or not at all. Memory is bounded by the pieces in flight
+//! (see `ordered.rs`) and by what the writer buffers.
 
-use crate::catalog::WriteMode;
-use crate::features::Source;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use tokio::time::MissedTickBehavior;
+
+use super::ordered::{Piece, in_order};
+use super::{ScoringSession, ServingError};
+use crate::catalog::job::{JobOutcome, LiveJob};
+use crate::catalog::{DatasetWriter, JobError, JobId, JobKind, JobState, WriteMode};
+use crate::features::{Query, QueryEngine, Source};
+use crate::support::fault::Faulty;
+
+/// How often watchers see the progress of a job, at least; the promise is twice a second.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// What to score and where to write it.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,4 +29,169 @@ pub struct ScoreRequest {
     pub into: String,
     pub mode: WriteMode,
     pub keep: Vec<String>,
+}
+
+impl super::Serving {
+    /// Starts a scoring job after checking everything that can be checked at once: the model, the source and its plan,
+    /// the columns, `keep`, and that `into` may be written in this mode. A refused request leaves no job.
+    pub async fn score(
+        self: &std::sync::Arc<Self>,
+        queries: &std::sync::Arc<QueryEngine>,
+        request: ScoreRequest,
+    ) -> Result<JobId, ServingError> {
+        let model = self.model(&request.model, request.version).await?;
+        let query = queries.open(&request.source).await?;
+        let session = model.session(&query.schema(), &request.keep)?;
+        let catalog = self.catalog();
+        let writer = catalog
+            .datasets
+            .write(&request.into, session.schema(), request.mode)
+            .await?;
+        let job = match catalog.jobs.create(JobKind::Score, &request.into, 0).await {
+            Ok(job) => job,
+            Err(error) => {
+                writer.abort().await;
+                return Err(error.into());
+            }
+        };
+        let id = job.id;
+        let workers = self.config().threads;
+        tokio::spawn(drive(job, session, query, writer, workers));
+        Ok(id)
+    }
+}
+
+/// How scoring ended other than well.
+enum Halt {
+    Cancelled,
+    Failed(ServingError),
+}
+
+impl<E: Into<ServingError>> From<E> for Halt {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Runs the job to its end, whatever that is, and writes the end down.
+async fn drive(
+    job: LiveJob,
+    session: ScoringSession,
+    query: Query,
+    mut writer: DatasetWriter,
+    workers: usize,
+) {
+    let manifest = session.model().manifest();
+    let (model, version) = (manifest.name.clone(), manifest.version);
+    job.update(|status| {
+        status.state = JobState::Running;
+        status.servers = vec![status.coordinator.clone()];
+        status
+            .notes
+            .push(format!("scored with model {model:?} version {version}"));
+    });
+    let scored = match job.save().await {
+        Ok(()) => write_answers(&job, session, query, &mut writer, workers).await,
+        Err(error) => Err(error.into()),
+    };
+    let ended = match scored {
+        Ok(()) => writer.commit().await.map_err(Halt::from),
+        Err(halt) => {
+            writer.abort().await;
+            Err(halt)
+        }
+    };
+    let outcome = match ended {
+        Ok(dataset) => {
+            job.update(|status| status.progress = 1.0);
+            Ok(u64::try_from(dataset.version).ok())
+        }
+        Err(Halt::Cancelled) => Err(JobOutcome::Cancelled),
+        Err(Halt::Failed(error)) => {
+            tracing::warn!(job = %job.id, %error, "scoring failed");
+            Err(JobOutcome::Failed(JobError {
+                code: error.fault().name().to_owned(),
+                message: error.to_string(),
+            }))
+        }
+    };
+    job.finish(outcome).await;
+}
+
+/// Streams every row through the model into the upload.
+async fn write_answers(
+    job: &LiveJob,
+    session: ScoringSession,
+    query: Query,
+    writer: &mut DatasetWriter,
+    workers: usize,
+) -> Result<(), Halt> {
+    let mut progress = Progress::begin(query.rows_expected());
+    let rows = tokio::select! {
+        biased;
+        () = job.cancelled.cancelled() => return Err(Halt::Cancelled),
+        rows = query.execute() => rows?,
+    };
+    let mut pieces = pin!(in_order(rows, workers, move |batch, first_row| {
+        session.score_from(batch, first_row)
+    }));
+    let mut tick = tokio::time::interval(PROGRESS_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = job.cancelled.cancelled() => return Err(Halt::Cancelled),
+            _ = tick.tick() => progress.tell(job),
+            piece = pieces.next() => match piece {
+                Some(piece) => {
+                    let Piece { rows, answer } = piece?;
+                    writer.write(answer).await?;
+                    progress.rows += rows;
+                }
+                None => break,
+            },
+        }
+    }
+    progress.tell(job);
+    if job.cancelled.is_cancelled() {
+        return Err(Halt::Cancelled);
+    }
+    Ok(())
+}
+
+/// Rows written, against the clock and against what is expected.
+struct Progress {
+    rows: u64,
+    expected: Option<u64>,
+    began: Instant,
+}
+
+impl Progress {
+    fn begin(expected: Option<u64>) -> Self {
+        Self {
+            rows: 0,
+            expected,
+            began: Instant::now(),
+        }
+    }
+
+    fn tell(&self, job: &LiveJob) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        job.update(|status| {
+            status.rows = self.rows;
+            status.progress = share_done(self.rows, self.expected);
+            if seconds > 0.0 {
+                status.rows_per_second = self.rows as f64 / seconds;
+            }
+        });
+    }
+}
+
+/// 0 to 1, and 1 only when the version is committed. A source that cannot tell its length stays at 0.
+fn share_done(rows: u64, expected: Option<u64>) -> f64 {
+    const BEFORE_COMMIT: f64 = 0.99;
+    match expected {
+        Some(expected) if expected > 0 => (rows as f64 / expected as f64).min(BEFORE_COMMIT),
+        _ => 0.0,
+    }
 }

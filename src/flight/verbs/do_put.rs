@@ -89,8 +89,8 @@ fn write(context: &VerbContext, mut inbound: Inbound, name: String, mode: WriteM
             Err(status)?;
             return;
         }
-        // hyper reports a stream that the client reset with CANCEL as one that has ended. Before it polls this answer
-        // again it looks for the reset and drops the call; so the commit must not begin within the same poll.
+        // tonic reports a stream that the client reset with CANCEL as one that has ended. Before it polls this answer
+        // again, hyper looks for the reset and drops the call; so the commit must not begin within the same poll.
         tokio::task::yield_now().await;
         let dataset = writer.commit().await?;
         tracing::info!(dataset = name, version = dataset.version, rows, "committed an upload");

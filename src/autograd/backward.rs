@@ -1,0 +1,52 @@
+//! The walk from an output back to what it depends on, and the sums where ways meet.
+
+use super::error::GraphError;
+use super::graph::{Graph, NodeId};
+use super::rules::pull_back;
+
+/// Adds to the graph the gradient of sum(`seed` * `output`) with respect to each of `sources`; `None` where the output
+/// does not depend on one. `seed` has the output's shape.
+pub fn gradients(
+    graph: &mut Graph,
+    output: NodeId,
+    seed: NodeId,
+    sources: &[NodeId],
+) -> Result<Vec<Option<NodeId>>, GraphError> {
+    let forward_len = output.0 + 1;
+    let mut depends = vec![false; forward_len];
+    for id in 0..forward_len {
+        depends[id] = sources.contains(&NodeId(id))
+            || graph.nodes()[id]
+                .inputs
+                .iter()
+                .any(|input| depends[input.0]);
+    }
+    let mut cotangents: Vec<Option<NodeId>> = vec![None; forward_len];
+    cotangents[output.0] = Some(seed);
+    for id in (0..forward_len).rev() {
+        let Some(dy) = cotangents[id] else { continue };
+        let inputs = graph.inputs(NodeId(id)).to_vec();
+        let wanted: Vec<bool> = inputs.iter().map(|input| depends[input.0]).collect();
+        if !wanted.contains(&true) {
+            continue;
+        }
+        for ((input, &wanted), pulled) in
+            inputs
+                .iter()
+                .zip(&wanted)
+                .zip(pull_back(graph, NodeId(id), dy, &wanted)?)
+        {
+            let (true, Some(pulled)) = (wanted, pulled) else {
+                continue;
+            };
+            cotangents[input.0] = Some(match cotangents[input.0] {
+                Some(before) => graph.plus(before, pulled)?,
+                None => pulled,
+            });
+        }
+    }
+    Ok(sources
+        .iter()
+        .map(|source| cotangents.get(source.0).copied().flatten())
+        .collect())
+}

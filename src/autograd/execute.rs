@@ -1,0 +1,287 @@
+//! Running a plan over bound numbers. Allocates nothing.
+
+use crate::tensor::blas;
+use crate::tensor::kernels::elementwise::{OPERANDS_MAX, OperandPointer, run_raw};
+use crate::tensor::kernels::random_mask::{RandomKey, dropout_mask};
+use crate::tensor::kernels::{concatenate, gather, reduce, softmax};
+
+use super::error::RunError;
+use super::lower::Kernel;
+use super::plan::{Location, Plan, Step};
+
+/// One bound input.
+#[derive(Debug, Clone, Copy)]
+pub enum Data<'a> {
+    Float32(&'a [f32]),
+    Int32(&'a [i32]),
+}
+
+/// The numbers of one run. `inputs` and then `more_inputs` are by number, as `Op::Input` and `Op::Indices` name them.
+#[derive(Debug)]
+pub struct Bindings<'a, 'b> {
+    pub inputs: &'b [Data<'a>],
+    /// Inputs numbered on from `inputs`: a caller adds targets to a model's inputs without copying the list.
+    pub more_inputs: &'b [Data<'a>],
+    pub parameters: &'a [f32],
+    pub statistics: &'a [f32],
+    /// Every part that the plan names as a destination is overwritten.
+    pub gradient: &'b mut [f32],
+    pub statistics_out: &'b mut [f32],
+    /// The key of this run's random streams; `operation` is filled in by each mask.
+    pub key: RandomKey,
+}
+
+impl Plan {
+    /// Runs every step once. Afterwards `gradient`, `statistics_out` and `Plan::kept` hold the outputs.
+    pub fn run(&mut self, bindings: &mut Bindings<'_, '_>) -> Result<(), RunError> {
+        self.check(bindings)?;
+        let places = Places {
+            inputs: bindings.inputs,
+            more_inputs: bindings.more_inputs,
+            parameters: bindings.parameters,
+            statistics: bindings.statistics,
+            constants: &self.constants,
+            arena: self.arena.as_mut_ptr(),
+            gradient: bindings.gradient.as_mut_ptr(),
+            statistics_out: bindings.statistics_out.as_mut_ptr(),
+        };
+        for step in &self.steps {
+            run_step(step, &places, &bindings.key, &mut self.scratch)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, bindings: &Bindings<'_, '_>) -> Result<(), RunError> {
+        let exact = |what: &dyn Fn() -> String, expected: usize, found: usize| {
+            if expected == found {
+                Ok(())
+            } else {
+                Err(RunError::WrongLength {
+                    what: what(),
+                    expected,
+                    found,
+                })
+            }
+        };
+        for (&input, &len) in &self.needs.inputs {
+            let found = match bound(bindings.inputs, bindings.more_inputs, input) {
+                Some(Data::Float32(values)) => values.len(),
+                _ => 0,
+            };
+            exact(&|| format!("float32 input {input}"), len, found)?;
+        }
+        for (&input, &len) in &self.needs.indices {
+            let found = match bound(bindings.inputs, bindings.more_inputs, input) {
+                Some(Data::Int32(values)) => values.len(),
+                _ => 0,
+            };
+            exact(&|| format!("int32 input {input}"), len, found)?;
+        }
+        for (what, needed, found) in [
+            (
+                "parameters",
+                self.needs.parameters,
+                bindings.parameters.len(),
+            ),
+            (
+                "statistics",
+                self.needs.statistics,
+                bindings.statistics.len(),
+            ),
+            ("gradient", self.needs.gradient, bindings.gradient.len()),
+            (
+                "statistics out",
+                self.needs.statistics_out,
+                bindings.statistics_out.len(),
+            ),
+        ] {
+            if found < needed {
+                return Err(RunError::WrongLength {
+                    what: what.to_string(),
+                    expected: needed,
+                    found,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where each kind of location starts in this run. Lengths were checked by `Plan::check`.
+struct Places<'a> {
+    inputs: &'a [Data<'a>],
+    more_inputs: &'a [Data<'a>],
+    parameters: &'a [f32],
+    statistics: &'a [f32],
+    constants: &'a [f32],
+    arena: *mut f32,
+    gradient: *mut f32,
+    statistics_out: *mut f32,
+}
+
+impl Places<'_> {
+    fn operand(&self, location: Location) -> OperandPointer {
+        // SAFETY: every span lies inside its vector: the arena was made as large as its planner's peak, the rest was
+        // checked against `Needs` before the run.
+        unsafe {
+            match location {
+                Location::Input(input, len) => match bound(self.inputs, self.more_inputs, input) {
+                    Some(Data::Float32(values)) => OperandPointer {
+                        start: values.as_ptr(),
+                        len,
+                    },
+                    _ => OperandPointer {
+                        start: std::ptr::NonNull::dangling().as_ptr(),
+                        len: 0,
+                    },
+                },
+                Location::Indices(..) => OperandPointer {
+                    start: std::ptr::NonNull::dangling().as_ptr(),
+                    len: 0,
+                },
+                Location::Parameters(span) => OperandPointer {
+                    start: self.parameters.as_ptr().add(span.offset),
+                    len: span.len,
+                },
+                Location::Statistics(span) => OperandPointer {
+                    start: self.statistics.as_ptr().add(span.offset),
+                    len: span.len,
+                },
+                Location::Constant(span) => OperandPointer {
+                    start: self.constants.as_ptr().add(span.offset),
+                    len: span.len,
+                },
+                Location::Arena(span) => OperandPointer {
+                    start: self.arena.add(span.offset),
+                    len: span.len,
+                },
+                Location::Gradient(span) => OperandPointer {
+                    start: self.gradient.add(span.offset),
+                    len: span.len,
+                },
+                Location::StatisticsOut(span) => OperandPointer {
+                    start: self.statistics_out.add(span.offset),
+                    len: span.len,
+                },
+            }
+        }
+    }
+
+    /// # Safety
+    /// No exclusive slice over the same place may be alive.
+    unsafe fn read(&self, location: Location) -> &[f32] {
+        let operand = self.operand(location);
+        // SAFETY: as in `operand`, and the caller's promise.
+        unsafe { std::slice::from_raw_parts(operand.start, operand.len) }
+    }
+
+    fn indices(&self, location: Location) -> (usize, &[i32]) {
+        match location {
+            Location::Indices(input, _) => match bound(self.inputs, self.more_inputs, input) {
+                Some(Data::Int32(values)) => (input, values),
+                _ => (input, &[]),
+            },
+            _ => (usize::MAX, &[]),
+        }
+    }
+}
+
+fn bound<'a>(inputs: &[Data<'a>], more_inputs: &[Data<'a>], input: usize) -> Option<Data<'a>> {
+    inputs
+        .get(input)
+        .or_else(|| more_inputs.get(input - inputs.len()))
+        .copied()
+}
+
+fn run_step(
+    step: &Step,
+    places: &Places<'_>,
+    key: &RandomKey,
+    scratch: &mut crate::tensor::kernels::elementwise::Scratch,
+) -> Result<(), RunError> {
+    let target = places.operand(step.output);
+    if let Kernel::Chain(chain) = &step.kernel {
+        let mut operands = [OperandPointer {
+            start: std::ptr::null(),
+            len: 0,
+        }; OPERANDS_MAX];
+        for (operand, &location) in operands.iter_mut().zip(&step.inputs) {
+            *operand = places.operand(location);
+        }
+        // SAFETY: the planner puts a chain's result apart from its operands or exactly on a `Full` one.
+        unsafe {
+            run_raw(
+                chain,
+                &operands[..step.inputs.len()],
+                target.start.cast_mut(),
+                target.len,
+                scratch,
+            )
+        };
+        return Ok(());
+    }
+    // SAFETY: outputs stand in the arena or in vectors bound for writing, and the planner puts the output of every
+    // kernel but a chain apart from its operands, all of which are alive at this step.
+    let (out, read) = unsafe {
+        let out = std::slice::from_raw_parts_mut(target.start.cast_mut(), target.len);
+        (out, |position: usize| places.read(step.inputs[position]))
+    };
+    match &step.kernel {
+        Kernel::Chain(_) => {}
+        Kernel::Multiply(product) => blas::multiply(product, read(0), read(1), out),
+        Kernel::SumRows => reduce::sum_rows(read(0), out),
+        Kernel::SumColumns { inner } => reduce::sum_columns(read(0), *inner, out),
+        Kernel::SumAll => out[0] = reduce::sum_all(read(0)),
+        Kernel::Softmax { inner } => softmax::softmax(read(0), *inner, out),
+        Kernel::LogSoftmax { inner } => softmax::log_softmax(read(0), *inner, out),
+        Kernel::OneHot { classes } => gather::one_hot(read(0), *classes, out).map_err(
+            |gather::OutOfRange { position, index }| RunError::ClassOutOfRange {
+                position,
+                index,
+                classes: *classes,
+            },
+        )?,
+        Kernel::Gather { width, rows } => {
+            let (input, indices) = places.indices(step.inputs[1]);
+            gather::gather(read(0), *width, indices, out)
+                .map_err(|at| out_of_range(at, input, *rows))?;
+        }
+        Kernel::ScatterAdd { width, rows } => {
+            let (input, indices) = places.indices(step.inputs[0]);
+            gather::scatter_add(indices, read(1), *width, out)
+                .map_err(|at| out_of_range(at, input, *rows))?;
+        }
+        Kernel::Concatenate { widths } => {
+            let total = widths.iter().sum();
+            let mut start = 0;
+            for (position, &width) in widths.iter().enumerate() {
+                concatenate::write_columns(read(position), width, start, out, total);
+                start += width;
+            }
+        }
+        Kernel::Slice {
+            total,
+            start,
+            width,
+        } => concatenate::read_columns(read(0), *total, *start, out, *width),
+        Kernel::DropoutMask { stream, rate } => dropout_mask(
+            &RandomKey {
+                operation: *stream,
+                ..*key
+            },
+            *rate,
+            out,
+        ),
+        Kernel::Copy => out.copy_from_slice(read(0)),
+    }
+    Ok(())
+}
+
+fn out_of_range(at: gather::OutOfRange, input: usize, rows: usize) -> RunError {
+    RunError::IndexOutOfRange {
+        input: Some(input),
+        position: at.position,
+        index: at.index,
+        rows,
+    }
+}

@@ -1,0 +1,164 @@
+//! The third table: the kernel that runs an operation on given shapes.
+
+use crate::tensor::blas::Product;
+use crate::tensor::kernels::elementwise::Chain;
+use crate::tensor::shape::Spread;
+
+use super::graph::Node;
+use super::op::Op;
+
+/// A kernel with everything fixed but the numbers.
+#[derive(Debug)]
+pub(super) enum Kernel {
+    Chain(Chain),
+    Multiply(Product),
+    SumRows,
+    SumColumns {
+        inner: usize,
+    },
+    SumAll,
+    Softmax {
+        inner: usize,
+    },
+    LogSoftmax {
+        inner: usize,
+    },
+    OneHot {
+        classes: usize,
+    },
+    Gather {
+        width: usize,
+        rows: usize,
+    },
+    ScatterAdd {
+        width: usize,
+        rows: usize,
+    },
+    Concatenate {
+        widths: Vec<usize>,
+    },
+    Slice {
+        total: usize,
+        start: usize,
+        width: usize,
+    },
+    DropoutMask {
+        stream: u32,
+        rate: f32,
+    },
+    /// Copies its operand, where a value must also stand in a second place.
+    Copy,
+}
+
+/// The kernel of a node that is no leaf, no view and no part of a chain; `None` for those.
+pub(super) fn kernel_of(node: &Node, nodes: &[Node]) -> Option<Kernel> {
+    let shape = |input: usize| &nodes[node.inputs[input].0].shape;
+    match &node.op {
+        Op::MatMul {
+            transpose_a,
+            transpose_b,
+        } => {
+            let (m, n) = (node.shape.extents()[0], node.shape.last());
+            let k = shape(0).extents()[usize::from(!transpose_a)];
+            Some(Kernel::Multiply(Product {
+                m,
+                n,
+                k,
+                transpose_a: *transpose_a,
+                transpose_b: *transpose_b,
+            }))
+        }
+        Op::SumTo(to) => match to.spread_over(shape(0))? {
+            Spread::Full => Some(Kernel::Copy),
+            Spread::Row => Some(Kernel::SumRows),
+            Spread::Column => Some(Kernel::SumColumns {
+                inner: shape(0).last(),
+            }),
+            Spread::Scalar => Some(Kernel::SumAll),
+        },
+        Op::Softmax => Some(Kernel::Softmax {
+            inner: node.shape.last(),
+        }),
+        Op::LogSoftmax => Some(Kernel::LogSoftmax {
+            inner: node.shape.last(),
+        }),
+        Op::OneHot { classes } => Some(Kernel::OneHot { classes: *classes }),
+        Op::Gather => Some(Kernel::Gather {
+            width: shape(0).last(),
+            rows: shape(0).extents()[0],
+        }),
+        Op::ScatterAdd { rows } => Some(Kernel::ScatterAdd {
+            width: node.shape.last(),
+            rows: *rows,
+        }),
+        Op::Concatenate => Some(Kernel::Concatenate {
+            widths: node
+                .inputs
+                .iter()
+                .map(|input| nodes[input.0].shape.last())
+                .collect(),
+        }),
+        Op::Slice { start, width } => Some(Kernel::Slice {
+            total: shape(0).last(),
+            start: *start,
+            width: *width,
+        }),
+        Op::DropoutMask { stream, rate, .. } => Some(Kernel::DropoutMask {
+            stream: *stream,
+            rate: rate.0,
+        }),
+        Op::Unary(_) | Op::Binary(_) | Op::BroadcastTo(_) => None, // chains: `fuse.rs`
+        Op::Reshape(_) => None,                                    // a view of its input
+        Op::Input(..)
+        | Op::Indices(..)
+        | Op::Parameter(..)
+        | Op::Statistic(..)
+        | Op::Constant(_) => None,
+    }
+}
+
+impl Kernel {
+    /// Additions and multiplications of matrix products; the rest is counted by memory, not arithmetic.
+    pub(super) fn flops(&self) -> u64 {
+        match self {
+            Kernel::Multiply(product) => product.flops(),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Kernel::Chain(chain) => format!("chain {}", super::fuse::describe(chain)),
+            Kernel::Multiply(Product {
+                m,
+                n,
+                k,
+                transpose_a,
+                transpose_b,
+            }) => {
+                let mark = |transposed: bool| if transposed { "'" } else { "" };
+                format!(
+                    "matmul ({m}, {k}){} ({k}, {n}){}",
+                    mark(*transpose_a),
+                    mark(*transpose_b)
+                )
+            }
+            Kernel::SumRows => "sum over rows".into(),
+            Kernel::SumColumns { inner } => format!("sum over {inner} columns"),
+            Kernel::SumAll => "sum".into(),
+            Kernel::Softmax { inner } => format!("softmax over {inner}"),
+            Kernel::LogSoftmax { inner } => format!("log softmax over {inner}"),
+            Kernel::OneHot { classes } => format!("one-hot of {classes}"),
+            Kernel::Gather { width, rows } => format!("gather rows of ({rows}, {width})"),
+            Kernel::ScatterAdd { width, rows } => format!("sum into rows of ({rows}, {width})"),
+            Kernel::Concatenate { widths } => format!("concatenate {widths:?}"),
+            Kernel::Slice {
+                total,
+                start,
+                width,
+            } => format!("columns {start} to {} of {total}", start + width),
+            Kernel::DropoutMask { stream, rate } => format!("dropout mask {stream} at {rate}"),
+            Kernel::Copy => "copy".into(),
+        }
+    }
+}

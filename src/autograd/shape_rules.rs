@@ -1,0 +1,156 @@
+//! The first table: the shape an operation makes of its inputs' shapes.
+
+use crate::tensor::{Shape, ShapeError};
+
+use super::op::Op;
+
+/// The output's shape, or why the inputs do not go together.
+pub(super) fn shape_of(op: &Op, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
+    match (op, inputs) {
+        (
+            Op::Input(_, shape)
+            | Op::Indices(_, shape)
+            | Op::Parameter(_, shape)
+            | Op::Statistic(_, shape),
+            [],
+        ) => Ok(shape.clone()),
+        (Op::DropoutMask { shape, .. }, []) => Ok(shape.clone()),
+        (Op::Constant(_), []) => Ok(Shape::scalar()),
+        (Op::Unary(_), [x]) => Ok((*x).clone()),
+        (Op::Binary(_), [a, b]) => larger(a, b)
+            .ok_or_else(|| refuse("elementwise", inputs, "one must spread over the other")),
+        (Op::BroadcastTo(shape), [x]) if x.spread_over(shape).is_some() => Ok(shape.clone()),
+        (Op::SumTo(shape), [x]) if shape.spread_over(x).is_some() => Ok(shape.clone()),
+        (
+            Op::MatMul {
+                transpose_a,
+                transpose_b,
+            },
+            [a, b],
+        ) => product(a, b, *transpose_a, *transpose_b).ok_or_else(|| {
+            refuse(
+                "matmul",
+                inputs,
+                "the inner extents must be equal and both operands matrices",
+            )
+        }),
+        (Op::Softmax | Op::LogSoftmax, [x]) if x.rank() >= 1 => Ok((*x).clone()),
+        (Op::OneHot { classes }, [x]) if x.rank() >= 1 && x.last() == 1 => {
+            Ok(with_last(x, *classes))
+        }
+        (Op::Gather, [table, indices]) if table.rank() == 2 => Ok(appended(indices, table.last())),
+        (Op::ScatterAdd { rows }, [indices, values])
+            if values.rank() >= 1 && appended(indices, values.last()) == **values =>
+        {
+            Ok(Shape::new(&[*rows, values.last()]))
+        }
+        (Op::Concatenate, [first, ..])
+            if first.rank() >= 1 && inputs.iter().all(|x| x.column() == first.column()) =>
+        {
+            Ok(with_last(first, inputs.iter().map(|x| x.last()).sum()))
+        }
+        (Op::Slice { start, width }, [x])
+            if x.rank() >= 1 && start.saturating_add(*width) <= x.last() =>
+        {
+            Ok(with_last(x, *width))
+        }
+        (Op::Reshape(shape), [x]) if shape.len() == x.len() => Ok(shape.clone()),
+        (Op::BroadcastTo(_), _) => Err(refuse(
+            "broadcast",
+            inputs,
+            "the input must spread over the shape asked for",
+        )),
+        (Op::SumTo(_), _) => Err(refuse(
+            "sum",
+            inputs,
+            "the shape asked for must spread over the input",
+        )),
+        (Op::Concatenate, _) => Err(refuse(
+            "concatenate",
+            inputs,
+            "all extents but the innermost must be equal",
+        )),
+        (Op::Reshape(_), _) => Err(refuse(
+            "reshape",
+            inputs,
+            "the count of numbers must stay the same",
+        )),
+        (Op::Gather | Op::ScatterAdd { .. }, _) => Err(refuse(
+            "gather",
+            inputs,
+            "the table must be a matrix and rows match the indices",
+        )),
+        (Op::Slice { .. }, _) => Err(refuse("slice", inputs, "the columns must exist")),
+        _ => Err(refuse(
+            "operation",
+            inputs,
+            "give the operands that the operation takes",
+        )),
+    }
+}
+
+fn refuse(operation: &'static str, inputs: &[&Shape], hint: &'static str) -> ShapeError {
+    ShapeError {
+        operation,
+        shapes: format!("{inputs:?}"),
+        hint,
+    }
+}
+
+fn larger(a: &Shape, b: &Shape) -> Option<Shape> {
+    if b.spread_over(a).is_some() && (a.rank() >= b.rank() || a.len() > 1) {
+        return Some(a.clone());
+    }
+    a.spread_over(b).map(|_| b.clone())
+}
+
+fn product(a: &Shape, b: &Shape, transpose_a: bool, transpose_b: bool) -> Option<Shape> {
+    let ([a0, a1], [b0, b1]) = (a.extents(), b.extents()) else {
+        return None;
+    };
+    let (m, inner_a) = if transpose_a { (a1, a0) } else { (a0, a1) };
+    let (inner_b, n) = if transpose_b { (b1, b0) } else { (b0, b1) };
+    (inner_a == inner_b).then(|| Shape::new(&[*m, *n]))
+}
+
+fn with_last(shape: &Shape, last: usize) -> Shape {
+    let mut extents = shape.extents().to_vec();
+    if let Some(place) = extents.last_mut() {
+        *place = last;
+    }
+    Shape::new(&extents)
+}
+
+fn appended(shape: &Shape, last: usize) -> Shape {
+    let mut extents = shape.extents().to_vec();
+    extents.push(last);
+    Shape::new(&extents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_need_equal_inner_extents() {
+        let product = Op::MatMul {
+            transpose_a: false,
+            transpose_b: true,
+        };
+        assert_eq!(
+            shape_of(&product, &[&Shape::new(&[4, 3]), &Shape::new(&[5, 3])]),
+            Ok(Shape::new(&[4, 5]))
+        );
+        let error = shape_of(&product, &[&Shape::new(&[4, 3]), &Shape::new(&[3, 5])]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "matmul: shapes [(4, 3), (3, 5)] do not go together; the inner extents must be equal and both operands matrices"
+        );
+    }
+
+    #[test]
+    fn a_wrong_count_of_operands_is_refused() {
+        assert!(shape_of(&Op::Softmax, &[]).is_err());
+        assert!(shape_of(&Op::Concatenate, &[]).is_err());
+    }
+}

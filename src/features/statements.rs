@@ -1,0 +1,409 @@
+//! What a client may say in SQL: one query. Decided on the syntax tree, before anything is resolved or planned.
+//!
+//! The list is of what is allowed; whatever a later parser learns is refused until it is named here.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr,
+    Statement as SqlStatement, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
+};
+use datafusion::sql::sqlparser::tokenizer::Location;
+
+use super::FeatureError;
+
+/// Longest statement taken, in bytes; the parser's memory is a small multiple of it.
+pub(super) const STATEMENT_BYTES_MAX: usize = 1 << 20;
+
+/// Functions that stand where a table stands. They make rows out of their arguments and reach nothing else.
+const TABLE_FUNCTIONS: [&str; 3] = ["generate_series", "range", "unnest"];
+
+/// A statement that passed the allow-list.
+#[derive(Debug)]
+pub(super) struct CheckedStatement {
+    pub statement: Statement,
+    /// First arguments of `predict(...)`, as written.
+    pub models: BTreeSet<String>,
+    /// Whether the names of all datasets are asked for.
+    pub lists_datasets: bool,
+}
+
+/// Parses one statement, checks it against the allow-list and numbers its `?` parameters.
+pub(super) fn check(sql: &str) -> Result<CheckedStatement, FeatureError> {
+    if sql.len() > STATEMENT_BYTES_MAX {
+        return Err(FeatureError::BadSql {
+            reason: format!(
+                "the statement has {} bytes; at most {STATEMENT_BYTES_MAX} are taken",
+                sql.len()
+            ),
+        });
+    }
+    let mut statements = DFParserBuilder::new(sql)
+        .build()
+        .and_then(|mut parser| parser.parse_statements())
+        .map_err(super::error::from_datafusion)?;
+    let statement = match (statements.pop_front(), statements.len()) {
+        (None, _) => {
+            return Err(FeatureError::BadSql {
+                reason: "there is no statement; write one query".into(),
+            });
+        }
+        (Some(_), more) if more > 0 => {
+            return Err(FeatureError::BadSql {
+                reason: format!("there are {} statements; send one at a time", more + 1),
+            });
+        }
+        (Some(statement), _) => statement,
+    };
+    let mut statement = statement;
+    let body = allowed(&mut statement)?;
+    let mut survey = Survey::default();
+    if let ControlFlow::Break(refusal) = Visit::visit(&*body, &mut survey) {
+        return Err(refusal);
+    }
+    let lists_datasets = survey.lists_datasets
+        || matches!(
+            body,
+            SqlStatement::ShowTables { .. } | SqlStatement::ShowColumns { .. }
+        );
+    if !survey.question_marks.is_empty() {
+        if survey.has_numbered {
+            return Err(FeatureError::BadSql {
+                reason: "parameters are written both as ? and as $1; use one form".into(),
+            });
+        }
+        survey.question_marks.sort();
+        let mut numbering = Numbering {
+            places: survey.question_marks,
+        };
+        let _ = VisitMut::visit(body, &mut numbering);
+    }
+    let _ = VisitMut::visit(body, &mut FieldsByName);
+    Ok(CheckedStatement {
+        models: survey.models,
+        lists_datasets,
+        statement,
+    })
+}
+
+/// The query, SHOW or DESCRIBE inside `statement`, or the refusal.
+fn allowed(statement: &mut Statement) -> Result<&mut SqlStatement, FeatureError> {
+    match statement {
+        Statement::Statement(body) => allowed_body(body),
+        Statement::Explain(explain) => allowed(&mut explain.statement),
+        Statement::CreateExternalTable(_) => refuse("CREATE EXTERNAL TABLE"),
+        Statement::CopyTo(_) => refuse("COPY"),
+        Statement::Reset(_) => refuse("RESET"),
+    }
+}
+
+fn allowed_body(body: &mut SqlStatement) -> Result<&mut SqlStatement, FeatureError> {
+    match body {
+        SqlStatement::Query(_)
+        | SqlStatement::ShowTables { .. }
+        | SqlStatement::ShowColumns { .. }
+        | SqlStatement::ExplainTable { .. } => Ok(body),
+        SqlStatement::Explain { statement, .. } => allowed_body(statement),
+        other => refuse(&first_words(&other.to_string())),
+    }
+}
+
+fn refuse<T>(statement: &str) -> Result<T, FeatureError> {
+    Err(FeatureError::StatementNotAllowed {
+        statement: statement.to_owned(),
+    })
+}
+
+/// The upper-case words a statement begins with: what its author calls it.
+fn first_words(statement: &str) -> String {
+    let words: Vec<&str> = statement
+        .split_whitespace()
+        .take_while(|word| word.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .take(3)
+        .collect();
+    if words.is_empty() {
+        statement.chars().take(20).collect()
+    } else {
+        words.join(" ")
+    }
+}
+
+#[derive(Default)]
+struct Survey {
+    models: BTreeSet<String>,
+    question_marks: Vec<Location>,
+    has_numbered: bool,
+    lists_datasets: bool,
+}
+
+impl Visitor for Survey {
+    type Break = FeatureError;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<FeatureError> {
+        if query.locks.is_empty() {
+            check_body(&query.body)
+        } else {
+            ControlFlow::Break(FeatureError::StatementNotAllowed {
+                statement: "SELECT ... FOR UPDATE".into(),
+            })
+        }
+    }
+
+    fn pre_visit_relation(
+        &mut self,
+        relation: &datafusion::sql::sqlparser::ast::ObjectName,
+    ) -> ControlFlow<FeatureError> {
+        let parts = &relation.0;
+        self.lists_datasets |= parts.len() >= 2
+            && parts[parts.len() - 2]
+                .as_ident()
+                .is_some_and(|schema| schema.value.eq_ignore_ascii_case("information_schema"));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<FeatureError> {
+        let function = match factor {
+            TableFactor::Table {
+                name,
+                args: Some(_),
+                ..
+            }
+            | TableFactor::Function { name, .. } => name.to_string(),
+            TableFactor::TableFunction { expr, .. } => match expr {
+                Expr::Function(function) => function.name.to_string(),
+                other => other.to_string(),
+            },
+            _ => return ControlFlow::Continue(()),
+        };
+        if TABLE_FUNCTIONS
+            .iter()
+            .any(|known| function.eq_ignore_ascii_case(known))
+        {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(FeatureError::StatementNotAllowed {
+                statement: format!("FROM {function}(...)"),
+            })
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<FeatureError> {
+        match expression {
+            Expr::Value(value) => {
+                if let Value::Placeholder(name) = &value.value {
+                    if name == "?" {
+                        self.question_marks.push(value.span.start);
+                    } else if name
+                        .strip_prefix('$')
+                        .and_then(|number| number.parse::<u16>().ok())
+                        .is_none_or(|number| number == 0)
+                    {
+                        return ControlFlow::Break(FeatureError::BadSql {
+                            reason: format!(
+                                "parameter {name} is not a number; write ? or $1, $2, ..."
+                            ),
+                        });
+                    } else {
+                        self.has_numbered = true;
+                    }
+                }
+            }
+            Expr::Function(function)
+                if function.name.to_string().eq_ignore_ascii_case("predict") =>
+            {
+                match model_name(&function.args) {
+                    Some(name) => {
+                        self.models.insert(name);
+                    }
+                    None => {
+                        return ControlFlow::Break(FeatureError::ModelFunction {
+                            reason: format!(
+                                "the first argument of {expression} is not a model's name; write it in single quotes, as in predict('churn', age, income)"
+                            ),
+                        });
+                    }
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn model_name(arguments: &FunctionArguments) -> Option<String> {
+    let FunctionArguments::List(list) = arguments else {
+        return None;
+    };
+    match list.args.first() {
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) => match &value.value
+        {
+            Value::SingleQuotedString(name) => Some(name.clone()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Refuses writes in places where a query may stand: `WITH x AS (INSERT ...)`, `SELECT ... INTO t`.
+fn check_body(body: &SetExpr) -> ControlFlow<FeatureError> {
+    let refused = match body {
+        SetExpr::Select(select) if select.into.is_some() => "SELECT INTO",
+        SetExpr::Select(_) | SetExpr::Values(_) | SetExpr::Query(_) | SetExpr::Table(_) => {
+            return ControlFlow::Continue(());
+        }
+        SetExpr::SetOperation { left, right, .. } => {
+            check_body(left)?;
+            return check_body(right);
+        }
+        SetExpr::Insert(_) => "INSERT",
+        SetExpr::Update(_) => "UPDATE",
+        SetExpr::Delete(_) => "DELETE",
+        SetExpr::Merge(_) => "MERGE",
+    };
+    ControlFlow::Break(FeatureError::StatementNotAllowed {
+        statement: refused.into(),
+    })
+}
+
+/// Turns each `?` into `$n` in the order of the text.
+struct Numbering {
+    places: Vec<Location>,
+}
+
+impl VisitorMut for Numbering {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Value(value) = expression
+            && let Value::Placeholder(name) = &mut value.value
+            && let Ok(index) = self.places.binary_search(&value.span.start)
+        {
+            *name = format!("${}", index + 1);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Turns `predict('m', a).probability` into `predict('m', a).'probability'`, the one form of a field of
+/// a computed struct that DataFusion's planner takes after a dot.
+struct FieldsByName;
+
+impl VisitorMut for FieldsByName {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<()> {
+        if let Expr::CompoundFieldAccess { root, access_chain } = expression
+            && !matches!(**root, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
+        {
+            for access in access_chain {
+                if let AccessExpr::Dot(field) = access
+                    && let Expr::Identifier(name) = field
+                {
+                    let name = match name.quote_style {
+                        Some(_) => name.value.clone(),
+                        None => name.value.to_lowercase(),
+                    };
+                    *field = Expr::value(Value::SingleQuotedString(name));
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(sql: &str) -> String {
+        match check(sql) {
+            Ok(_) => panic!("{sql} was allowed"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn queries_and_descriptions_are_allowed() {
+        for sql in [
+            "SELECT 1",
+            "WITH t AS (SELECT 1 AS a) SELECT a FROM t UNION ALL VALUES (2)",
+            "VALUES (1, 'a'), (2, 'b')",
+            "SHOW TABLES",
+            "SHOW COLUMNS FROM census",
+            "DESCRIBE census",
+            "EXPLAIN SELECT * FROM census",
+            "EXPLAIN ANALYZE VERBOSE SELECT * FROM census",
+            "SELECT * FROM generate_series(1, 10);",
+        ] {
+            check(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+    }
+
+    #[test]
+    fn every_other_statement_is_refused_by_its_name() {
+        for (sql, name) in [
+            ("COPY (SELECT 1) TO '/tmp/x.parquet'", "COPY"),
+            (
+                "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '/etc'",
+                "CREATE EXTERNAL TABLE",
+            ),
+            ("CREATE TABLE t AS SELECT 1", "CREATE TABLE"),
+            ("CREATE VIEW v AS SELECT 1", "CREATE VIEW"),
+            ("INSERT INTO t VALUES (1)", "INSERT INTO"),
+            ("UPDATE t SET a = 1", "UPDATE"),
+            ("DELETE FROM t", "DELETE FROM"),
+            ("DROP TABLE t", "DROP TABLE"),
+            ("SET datafusion.execution.batch_size = 1", "SET"),
+            ("RESET datafusion.execution.batch_size", "RESET"),
+            ("PREPARE p AS SELECT 1", "PREPARE"),
+            ("SELECT 1 AS a INTO t", "SELECT INTO"),
+            ("EXPLAIN INSERT INTO t VALUES (1)", "INSERT INTO"),
+            (
+                "WITH x AS (INSERT INTO t VALUES (1) RETURNING a) SELECT * FROM x",
+                "INSERT",
+            ),
+            ("SELECT * FROM read_parquet('/etc/passwd')", "read_parquet"),
+            ("SELECT * FROM t, LATERAL read_csv('x')", "read_csv"),
+        ] {
+            let said = refusal(sql);
+            assert!(said.contains(name), "{sql}: {said}");
+            assert!(said.contains("is not allowed"), "{sql}: {said}");
+        }
+    }
+
+    #[test]
+    fn exactly_one_statement_is_taken() {
+        assert!(refusal("SELECT 1; SELECT 2").contains("2 statements"));
+        assert!(refusal("  ; ").contains("no statement"));
+        assert!(refusal("").contains("no statement"));
+    }
+
+    #[test]
+    fn a_syntax_error_says_where() {
+        let said = refusal("SELECT 1\nFROM WHERE");
+        assert!(said.contains("Line: 2"), "{said}");
+    }
+
+    #[test]
+    fn question_marks_are_numbered_in_the_order_of_the_text() {
+        let checked = check("SELECT a + ? FROM t WHERE b = ? ORDER BY c LIMIT ?").unwrap();
+        let text = checked.statement.to_string();
+        assert!(
+            text.contains("a + $1") && text.contains("b = $2") && text.contains("LIMIT $3"),
+            "{text}"
+        );
+        assert!(refusal("SELECT ? + $1").contains("use one form"));
+    }
+
+    #[test]
+    fn models_are_found_before_planning_and_must_be_literals() {
+        let checked =
+            check("SELECT predict('a', x), (SELECT predict('b@2', y).probability FROM u) FROM t")
+                .unwrap();
+        assert_eq!(checked.models.into_iter().collect::<Vec<_>>(), ["a", "b@2"]);
+        assert!(refusal("SELECT predict(name, x) FROM t").contains("single quotes"));
+        assert!(refusal("SELECT predict() FROM t").contains("single quotes"));
+    }
+}

@@ -1,0 +1,324 @@
+//! Models against PyTorch: the files and the scripts that made them are in `tests/golden/training/`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::tensor::archive;
+
+use super::{
+    FeatureColumn, FeatureKind, InputData, LaneBatch, LaneTrainer, Loss, Model, ModelSpec,
+    Predictor, StepKey,
+};
+
+type Arrays = BTreeMap<String, Vec<f32>>;
+
+const KEY: StepKey = StepKey {
+    seed: 0,
+    epoch: 0,
+    step: 1,
+    lane: 0,
+};
+
+#[test]
+fn the_census_model_trains_its_first_50_steps_as_pytorch_does() {
+    let golden = read("census_mlp");
+    let model = Arc::new(model(
+        json!([
+            {"name": "features", "layer": "Input", "config": {"columns": ["features"]}},
+            {"name": "dense_0", "layer": "Dense", "config": {"units": 128, "activation": "relu"}, "inputs": ["features"]},
+            {"name": "dense_1", "layer": "Dense", "config": {"units": 64, "activation": "relu"}, "inputs": ["dense_0"]},
+            {"name": "dense_2", "layer": "Dense", "config": {"units": 1, "activation": "sigmoid"}, "inputs": ["dense_1"]},
+        ]),
+        &[("features", 108, FeatureKind::Float)],
+    ));
+    let mut trainer = LaneTrainer::new(Arc::clone(&model), Loss::BinaryCrossentropy).unwrap();
+    let mut parameters = flat(&model, &golden, "first");
+    let (mut momentum, mut velocity) = (
+        vec![0.0f64; parameters.len()],
+        vec![0.0f64; parameters.len()],
+    );
+    let features = census_features(&golden);
+    for (step, expected) in golden["losses"].iter().enumerate() {
+        let rows = step * 256..(step + 1) * 256;
+        let batch = LaneBatch {
+            rows: 256,
+            inputs: vec![InputData::Float32(
+                &features[rows.start * 108..rows.end * 108],
+            )],
+            target: &golden["label"][rows],
+            weights: None,
+        };
+        let mut gradient = vec![f32::NAN; parameters.len()];
+        let output = trainer
+            .step(
+                &parameters,
+                &[],
+                &batch,
+                &KEY,
+                256.0,
+                &mut gradient,
+                &mut [],
+            )
+            .unwrap();
+        close(
+            &format!("loss of step {step}"),
+            (output.loss_sum / 256.0) as f32,
+            *expected,
+            1e-4,
+        );
+        // Adam in float64: optimisers are no business of nn, and have their own golden file.
+        let t = step as i32 + 1;
+        let alpha = 1e-3 * (1.0 - 0.999f64.powi(t)).sqrt() / (1.0 - 0.9f64.powi(t));
+        for (index, &g) in gradient.iter().enumerate() {
+            let g = f64::from(g);
+            momentum[index] += (g - momentum[index]) * (1.0 - 0.9);
+            velocity[index] += (g * g - velocity[index]) * (1.0 - 0.999);
+            parameters[index] -= (alpha * momentum[index] / (velocity[index].sqrt() + 1e-7)) as f32;
+        }
+    }
+    for (index, (found, expected)) in parameters
+        .iter()
+        .zip(flat(&model, &golden, "last"))
+        .enumerate()
+    {
+        // A gradient near zero has a direction that rounding decides; Adam makes a step of it all the same.
+        assert!(
+            (found - expected).abs() < 2e-3,
+            "parameter {index}: {found}, PyTorch has {expected}"
+        );
+    }
+    let moved = |to: &[f32]| {
+        to.iter()
+            .zip(flat(&model, &golden, "first"))
+            .map(|(a, b)| f64::from(a - b).powi(2))
+            .sum::<f64>()
+            .sqrt()
+    };
+    let apart = parameters
+        .iter()
+        .zip(flat(&model, &golden, "last"))
+        .map(|(a, b)| f64::from(a - b).powi(2))
+        .sum::<f64>()
+        .sqrt();
+    assert!(
+        apart < 1e-3 * moved(&parameters),
+        "{apart} apart after moving {}",
+        moved(&parameters)
+    );
+}
+
+#[test]
+fn losses_activations_embeddings_and_batch_normalization_agree_with_pytorch() {
+    let golden = read("operations");
+    check(&golden, "a", "mse", json!("gelu"), "linear", 2);
+    check(&golden, "b", "mae", json!("tanh"), "linear", 2);
+    check(
+        &golden,
+        "c",
+        "binary_crossentropy",
+        json!("relu"),
+        "sigmoid",
+        1,
+    );
+    check(
+        &golden,
+        "d",
+        "binary_crossentropy",
+        json!("gelu approximate"),
+        "sigmoid",
+        3,
+    );
+    check(
+        &golden,
+        "e",
+        "binary_crossentropy",
+        json!("sigmoid"),
+        "linear",
+        1,
+    );
+    check(
+        &golden,
+        "f",
+        "categorical_crossentropy",
+        json!("relu"),
+        "softmax",
+        4,
+    );
+    check(
+        &golden,
+        "g",
+        "sparse_categorical_crossentropy",
+        json!("softmax"),
+        "softmax",
+        4,
+    );
+    check(
+        &golden,
+        "h",
+        "sparse_categorical_crossentropy",
+        json!("tanh"),
+        "sigmoid",
+        4,
+    );
+    check(
+        &golden,
+        "i",
+        "mean_squared_error",
+        json!("relu"),
+        "softmax",
+        3,
+    );
+}
+
+/// One step and one prediction of a small model: loss, predictions, every gradient, new moving statistics.
+fn check(golden: &Arrays, case: &str, loss: &str, hidden: Value, last: &str, width: usize) {
+    let hidden = match hidden.as_str().unwrap() {
+        "gelu approximate" => json!({"units": 8, "activation": "gelu", "approximate": true}),
+        activation => json!({"units": 8, "activation": activation}),
+    };
+    let model = Arc::new(model(
+        json!([
+            {"name": "numbers", "layer": "Input", "config": {"columns": ["numbers"]}},
+            {"name": "indices", "layer": "Input", "config": {"columns": ["indices"], "dtype": "int32"}},
+            {"name": "embedding", "layer": "Embedding", "config": {"input_dim": 7, "output_dim": 3}, "inputs": ["indices"]},
+            {"name": "flat", "layer": "Flatten", "inputs": ["embedding"]},
+            {"name": "joined", "layer": "Concatenate", "inputs": ["numbers", "flat"]},
+            {"name": "hidden", "layer": "Dense", "config": hidden, "inputs": ["joined"]},
+            {"name": "norm", "layer": "BatchNormalization", "inputs": ["hidden"]},
+            {"name": "last", "layer": "Dense", "config": {"units": width}, "inputs": ["norm"]},
+            {"name": "answer", "layer": "Activation", "config": {"activation": last}, "inputs": ["last"]},
+        ]),
+        &[
+            ("numbers", 5, FeatureKind::Float),
+            ("indices", 2, FeatureKind::Integer),
+        ],
+    ));
+    let of = |name: &str| golden[&format!("case_{case}/{name}")].as_slice();
+    let indices: Vec<i32> = of("indices").iter().map(|&index| index as i32).collect();
+    let inputs = vec![InputData::Float32(of("x")), InputData::Int32(&indices)];
+    let batch = LaneBatch {
+        rows: 13,
+        inputs: inputs.clone(),
+        target: of("target"),
+        weights: Some(of("weights")),
+    };
+    let parameters = flat(&model, golden, &format!("case_{case}/parameter"));
+    let statistics = [of("moving_mean"), of("moving_variance")].concat();
+    let (mut gradient, mut new_statistics) = (vec![f32::NAN; parameters.len()], vec![f32::NAN; 16]);
+    let mut trainer = LaneTrainer::new(Arc::clone(&model), Loss::parse(loss).unwrap()).unwrap();
+    let output = trainer
+        .step(
+            &parameters,
+            &statistics,
+            &batch,
+            &KEY,
+            40.0,
+            &mut gradient,
+            &mut new_statistics,
+        )
+        .unwrap();
+    close(
+        &format!("{case}: loss"),
+        output.loss_sum as f32,
+        of("loss_sum")[0],
+        1e-5,
+    );
+    all_close(
+        &format!("{case}: predictions"),
+        output.predictions,
+        of("predictions"),
+    );
+    all_close(
+        &format!("{case}: gradient"),
+        &gradient,
+        &flat(&model, golden, &format!("case_{case}/gradient")),
+    );
+    all_close(
+        &format!("{case}: statistics"),
+        &new_statistics,
+        &[of("new_moving_mean"), of("new_moving_variance")].concat(),
+    );
+    let mut predictor = Predictor::new(model);
+    all_close(
+        &format!("{case}: inference"),
+        predictor
+            .predict(&parameters, &statistics, 13, &inputs)
+            .unwrap(),
+        of("inference"),
+    );
+}
+
+fn read(name: &str) -> Arrays {
+    let path = format!(
+        "{}/tests/golden/training/{name}.safetensors",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let arrays = archive::from_bytes(&std::fs::read(path).unwrap()).unwrap();
+    arrays
+        .into_iter()
+        .map(|array| (array.name, array.values))
+        .collect()
+}
+
+fn model(layers: Value, features: &[(&str, usize, FeatureKind)]) -> Model {
+    let last = layers.as_array().unwrap().last().unwrap()["name"].clone();
+    let json = json!({"format_version": 1, "name": "golden", "layers": layers, "outputs": [last]});
+    let features: Vec<FeatureColumn> = features
+        .iter()
+        .map(|&(name, width, kind)| FeatureColumn {
+            name: name.to_string(),
+            width,
+            kind,
+        })
+        .collect();
+    Model::build(&ModelSpec::from_json(&json).unwrap(), &features).unwrap()
+}
+
+/// A flat vector from named arrays under a prefix.
+fn flat(model: &Model, golden: &Arrays, prefix: &str) -> Vec<f32> {
+    model
+        .parameters()
+        .iter()
+        .flat_map(|info| golden[&format!("{prefix}/{}", info.name)].iter().copied())
+        .collect()
+}
+
+/// 6 numbers and 8 column indices per row to the 108 one-hot columns.
+fn census_features(golden: &Arrays) -> Vec<f32> {
+    let mut features = Vec::new();
+    for (numbers, codes) in golden["numbers"]
+        .chunks_exact(6)
+        .zip(golden["codes"].chunks_exact(8))
+    {
+        let start = features.len();
+        features.extend_from_slice(numbers);
+        features.resize(start + 108, 0.0);
+        codes
+            .iter()
+            .for_each(|&code| features[start + code as usize] = 1.0);
+    }
+    features
+}
+
+fn close(what: &str, found: f32, expected: f32, relative: f32) {
+    assert!(
+        (found - expected).abs() <= relative * expected.abs(),
+        "{what}: {found}, PyTorch has {expected}"
+    );
+}
+
+/// Relative to the largest number of the array: 1e-5.
+fn all_close(what: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = expected
+        .iter()
+        .fold(1e-3f32, |largest, value| largest.max(value.abs()));
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (found - expected).abs() <= 1e-5 * scale,
+            "{what} at {index}: {found}, PyTorch has {expected}"
+        );
+    }
+}

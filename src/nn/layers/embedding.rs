@@ -1,0 +1,67 @@
+//! Embedding: y = table[index].
+//!
+//! Shapes: indices (..., ) int32 to (..., output_dim). An index outside 0 to input_dim - 1 stops the step with an error.
+
+use crate::autograd::{GraphError, NodeId, Op};
+
+use super::super::error::SpecError;
+use super::super::initialize::Initializer;
+use super::super::layer::{ArraySpec, Context, Layer, Signal, bad_input};
+use super::super::model::InputType;
+use super::super::options::Options;
+
+#[derive(Debug)]
+pub(super) struct Embedding {
+    input_dim: usize,
+    output_dim: usize,
+    initializer: Initializer,
+}
+
+impl Embedding {
+    pub(super) fn read(options: &mut Options<'_>) -> Result<Self, SpecError> {
+        Ok(Embedding {
+            input_dim: options.required_count("input_dim", 1, i32::MAX as usize)?,
+            output_dim: options.required_count("output_dim", 1, 1 << 30)?,
+            initializer: Initializer::read(
+                options,
+                "embeddings_initializer",
+                Initializer::SMALL_UNIFORM,
+            )?,
+        })
+    }
+}
+
+impl Layer for Embedding {
+    fn output(&self, name: &str, inputs: &[Signal]) -> Result<Signal, SpecError> {
+        let [input] = inputs else {
+            return Err(bad_input(
+                name,
+                format!("it has {} inputs", inputs.len()),
+                "connect exactly one int32 Input",
+            ));
+        };
+        if input.dtype != InputType::Int32 {
+            return Err(bad_input(
+                name,
+                "its input is float32".to_string(),
+                "give the Input dtype int32",
+            ));
+        }
+        let mut extents = input.extents.clone();
+        extents.push(self.output_dim);
+        Ok(Signal::float(&extents))
+    }
+
+    fn parameters(&self, _inputs: &[Signal]) -> Vec<ArraySpec> {
+        vec![ArraySpec::new(
+            "embeddings",
+            &[self.input_dim, self.output_dim],
+            self.initializer,
+        )]
+    }
+
+    fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
+        let table = context.parameter(0)?;
+        context.graph.add(Op::Gather, &[table, inputs[0]])
+    }
+}

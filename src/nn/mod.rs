@@ -1,0 +1,25 @@
+//! Layers and models, as description and as computation.
+//!
+//! `spec.rs` says what a client may describe, `layer.rs` what a layer must answer, `model.rs` joins layers to features,
+//! `program.rs` runs a lane's training step or a prediction over plans made by `autograd`.
+//! Does not know where rows come from, how lanes are dealt, or who applies the gradient.
+
+mod error;
+#[cfg(test)]
+mod golden;
+mod initialize;
+mod layer;
+mod layers;
+pub mod loss;
+pub mod metric;
+pub mod model;
+mod options;
+pub mod program;
+pub mod spec;
+
+pub use error::{ProgramError, SpecError};
+pub use loss::{Loss, TargetKind};
+pub use metric::{Metric, MetricState};
+pub use model::{FeatureColumn, FeatureKind, InputType, Model, ModelInput, ParameterInfo};
+pub use program::{InputData, LaneBatch, LaneTrainer, Predictor, StepKey, StepOutput};
+pub use spec::{LayerSpec, ModelSpec};

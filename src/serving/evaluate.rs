@@ -1,0 +1,141 @@
+//! Loss and metrics of a model over rows that have its label.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use futures::StreamExt;
+
+use super::labels::LabelReader;
+use super::loaded::names;
+use super::ordered::in_order;
+use super::{ScoringSession, ServingError};
+use crate::features::{FeatureError, QueryEngine, Source};
+use crate::nn::{Loss, Metric, MetricState, SpecError};
+
+impl super::Serving {
+    /// Loss and metrics over labelled rows, with the number of rows. No metrics named means the model's own;
+    /// the loss is always among the answers. Sums are made in the order of the rows.
+    pub async fn evaluate(
+        &self,
+        queries: &QueryEngine,
+        name: &str,
+        version: Option<u64>,
+        source: &Source,
+        metrics: &[String],
+    ) -> Result<(BTreeMap<String, f64>, u64), ServingError> {
+        let model = self.model(name, version).await?;
+        let manifest = model.manifest();
+        let query = queries.open(source).await?;
+        let schema = query.schema();
+        let session = model.session(&schema, &[])?;
+        let loss = Loss::parse(&manifest.loss).map_err(|error| ServingError::BadModel {
+            model: manifest.name.clone(),
+            version: manifest.version,
+            reason: error.to_string(),
+        })?;
+        let (label_index, field) =
+            schema
+                .column_with_name(&manifest.label.name)
+                .ok_or_else(|| FeatureError::UnknownColumn {
+                    column: manifest.label.name.clone(),
+                    context: format!(", the label of model {name:?}"),
+                    available: names(&schema),
+                })?;
+        let labels = LabelReader::new(
+            &manifest.label,
+            &manifest.label.arrow_type()?,
+            field.data_type(),
+            loss.target_width(model.network()),
+        )?;
+        let asked = if metrics.is_empty() {
+            &manifest.metric_names
+        } else {
+            metrics
+        };
+        let empty = empty_states(asked, loss, model.network().output_width())?;
+
+        let work = Evaluation {
+            session,
+            labels,
+            label_index,
+            empty: empty.clone(),
+        };
+        let rows = query.execute().await?;
+        let mut pieces = pin!(in_order(
+            rows,
+            self.config().threads,
+            move |batch, first| { work.states(batch, first) }
+        ));
+        let mut total = empty;
+        let mut rows = 0;
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            rows += piece.rows;
+            for ((_, sum), (metric, state)) in total.iter_mut().zip(&piece.answer) {
+                sum.merge(state)
+                    .map_err(|error| bad(metric.name(), &error))?;
+            }
+        }
+        if rows == 0 {
+            return Err(FeatureError::NoRows {
+                what: "the source to evaluate over".to_owned(),
+            }
+            .into());
+        }
+        let answers = total
+            .iter()
+            .map(|(metric, state)| (metric.name().to_owned(), state.result()));
+        Ok((answers.collect(), rows))
+    }
+}
+
+type States = Vec<(Metric, MetricState)>;
+
+/// What the threads share.
+struct Evaluation {
+    session: ScoringSession,
+    labels: LabelReader,
+    label_index: usize,
+    empty: States,
+}
+
+impl Evaluation {
+    /// Metric sums of one piece.
+    fn states(&self, batch: &RecordBatch, first_row: u64) -> Result<States, ServingError> {
+        let outputs = self.session.outputs(batch, first_row)?;
+        let label = Arc::clone(batch.column(self.label_index));
+        let targets = self.labels.targets(&label, first_row)?;
+        let mut states = self.empty.clone();
+        for (_, state) in &mut states {
+            state.update(&outputs, &targets, None);
+        }
+        Ok(states)
+    }
+}
+
+/// The loss, then each metric once.
+fn empty_states(asked: &[String], loss: Loss, width: usize) -> Result<States, ServingError> {
+    let mut states: States = Vec::with_capacity(asked.len() + 1);
+    let mut add = |name: &str, metric: Result<Metric, SpecError>| {
+        let metric = metric.map_err(|error| bad(name, &error))?;
+        if states.iter().all(|(known, _)| *known != metric) {
+            let state = MetricState::new(metric, loss, width).map_err(|error| bad(name, &error))?;
+            states.push((metric, state));
+        }
+        Ok::<(), ServingError>(())
+    };
+    add(Metric::Loss.name(), Ok(Metric::Loss))?;
+    for name in asked {
+        add(name, Metric::parse(name))?;
+    }
+    Ok(states)
+}
+
+fn bad(metric: &str, error: &SpecError) -> ServingError {
+    ServingError::BadMetric {
+        metric: metric.to_owned(),
+        reason: error.to_string(),
+    }
+}

@@ -1,0 +1,108 @@
+//! Sums in a fixed order.
+
+use super::multiversion;
+
+/// Accumulators of a sum along contiguous numbers: fixed, so that the order does not follow the vector width.
+const WAYS: usize = 16;
+
+multiversion! {
+    /// Sum over leading rows: `x` (R, P) to `out` (P), rows added in order, two at a time.
+    pub fn sum_rows(x: &[f32], out: &mut [f32]) {
+        let period = out.len();
+        if period == 1 {
+            out[0] = sum_contiguous(x);
+            return;
+        }
+        out.fill(0.0);
+        if period == 0 { return; }
+        let mut groups = x.chunks_exact(4 * period);
+        for group in groups.by_ref() {
+            let (first, rest) = group.split_at(period);
+            let (second, rest) = rest.split_at(period);
+            let (third, fourth) = rest.split_at(period);
+            for ((((out, &a), &b), &c), &d) in out.iter_mut().zip(first).zip(second).zip(third).zip(fourth) {
+                *out += (a + b) + (c + d);
+            }
+        }
+        for row in groups.remainder().chunks_exact(period) {
+            for (out, &value) in out.iter_mut().zip(row) {
+                *out += value;
+            }
+        }
+    }
+
+    /// Sum over the innermost extent: `x` (R, C) to `out` (R).
+    pub fn sum_columns(x: &[f32], inner: usize, out: &mut [f32]) {
+        for (out, row) in out.iter_mut().zip(x.chunks_exact(inner)) {
+            *out = sum_contiguous(row);
+        }
+    }
+
+    /// `sum[i] += addend[i]`: one edge of a tree of sums.
+    pub fn accumulate(sum: &mut [f32], addend: &[f32]) {
+        for (sum, &addend) in sum.iter_mut().zip(addend) {
+            *sum += addend;
+        }
+    }
+
+    /// Sum of all numbers.
+    pub fn sum_all(x: &[f32]) -> f32 {
+        sum_contiguous(x)
+    }
+}
+
+#[inline(always)]
+fn sum_contiguous(x: &[f32]) -> f32 {
+    let mut sums = [0.0f32; WAYS];
+    let mut blocks = x.chunks_exact(WAYS);
+    for block in blocks.by_ref() {
+        for (sum, &value) in sums.iter_mut().zip(block) {
+            *sum += value;
+        }
+    }
+    for (sum, &value) in sums.iter_mut().zip(blocks.remainder()) {
+        *sum += value;
+    }
+    let mut width = WAYS / 2;
+    while width > 0 {
+        for way in 0..width {
+            sums[way] += sums[way + width];
+        }
+        width /= 2;
+    }
+    sums[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::support::random::{Purpose, RandomKey};
+
+    #[test]
+    fn sums_agree_with_float64() {
+        for (rows, inner) in [(1, 1), (5, 3), (33, 64), (7, 129), (100, 1), (0, 4)] {
+            let mut stream = RandomKey::of(3, 0).stream(Purpose::Test);
+            let x: Vec<f32> = (0..rows * inner).map(|_| stream.normal() as f32).collect();
+            let (mut by_row, mut by_column) = (vec![f32::NAN; inner], vec![f32::NAN; rows]);
+            sum_rows(&x, &mut by_row);
+            sum_columns(&x, inner, &mut by_column);
+            let at = |row: usize, column: usize| f64::from(x[row * inner + column]);
+            for column in 0..inner {
+                let expected: f64 = (0..rows).map(|row| at(row, column)).sum();
+                assert!(
+                    (f64::from(by_row[column]) - expected).abs() < 1e-4,
+                    "seed 3, ({rows}, {inner})"
+                );
+            }
+            for row in 0..rows {
+                let expected: f64 = (0..inner).map(|column| at(row, column)).sum();
+                assert!(
+                    (f64::from(by_column[row]) - expected).abs() < 1e-4,
+                    "seed 3, ({rows}, {inner})"
+                );
+            }
+            let expected: f64 = x.iter().map(|&value| f64::from(value)).sum();
+            assert!((f64::from(sum_all(&x)) - expected).abs() < 1e-4);
+        }
+    }
+}
