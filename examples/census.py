@@ -104,9 +104,7 @@ def run(client, epochs):
     with step("Ask the model in SQL"):
         person = ", ".join(f"'{name}', {name}" for name in NUMBERS + CATEGORIES)
         people = f"SELECT age / 10 * 10 AS decade, predict('census', named_struct({person})) AS answer FROM census_test"
-        by_decade = (
-            f"SELECT decade, count(*) AS people, avg(answer.probability) AS rich FROM ({people}) GROUP BY decade"
-        )
+        by_decade = f"SELECT decade, count(*) AS people, avg(answer.probability) AS rich FROM ({people}) GROUP BY 1"
         print(client.sql(f"{by_decade} ORDER BY decade").to_pandas().to_string(index=False))
 
     history.plot(OUT / "training.png")
