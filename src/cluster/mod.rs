@@ -2,6 +2,8 @@
 
 pub mod error;
 pub mod membership;
+pub mod view;
 
 pub use error::ClusterError;
-pub use membership::{Cluster, ClusterConfig, Member, MemberState};
+pub use membership::{Cluster, ClusterConfig};
+pub use view::{Member, MemberState};

@@ -4,15 +4,17 @@
 //! and a fitted pipeline is data that a model version refers to.
 
 pub mod error;
+mod functions;
 pub mod model_function;
 pub mod pipeline;
 pub mod session;
 pub mod source;
 mod statements;
 mod tables;
+mod transforms;
 
 pub use error::FeatureError;
 pub use model_function::{ModelFunction, ModelFunctions};
-pub use pipeline::{AppliedPipeline, FittedPipeline, PipelineSpec};
+pub use pipeline::{AppliedPipeline, CARDINALITY, FittedPipeline, PipelineSpec};
 pub use session::{Query, QueryEngine, QueryLimits};
 pub use source::Source;

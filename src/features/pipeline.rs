@@ -1,18 +1,63 @@
 //! Fit on one dataset, apply to another. A pipeline is data: the list, and what fitting learnt.
+//!
+//! A fitted pipeline is bound to the columns that come in ([`FittedPipeline::bind`]), which compiles each feature to one
+//! expression over raw columns; then [`AppliedPipeline::apply`] runs per record batch, without plan, lock or async.
+//! Training and every scoring door go through these two, so that they cannot disagree.
+//!
+//! What a feature column is in the end: numbers and booleans are Float32, indices Int32, one-hot columns
+//! FixedSizeList<Float32>. What each transform does with nulls and unseen values is in [`super::transforms`].
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float32Array, PrimitiveArray, RecordBatch, RecordBatchOptions,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, Schema, SchemaRef};
+use datafusion::common::{Column, DFSchema};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::physical_expr::PhysicalExpr;
+use serde_json::{Value, json};
+
+use super::error::{from_datafusion, list_names, unknown_column};
+use super::session::strict_cast;
+use super::tables::plain_schema;
+use super::transforms::{ColumnKind, ColumnSet, FittedStep, TrainingRows, TransformSpec, learn};
 use super::{FeatureError, QueryEngine, Source};
+
+/// Raised when an old reader would misread a new pipeline.
+const FORMAT_VERSION: u64 = 1;
+/// Most transforms in a pipeline.
+const STEPS_MAX: usize = 1_000;
+/// Field metadata of an Int32 feature: its values are below this number (what an embedding calls `input_dim`).
+pub const CARDINALITY: &str = "volary.cardinality";
 
 /// The list of transforms as the client gave it (JSON objects `{"transform": "impute", "columns": [...], ...}`).
 #[derive(Debug, Clone, PartialEq)]
-pub struct PipelineSpec {}
+pub struct PipelineSpec {
+    steps: Vec<TransformSpec>,
+}
 
 impl PipelineSpec {
+    /// Reads and checks every step; columns are checked against the data by [`PipelineSpec::fit`].
     pub fn from_json(steps: &[serde_json::Value]) -> Result<Self, FeatureError> {
-        let _ = steps;
-        todo!("features")
+        if steps.len() > STEPS_MAX {
+            return Err(FeatureError::BadPipeline {
+                step: STEPS_MAX + 1,
+                transform: "?".into(),
+                reason: format!(
+                    "a pipeline has at most {STEPS_MAX} steps; name several columns in one"
+                ),
+            });
+        }
+        let steps = steps
+            .iter()
+            .enumerate()
+            .map(|(at, step)| TransformSpec::from_json(at + 1, step))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { steps })
     }
 
     /// Learns from the rows of `source` by aggregate SQL. `features` are the raw columns it may read, in order;
@@ -24,47 +69,564 @@ impl PipelineSpec {
         features: &[String],
         filter: Option<&str>,
     ) -> Result<FittedPipeline, FeatureError> {
-        let _ = (engine, source, features, filter);
-        todo!("features")
+        let (state, plan) = engine.open(source).await?.into_parts();
+        let mut plan = LogicalPlanBuilder::from(plan);
+        if let Some(filter) = filter {
+            let condition = state
+                .create_logical_expr(filter, plan.schema())
+                .map_err(from_datafusion)?;
+            plan = plan.filter(condition).map_err(from_datafusion)?;
+        }
+        let names: Vec<String> = plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
+        let mut fields: Vec<Field> = Vec::with_capacity(features.len());
+        let mut projection = Vec::with_capacity(features.len());
+        for feature in features {
+            let places: Vec<usize> = (0..names.len())
+                .filter(|at| &names[*at] == feature)
+                .collect();
+            let at = match places.as_slice() {
+                [] => return Err(unknown_column(feature, " among the training rows", &names)),
+                [at] => *at,
+                _ => {
+                    return Err(FeatureError::BadColumn {
+                        column: feature.clone(),
+                        problem: "stands for several columns of the query".into(),
+                        hint: "give each a name of its own with AS".into(),
+                    });
+                }
+            };
+            if fields.iter().any(|field| field.name() == feature) {
+                return Err(FeatureError::BadColumn {
+                    column: feature.clone(),
+                    problem: "is named twice among the features".into(),
+                    hint: "name it once".into(),
+                });
+            }
+            let (qualifier, field) = plan.schema().qualified_field(at);
+            fields.push(Field::new(feature, field.data_type().clone(), true));
+            projection.push(
+                Expr::Column(Column::new(qualifier.cloned(), feature)).alias(feature.as_str()),
+            );
+        }
+        // The types that come out of the scan are plain; what a query computes may still be a view or dictionary.
+        let fields: Vec<Field> = plain_schema(&Schema::new(fields))
+            .fields()
+            .iter()
+            .map(|field| field.as_ref().clone())
+            .collect();
+        let plan = plan
+            .project(projection)
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(from_datafusion)?;
+        let rows = TrainingRows {
+            state,
+            plan,
+            beside: engine.partitions(),
+        };
+        let steps = learn(&self.steps, &fields, &rows)
+            .await
+            .map_err(|error| error.with_memory_limit(engine.memory_bytes()))?;
+        FittedPipeline::new(fields, steps)
     }
 }
 
 /// A pipeline that has learnt. Saved with the model.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FittedPipeline {}
+#[derive(Debug, Clone)]
+pub struct FittedPipeline {
+    /// Raw columns that some step or feature names, in the order of the features asked for.
+    raw: Vec<Field>,
+    steps: Vec<FittedStep>,
+    /// Those of `raw` that the features are made of.
+    input: SchemaRef,
+    output: SchemaRef,
+}
+
+impl PartialEq for FittedPipeline {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw == other.raw && self.steps == other.steps
+    }
+}
 
 impl FittedPipeline {
+    fn new(raw: Vec<Field>, steps: Vec<FittedStep>) -> Result<Self, FeatureError> {
+        let columns = replay(&raw, &steps)?;
+        columns.check_finished()?;
+        let read = columns.raw_names();
+        // A raw column that was only dropped is forgotten with its drop: models are not asked for it, whatever its type.
+        let forgotten: Vec<String> = raw
+            .iter()
+            .filter(|field| {
+                !read.contains(field.name())
+                    && field
+                        .data_type()
+                        .to_string()
+                        .parse::<DataType>()
+                        .ok()
+                        .as_ref()
+                        != Some(field.data_type())
+            })
+            .map(|field| field.name().clone())
+            .collect();
+        let raw: Vec<Field> = raw
+            .into_iter()
+            .filter(|field| !forgotten.contains(field.name()))
+            .collect();
+        let steps: Vec<FittedStep> = steps
+            .into_iter()
+            .filter(
+                |step| !matches!(step, FittedStep::Drop { column } if forgotten.contains(column)),
+            )
+            .collect();
+        let input: Vec<Field> = raw
+            .iter()
+            .filter(|field| read.contains(field.name()))
+            .cloned()
+            .collect();
+        let output: Vec<Field> = columns
+            .columns()
+            .iter()
+            .map(|column| feature_field(&column.name, &column.kind))
+            .collect();
+        Ok(Self {
+            raw,
+            steps,
+            input: Arc::new(Schema::new(input)),
+            output: Arc::new(Schema::new(output)),
+        })
+    }
+
     pub fn to_json(&self) -> serde_json::Value {
-        todo!("features")
+        json!({
+            "format_version": FORMAT_VERSION,
+            "columns": self.raw.iter().map(|field| json!({
+                "name": field.name(),
+                "type": field.data_type().to_string(),
+            })).collect::<Vec<_>>(),
+            "steps": self.steps.iter().map(FittedStep::to_json).collect::<Vec<_>>(),
+        })
     }
+
     pub fn from_json(value: &serde_json::Value) -> Result<Self, FeatureError> {
-        let _ = value;
-        todo!("features")
+        let broken = |reason: String| FeatureError::BadPipeline {
+            step: 0,
+            transform: "saved".into(),
+            reason,
+        };
+        match value.get("format_version").and_then(Value::as_u64) {
+            Some(FORMAT_VERSION) => {}
+            Some(newer) => {
+                return Err(broken(format!(
+                    "its format is version {newer} and this server reads {FORMAT_VERSION}; use a newer server"
+                )));
+            }
+            None => {
+                return Err(broken(
+                    "it has no `format_version`; it is not a pipeline".into(),
+                ));
+            }
+        }
+        let members = |name: &str| {
+            value
+                .get(name)
+                .and_then(Value::as_array)
+                .ok_or_else(|| broken(format!("it has no `{name}`; it was altered")))
+        };
+        let raw = members("columns")?
+            .iter()
+            .map(|column| {
+                let name = column.get("name").and_then(Value::as_str);
+                let data_type = column
+                    .get("type")
+                    .and_then(Value::as_str)
+                    .and_then(|text| text.parse::<DataType>().ok());
+                match (name, data_type) {
+                    (Some(name), Some(data_type)) => Ok(Field::new(name, data_type, true)),
+                    _ => Err(broken(format!(
+                        "column {column} cannot be read; it was altered"
+                    ))),
+                }
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let steps = members("steps")?
+            .iter()
+            .enumerate()
+            .map(|(at, step)| FittedStep::from_json(at + 1, step))
+            .collect::<Result<Vec<_>, _>>()?;
+        Self::new(raw, steps)
     }
+
     /// Raw columns read, in the model's input order, with their types.
     pub fn input_schema(&self) -> SchemaRef {
-        todo!("features")
+        Arc::clone(&self.input)
     }
+
     /// Feature columns made: Float32 or Int32, or FixedSizeList<Float32> of them (one-hot), in order.
+    /// An Int32 column's field says in its metadata ([`CARDINALITY`]) below which number its values are.
     pub fn output_schema(&self) -> SchemaRef {
-        todo!("features")
+        Arc::clone(&self.output)
     }
+
     /// Binds to the columns of incoming batches, in any order, extra columns passed over; a missing or wrongly typed
     /// column is refused by name (an integer or float column takes any numeric type that casts without loss of range).
     pub fn bind(&self, incoming: &Schema) -> Result<AppliedPipeline, FeatureError> {
-        let _ = incoming;
-        todo!("features")
+        let mut missing = Vec::new();
+        let mut inputs = Vec::with_capacity(self.input.fields().len());
+        let mut bound: Vec<Field> = self.raw.clone();
+        for field in self.input.fields() {
+            let mut places = incoming
+                .fields()
+                .iter()
+                .enumerate()
+                .filter(|(_, column)| column.name() == field.name());
+            let Some((at, column)) = places.next() else {
+                missing.push(field.name().as_str());
+                continue;
+            };
+            if places.next().is_some() {
+                return Err(FeatureError::BadColumn {
+                    column: field.name().clone(),
+                    problem: "comes twice".into(),
+                    hint: "give each column a name of its own".into(),
+                });
+            }
+            let adaptor =
+                Adaptor::between(column.data_type(), field.data_type()).ok_or_else(|| {
+                    FeatureError::BadColumn {
+                        column: field.name().clone(),
+                        problem: format!(
+                            "is {} and the model was trained on {}",
+                            column.data_type(),
+                            field.data_type()
+                        ),
+                        hint: "cast it before sending".into(),
+                    }
+                })?;
+            let adapted = adaptor.result(column.data_type());
+            if let Some(raw) = bound.iter_mut().find(|raw| raw.name() == field.name()) {
+                *raw = Field::new(field.name(), adapted.clone(), true);
+            }
+            inputs.push(Input {
+                at,
+                name: field.name().clone(),
+                incoming: column.data_type().clone(),
+                adapted,
+                adaptor,
+            });
+        }
+        if let Some(first) = missing.first() {
+            let names: Vec<String> = incoming
+                .fields()
+                .iter()
+                .map(|column| column.name().clone())
+                .collect();
+            let context = if missing.len() == 1 {
+                ", which the model reads".to_owned()
+            } else {
+                format!(
+                    ", which the model reads, nor {}",
+                    list_names(missing[1..].iter().copied())
+                )
+            };
+            return Err(unknown_column(first, &context, &names));
+        }
+        let columns = replay(&bound, &self.steps)?;
+        let schema: SchemaRef = Arc::new(Schema::new(
+            inputs
+                .iter()
+                .map(|input| Field::new(&input.name, input.adapted.clone(), true))
+                .collect::<Vec<_>>(),
+        ));
+        let named = DFSchema::from_unqualified_fields(schema.fields().clone(), HashMap::new())
+            .map_err(from_datafusion)?;
+        let outputs = columns
+            .columns()
+            .iter()
+            .zip(self.output.fields())
+            .map(|(column, field)| {
+                Ok(Output {
+                    field: Arc::clone(field),
+                    kind: column.kind.clone(),
+                    expression: expressions()
+                        .create_physical_expr(column.expression.clone(), &named)
+                        .map_err(from_datafusion)?,
+                })
+            })
+            .collect::<Result<Vec<_>, FeatureError>>()?;
+        Ok(AppliedPipeline {
+            bound: Arc::new(Bound {
+                inputs,
+                schema,
+                outputs,
+                features: Arc::clone(&self.output),
+            }),
+        })
     }
+}
+
+fn replay(raw: &[Field], steps: &[FittedStep]) -> Result<ColumnSet, FeatureError> {
+    let mut columns = ColumnSet::raw(raw);
+    for (at, step) in steps.iter().enumerate() {
+        columns.apply(step, at + 1, expressions())?;
+    }
+    Ok(columns)
+}
+
+/// The session that parses and compiles expressions: functions and no tables.
+fn expressions() -> &'static SessionState {
+    static STATE: OnceLock<SessionState> = OnceLock::new();
+    STATE.get_or_init(|| {
+        SessionStateBuilder::new()
+            .with_config(super::session::session_config(1))
+            .with_default_features()
+            .build()
+    })
+}
+
+fn feature_field(name: &str, kind: &ColumnKind) -> Field {
+    match kind {
+        ColumnKind::Index { cardinality } => Field::new(name, DataType::Int32, false)
+            .with_metadata([(CARDINALITY.to_owned(), cardinality.to_string())].into()),
+        ColumnKind::OneHot { slots } => {
+            Field::new(name, super::functions::one_hot_type(*slots), false)
+        }
+        _ => Field::new(name, DataType::Float32, false),
+    }
+}
+
+/// How an incoming column becomes one of the model's input type.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Adaptor {
+    /// The compiled expressions take it as it is.
+    AsIs,
+    /// Dictionaries to their values; columns of nothing but nulls to the model's type.
+    Cast,
+    /// Floats where integers were trained: whole numbers pass (NaN as null, as pandas writes missing integers).
+    Whole,
+}
+
+impl Adaptor {
+    fn between(incoming: &DataType, wanted: &DataType) -> Option<Self> {
+        if incoming == &DataType::Null {
+            return Some(Self::Cast);
+        }
+        let is_dictionary = matches!(incoming, DataType::Dictionary(_, _));
+        let values = match incoming {
+            DataType::Dictionary(_, values) => values.as_ref(),
+            other => other,
+        };
+        match (ColumnKind::of(values), ColumnKind::of(wanted)) {
+            (ColumnKind::Float, ColumnKind::Integer) => Some(Self::Whole),
+            (ColumnKind::Integer | ColumnKind::Float, ColumnKind::Float)
+            | (ColumnKind::Integer, ColumnKind::Integer)
+            | (ColumnKind::Boolean, ColumnKind::Boolean)
+            | (ColumnKind::Text(_), ColumnKind::Text(_)) => Some(if is_dictionary {
+                Self::Cast
+            } else {
+                Self::AsIs
+            }),
+            (ColumnKind::Other(given), ColumnKind::Other(wanted)) if given == wanted => {
+                Some(if is_dictionary {
+                    Self::Cast
+                } else {
+                    Self::AsIs
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// The type after adapting.
+    fn result(self, incoming: &DataType) -> DataType {
+        match (self, incoming) {
+            (Self::Whole, _) => DataType::Int64,
+            (Self::Cast, DataType::Dictionary(_, values)) => values.as_ref().clone(),
+            _ => incoming.clone(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Input {
+    /// Place among the incoming columns.
+    at: usize,
+    name: String,
+    incoming: DataType,
+    adapted: DataType,
+    adaptor: Adaptor,
+}
+
+#[derive(Debug)]
+struct Output {
+    field: FieldRef,
+    kind: ColumnKind,
+    expression: Arc<dyn PhysicalExpr>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    inputs: Vec<Input>,
+    /// Adapted inputs.
+    schema: SchemaRef,
+    outputs: Vec<Output>,
+    features: SchemaRef,
 }
 
 /// A fitted pipeline bound to one incoming schema. Cheap to clone, no async, same rows in the same order.
 #[derive(Debug, Clone)]
-pub struct AppliedPipeline {}
+pub struct AppliedPipeline {
+    bound: Arc<Bound>,
+}
 
 impl AppliedPipeline {
-    /// Feature columns of `rows`. Floats that come out NaN or infinite, and nulls, are refused with column and row.
+    /// Feature columns of `rows`. Floats that come out NaN or infinite, and nulls, are refused with column and row
+    /// (counted from 0 within the batch).
     pub fn apply(&self, rows: &RecordBatch) -> Result<RecordBatch, FeatureError> {
-        let _ = rows;
-        todo!("features")
+        let bound = &*self.bound;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let inputs = bound
+            .inputs
+            .iter()
+            .map(|input| input.take(rows))
+            .collect::<Result<Vec<_>, _>>()?;
+        let failed = |error: arrow::error::ArrowError| FeatureError::Internal {
+            reason: error.to_string(),
+        };
+        let inputs = RecordBatch::try_new_with_options(Arc::clone(&bound.schema), inputs, &options)
+            .map_err(failed)?;
+        let features = bound
+            .outputs
+            .iter()
+            .map(|output| output.make(&inputs))
+            .collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new_with_options(Arc::clone(&bound.features), features, &options)
+            .map_err(failed)
+    }
+}
+
+impl Input {
+    fn take(&self, rows: &RecordBatch) -> Result<ArrayRef, FeatureError> {
+        let column = rows
+            .columns()
+            .get(self.at)
+            .filter(|column| column.data_type() == &self.incoming)
+            .ok_or_else(|| FeatureError::BadColumn {
+                column: self.name.clone(),
+                problem: "is not as the first batch had it".into(),
+                hint: "send batches of one schema".into(),
+            })?;
+        let refuse = |problem: String| FeatureError::BadColumn {
+            column: self.name.clone(),
+            problem,
+            hint: "cast it before sending".into(),
+        };
+        match self.adaptor {
+            Adaptor::AsIs => Ok(Arc::clone(column)),
+            Adaptor::Cast => strict_cast(column, &self.adapted).map_err(refuse),
+            Adaptor::Whole => {
+                let floats =
+                    cast(column, &DataType::Float64).map_err(|error| refuse(error.to_string()))?;
+                let floats = floats.as_primitive::<Float64Type>();
+                let whole = floats
+                    .iter()
+                    .enumerate()
+                    .map(|(row, value)| match value.filter(|value| !value.is_nan()) {
+                        None => Ok(None),
+                        // 2^63 itself does not fit; every float below it does.
+                        Some(value)
+                            if value.fract() == 0.0
+                                && value.abs() < 9_223_372_036_854_775_808.0 =>
+                        {
+                            Ok(Some(value as i64))
+                        }
+                        Some(value) => Err(refuse(format!(
+                            "has {value} at row {row} where the model was trained on integers"
+                        ))),
+                    })
+                    .collect::<Result<PrimitiveArray<Int64Type>, _>>()?;
+                Ok(Arc::new(whole))
+            }
+        }
+    }
+}
+
+impl Output {
+    fn make(&self, inputs: &RecordBatch) -> Result<ArrayRef, FeatureError> {
+        let made = self
+            .expression
+            .evaluate(inputs)
+            .and_then(|value| value.into_array(inputs.num_rows()))
+            .map_err(|error| match from_datafusion(error) {
+                FeatureError::Execution { reason } => FeatureError::BadColumn {
+                    column: self.field.name().clone(),
+                    problem: format!("cannot be computed: {reason}"),
+                    hint: "look at its values".into(),
+                },
+                other => other,
+            })?;
+        if let Some(nulls) = made.nulls().filter(|nulls| nulls.null_count() > 0) {
+            let row = (0..nulls.len())
+                .find(|row| nulls.is_null(*row))
+                .unwrap_or(0);
+            return Err(FeatureError::BadColumn {
+                column: self.field.name().clone(),
+                problem: format!("has a null at row {row}"),
+                hint: "impute it in the pipeline".into(),
+            });
+        }
+        let wrong = || FeatureError::Internal {
+            reason: format!(
+                "feature {:?} came as {}",
+                self.field.name(),
+                made.data_type()
+            ),
+        };
+        let floats: Vec<f32> = match self.kind {
+            ColumnKind::Index { .. } | ColumnKind::OneHot { .. } => return Ok(made),
+            ColumnKind::Float => {
+                let numbers = made.as_primitive_opt::<Float64Type>().ok_or_else(wrong)?;
+                numbers
+                    .values()
+                    .iter()
+                    .map(|number| *number as f32)
+                    .collect()
+            }
+            ColumnKind::Integer => {
+                let numbers = made.as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
+                numbers
+                    .values()
+                    .iter()
+                    .map(|number| *number as f32)
+                    .collect()
+            }
+            ColumnKind::Boolean => {
+                let flags = made.as_boolean_opt().ok_or_else(wrong)?;
+                flags
+                    .values()
+                    .iter()
+                    .map(|flag| f32::from(u8::from(flag)))
+                    .collect()
+            }
+            ColumnKind::Text(_) | ColumnKind::Other(_) => return Err(wrong()),
+        };
+        if !floats
+            .iter()
+            .fold(true, |all, number| all & number.is_finite())
+        {
+            let row = floats
+                .iter()
+                .position(|number| !number.is_finite())
+                .unwrap_or(0);
+            return Err(FeatureError::BadColumn {
+                column: self.field.name().clone(),
+                problem: format!("is {} at row {row}", floats[row]),
+                hint: "impute or clip it in the pipeline, or leave such rows out".into(),
+            });
+        }
+        Ok(Arc::new(Float32Array::from(floats)))
     }
 }

@@ -104,6 +104,15 @@ impl QueryEngine {
         }
     }
 
+    /// Queries that may run beside each other.
+    pub(super) fn partitions(&self) -> usize {
+        self.limits.partitions
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.limits.memory_bytes
+    }
+
     fn scan(
         &self,
         state: SessionState,
@@ -180,7 +189,7 @@ impl QueryEngine {
     }
 }
 
-/// Settings that differ from DataFusion's own, with the reason beside each.
+/// The session that every statement's session is a copy of: functions, limits, no tables.
 fn base_session(limits: &QueryLimits) -> Result<SessionState, String> {
     let runtime: Arc<RuntimeEnv> = RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes)))
@@ -195,8 +204,17 @@ fn base_session(limits: &QueryLimits) -> Result<SessionState, String> {
                 error.strip_backtrace()
             )
         })?;
+    Ok(SessionStateBuilder::new()
+        .with_config(session_config(limits.partitions))
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .build())
+}
+
+/// Settings that differ from DataFusion's own, with the reason beside each.
+pub(super) fn session_config(partitions: usize) -> SessionConfig {
     let mut config = SessionConfig::new()
-        .with_target_partitions(limits.partitions.max(1))
+        .with_target_partitions(partitions.max(1))
         .with_information_schema(true)
         .with_create_default_catalog_and_schema(false)
         .with_default_catalog_and_schema(CATALOG, SCHEMA);
@@ -205,18 +223,17 @@ fn base_session(limits: &QueryLimits) -> Result<SessionState, String> {
     options.execution.parquet.schema_force_view_types = false;
     options.sql_parser.map_string_types_to_utf8view = false;
     options.optimizer.expand_views_at_output = true;
-    Ok(SessionStateBuilder::new()
-        .with_config(config)
-        .with_runtime_env(runtime)
-        .with_default_features()
-        .build())
+    config
 }
 
 /// A planned query; its schema is the one that will be streamed, nullability included
 /// (no view types, no dictionaries: expanded for outside clients).
 pub struct Query {
     state: SessionState,
+    /// As written; values and aggregates are put into this one.
     plan: LogicalPlan,
+    /// What runs; `None` while parameters have no values.
+    optimized: Option<LogicalPlan>,
     schema: SchemaRef,
     parameters: SchemaRef,
     rows: Option<u64>,
@@ -240,28 +257,21 @@ impl Query {
         memory_bytes: usize,
     ) -> Result<Self, FeatureError> {
         let parameters = parameters_of(&plan)?;
-        let planned = match state.optimize(&plan) {
-            Ok(optimized) if parameters.fields().is_empty() => optimized,
-            // Values may still change what the optimizer may do: it runs again after `bind`.
-            Ok(optimized) => {
-                let schema = plain_schema(optimized.schema().as_arrow());
-                return Ok(Self {
-                    schema: without_metadata(&schema),
-                    state,
-                    plan,
-                    parameters,
-                    rows: None,
-                    memory_bytes,
-                });
-            }
-            Err(_) if !parameters.fields().is_empty() => plan,
+        let has_parameters = !parameters.fields().is_empty();
+        let (schema, optimized) = match state.optimize(&plan) {
+            Ok(optimized) => (
+                plain_schema(optimized.schema().as_arrow()),
+                // Values may still change what the optimizer may do: it runs again after `bind`.
+                (!has_parameters).then_some(optimized),
+            ),
+            Err(_) if has_parameters => (plain_schema(plan.schema().as_arrow()), None),
             Err(error) => return Err(from_datafusion(error).with_memory_limit(memory_bytes)),
         };
-        let schema = plain_schema(planned.schema().as_arrow());
         Ok(Self {
             schema: without_metadata(&schema),
             state,
-            plan: planned,
+            plan,
+            optimized,
             parameters,
             rows: None,
             memory_bytes,
@@ -320,17 +330,20 @@ impl Query {
     pub async fn execute(
         self,
     ) -> Result<BoxStream<'static, Result<RecordBatch, FeatureError>>, FeatureError> {
-        if let Some(parameter) = self.parameters.fields().first() {
+        let Some(optimized) = self.optimized else {
             return Err(FeatureError::BadSql {
-                reason: format!("parameter {} has no value; bind it first", parameter.name()),
+                reason: format!(
+                    "{} parameters have no value; bind them first",
+                    self.parameters.fields().len()
+                ),
             });
-        }
+        };
         let memory = self.memory_bytes;
         let failed = move |error| from_datafusion(error).with_memory_limit(memory);
         let physical = self
             .state
             .query_planner()
-            .create_physical_plan(&self.plan, &self.state)
+            .create_physical_plan(&optimized, &self.state)
             .await
             .map_err(failed)?;
         let rows = execute_stream(physical, self.state.task_ctx()).map_err(failed)?;

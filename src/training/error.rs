@@ -2,6 +2,7 @@
 
 use crate::catalog::CatalogError;
 use crate::features::FeatureError;
+use crate::support::fault::{Fault, Faulty};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TrainingError {
@@ -35,8 +36,29 @@ pub enum TrainingError {
     UnknownWorker { job: String, generation: u64 },
     #[error("the job was cancelled")]
     Cancelled,
+    /// A failure that another worker told of, in its own words.
+    #[error("{message}")]
+    Reported { fault: Fault, message: String },
     #[error("the server is stopping; ask another one")]
     Stopping,
     #[error("training failed: {reason}")]
     Internal { reason: String },
+}
+
+impl Faulty for TrainingError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Catalog(error) => error.fault(),
+            Self::Feature(error) => error.fault(),
+            Self::BadOption { .. } | Self::BadModel { .. } | Self::BadLabel { .. } => {
+                Fault::InvalidArgument
+            }
+            Self::ServerLost { .. } | Self::Stopping => Fault::Unavailable,
+            Self::NotFinite { .. } => Fault::OutOfRange,
+            Self::UnknownWorker { .. } => Fault::NotFound,
+            Self::Cancelled => Fault::Cancelled,
+            Self::Reported { fault, .. } => *fault,
+            Self::Internal { .. } => Fault::Internal,
+        }
+    }
 }

@@ -1,0 +1,114 @@
+# Volary: `make demo` shows the whole product, `make test` runs every check. Both install what is missing first.
+#
+# CARGO_TARGET_DIR is respected. There is one cargo profile, --release, for demo, tests and CI alike,
+# so the dependencies compile once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VOLARY := $(abspath $(TARGET))/release/volary
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+# What a build, the Python environment and the demo need of a Debian system.
+PACKAGES := build-essential pkg-config libopenblas-dev
+
+.PHONY: help
+help:
+	@echo 'make demo      three servers, real data: upload, SQL, training, prediction, scoring (under two minutes once built)'
+	@echo 'make test      every check: format, clippy, Rust tests, Python tests, the demo in short form'
+	@echo 'make build     the program: $(VOLARY)'
+	@echo 'make bench     benchmarks, written to docs/benchmarks'
+	@echo 'make lint      format check and clippy with warnings denied'
+	@echo 'make format    cargo fmt'
+	@echo 'make setup     system libraries and the Python environment in $(VENV)'
+
+# -- what is missing ---------------------------------------------------------------------------------------------
+
+.PHONY: setup system-libraries
+setup: system-libraries $(VENV)/ready
+
+system-libraries:
+	@missing=''; \
+	command -v cc >/dev/null && command -v make >/dev/null || missing="$$missing build-essential"; \
+	command -v pkg-config >/dev/null || missing="$$missing pkg-config"; \
+	pkg-config --exists openblas 2>/dev/null || missing="$$missing libopenblas-dev"; \
+	python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	command -v cargo >/dev/null || { echo 'Rust is missing: install it from https://rustup.rs (1.95 or later)'; exit 1; }; \
+	if [ -n "$$missing" ]; then \
+		command -v apt-get >/dev/null || { echo "missing:$$missing; install them with this system's package manager"; exit 1; }; \
+		as_root=''; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+		echo "installing with apt:$$missing"; \
+		$$as_root apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+
+# The environment is made anew when what it holds has changed.
+$(VENV)/ready: python-client/pyproject.toml | system-libraries
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or later is needed'; exit 1; }
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e 'python-client[all,test]'
+	@touch $@
+
+# -- building ----------------------------------------------------------------------------------------------------
+
+.PHONY: build announce-first-build
+build: system-libraries announce-first-build
+	cargo build --release --bin volary
+
+announce-first-build:
+	@if ! ls $(TARGET)/release/deps/libdeltalake_core-*.rlib >/dev/null 2>&1; then \
+		echo 'First build: it compiles Arrow, DataFusion and delta-rs and takes up to 35 minutes on two cores. Later ones take seconds to minutes.'; \
+	fi
+
+# -- using it ----------------------------------------------------------------------------------------------------
+
+.PHONY: demo demo-short
+demo: setup build
+	VOLARY_BIN=$(VOLARY) $(PYTHON) examples/census.py
+
+demo-short: setup build
+	VOLARY_BIN=$(VOLARY) $(PYTHON) examples/census.py --quick
+
+# -- checking it -------------------------------------------------------------------------------------------------
+
+.PHONY: test rust-tests python-tests lint format format-check clippy
+# In this order: the fastest answer first.
+test:
+	@$(MAKE) --no-print-directory setup announce-first-build
+	@$(MAKE) --no-print-directory format-check
+	@$(MAKE) --no-print-directory clippy
+	@$(MAKE) --no-print-directory rust-tests
+	@$(MAKE) --no-print-directory python-tests
+	@$(MAKE) --no-print-directory demo-short
+	@echo 'all checks passed'
+
+rust-tests: system-libraries
+	cargo test --release
+
+python-tests: setup build
+	cd python-client && VOLARY_BIN=$(VOLARY) $(abspath $(PYTHON)) -m pytest -q tests
+
+lint: format-check clippy
+
+format:
+	cargo fmt
+
+format-check:
+	@if cargo fmt --version >/dev/null 2>&1; then cargo fmt --check; \
+	else echo 'format check passed over: this toolchain has no rustfmt'; fi
+
+# `cargo clippy` would compile every dependency once more for its metadata (12 minutes on two cores). Run in rustc's place
+# in a build instead, clippy shares the dependencies that are there; our own crate alone is compiled again, unoptimized.
+clippy: system-libraries
+	@if clippy-driver --version >/dev/null 2>&1; then \
+		RUSTC_WORKSPACE_WRAPPER=$(abspath .ci/clippy) cargo build --release --all-targets \
+			--config 'profile.release.package.volary.opt-level=0'; \
+	else echo 'clippy passed over: this toolchain has none'; fi
+
+# -- measuring it ------------------------------------------------------------------------------------------------
+
+.PHONY: bench
+bench: setup build
+	VOLARY_BIN=$(VOLARY) $(PYTHON) benches/run.py

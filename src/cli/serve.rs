@@ -1,0 +1,63 @@
+//! `volary serve`: settings to a running server, signals to its end.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use super::CliError;
+use crate::config::{Given, NodeConfig};
+use crate::node::{self, Listener, NodeError};
+use crate::support::shutdown::Shutdown;
+use crate::telemetry;
+
+/// After the drain, threads still inside a computation get this long before the process ends without them.
+const THREADS_GRACE: Duration = Duration::from_secs(2);
+
+/// Runs one server until SIGTERM or Ctrl-C and the drain that follows.
+pub fn serve(arguments: &clap::ArgMatches) -> Result<(), CliError> {
+    let given = Given::collect(arguments, |name| std::env::var(name).ok())?;
+    let config = NodeConfig::resolve(&given)?;
+    telemetry::tracing::install(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("server")
+        // With one core a query would otherwise keep health checks and the other servers waiting.
+        .worker_threads(crate::support::machine::cores().max(2))
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        let shutdown = Shutdown::new();
+        stop_on_signals(&shutdown)?;
+        let listener = Listener::bind(&config).await?;
+        // For whoever started us with port 0: what to connect to. Connections wait in the backlog until we serve.
+        let _ = writeln!(std::io::stdout(), "{}", listener.announcement());
+        let _ = std::io::stdout().flush();
+        node::run(config, listener, shutdown).await?;
+        Ok::<(), CliError>(())
+    });
+    runtime.shutdown_timeout(THREADS_GRACE);
+    outcome
+}
+
+/// The first signal drains; a second one ends the process at once, as an impatient operator means it.
+fn stop_on_signals(shutdown: &Shutdown) -> Result<(), NodeError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |source| NodeError::Signals { source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        for patience in [true, false] {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if patience {
+                tracing::info!(signal = name, "asked to stop");
+                shutdown.begin();
+            } else {
+                tracing::warn!(signal = name, "asked again; ending without the drain");
+                std::process::exit(1);
+            }
+        }
+    });
+    Ok(())
+}

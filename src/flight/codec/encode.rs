@@ -1,0 +1,519 @@
+//! Record batches in, Flight messages out.
+//!
+//! The schema goes first, always, and every batch that follows has exactly that schema. arrow-flight's own encoder is
+//! passed over: it labels LargeList as List, drops batches without rows, and sends a batch of another schema unchecked.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::ipc::writer::{
+    DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, StreamWriter,
+};
+use arrow_flight::FlightData;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Status;
+use tracing::Instrument;
+
+use crate::flight::error::FlightError;
+
+/// Largest body of a message to a client: half of what Go and Rust clients accept by default, and the size beyond
+/// which fresh allocations make encoding slower.
+pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
+
+/// Messages encoded ahead of the network.
+const MESSAGES_AHEAD: usize = 4;
+
+/// Rows expanded at a time where a column has to be expanded: bounds what a small dictionary can blow up to.
+const EXPANDED_ROWS_MAX: usize = 1 << 14;
+
+/// The schema that outside clients see: dictionaries, views and runs replaced by the values they stand for.
+pub fn expanded_schema(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new_with_metadata(
+        schema
+            .fields()
+            .iter()
+            .map(expanded_field)
+            .collect::<Vec<_>>(),
+        schema.metadata().clone(),
+    ))
+}
+
+fn expanded_field(field: &FieldRef) -> FieldRef {
+    let expanded = expanded_type(field.data_type());
+    if expanded == *field.data_type() {
+        return Arc::clone(field);
+    }
+    Arc::new(
+        Field::new(field.name(), expanded, field.is_nullable())
+            .with_metadata(field.metadata().clone()),
+    )
+}
+
+fn expanded_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Dictionary(_, values) => expanded_type(values),
+        DataType::RunEndEncoded(_, values) => expanded_type(values.data_type()),
+        DataType::Utf8View => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::ListView(field) | DataType::List(field) => DataType::List(expanded_field(field)),
+        DataType::LargeListView(field) | DataType::LargeList(field) => {
+            DataType::LargeList(expanded_field(field))
+        }
+        DataType::FixedSizeList(field, size) => {
+            DataType::FixedSizeList(expanded_field(field), *size)
+        }
+        DataType::Map(field, sorted) => DataType::Map(expanded_field(field), *sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(expanded_field).collect()),
+        other => other.clone(),
+    }
+}
+
+/// The message that opens a stream.
+pub fn schema_message(schema: &Schema) -> FlightData {
+    let encoded = IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(
+        schema,
+        &mut DictionaryTracker::new(false),
+        &IpcWriteOptions::default(),
+    );
+    FlightData {
+        data_header: encoded.ipc_message.into(),
+        ..FlightData::default()
+    }
+}
+
+/// A schema and batches of it as one Arrow IPC stream, for places that carry bytes.
+pub fn stream_bytes(schema: &Schema, batches: &[RecordBatch]) -> Result<Bytes, FlightError> {
+    let write = || {
+        let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
+        for batch in batches {
+            writer.write(batch)?;
+        }
+        writer.into_inner()
+    };
+    write().map(Bytes::from).map_err(encoding_failed)
+}
+
+/// The schema, then `batches` in messages of at most [`MESSAGE_BYTES_MAX`], encoded on a task of their own a few
+/// messages ahead. `advertised` must be an expanded schema. Dropping the stream drops `batches`.
+pub fn batch_stream<E>(
+    advertised: SchemaRef,
+    mut batches: BoxStream<'static, Result<RecordBatch, E>>,
+) -> BoxStream<'static, Result<FlightData, Status>>
+where
+    E: Into<Status> + Send + 'static,
+{
+    let (sender, mut receiver) = mpsc::channel(MESSAGES_AHEAD);
+    let encode = async move {
+        let mut encoder = BatchEncoder::new(advertised);
+        if sender.send(Ok(encoder.schema_message())).await.is_err() {
+            return;
+        }
+        while let Some(batch) = batches.next().await {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => {
+                    let _ = sender.send(Err(error.into())).await;
+                    return;
+                }
+            };
+            for piece in encoder.conform(&batch) {
+                let piece = match piece {
+                    Ok(piece) => piece,
+                    Err(error) => {
+                        let _ = sender.send(Err(error.into())).await;
+                        return;
+                    }
+                };
+                for part in split(&piece, MESSAGE_BYTES_MAX) {
+                    let message = encoder.encode(&part).map_err(Status::from);
+                    let failed = message.is_err();
+                    if sender.send(message).await.is_err() || failed {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    let task = AbortOnDropHandle::new(tokio::spawn(encode.in_current_span()));
+    async_stream::stream! {
+        while let Some(message) = receiver.recv().await {
+            yield message;
+        }
+        // A panic in the source must not look like the end of the rows.
+        if let Err(error) = task.await {
+            yield Err(FlightError::Internal { doing: "reading rows", reason: error.to_string() }.into());
+        }
+    }
+    .boxed()
+}
+
+/// Encodes batches of one schema.
+pub struct BatchEncoder {
+    schema: SchemaRef,
+    generator: IpcDataGenerator,
+    options: IpcWriteOptions,
+    context: IpcWriteContext,
+}
+
+impl std::fmt::Debug for BatchEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BatchEncoder")
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BatchEncoder {
+    /// `schema` is what the stream advertises.
+    pub fn new(schema: SchemaRef) -> Self {
+        Self {
+            schema,
+            generator: IpcDataGenerator::default(),
+            options: IpcWriteOptions::default(),
+            context: IpcWriteContext::default(),
+        }
+    }
+
+    pub fn schema_message(&self) -> FlightData {
+        schema_message(&self.schema)
+    }
+
+    /// The rows of `batch` as batches of exactly the advertised schema: one, or several where columns are expanded.
+    pub fn conform(
+        &self,
+        batch: &RecordBatch,
+    ) -> impl Iterator<Item = Result<RecordBatch, FlightError>> + use<> {
+        let schema = Arc::clone(&self.schema);
+        let as_is = batch
+            .columns()
+            .iter()
+            .map(|column| column.data_type())
+            .eq(schema.fields().iter().map(|field| field.data_type()));
+        let rows = if as_is { usize::MAX } else { EXPANDED_ROWS_MAX };
+        let batch = batch.clone();
+        let mut start = 0;
+        std::iter::from_fn(move || {
+            if start >= batch.num_rows() && start > 0 {
+                return None;
+            }
+            let length = rows.min(batch.num_rows() - start);
+            if start == 0 && length == 0 {
+                start = 1;
+            }
+            let piece = if length == batch.num_rows() {
+                batch.clone()
+            } else {
+                batch.slice(start, length)
+            };
+            start += length;
+            Some(conform(&piece, &schema))
+        })
+    }
+
+    /// One batch of the advertised schema as one message, whatever its size; no rows make a message without rows.
+    pub fn encode(&mut self, batch: &RecordBatch) -> Result<FlightData, FlightError> {
+        let (_, encoded) = self
+            .generator
+            .encode(
+                batch,
+                &mut DictionaryTracker::new(false),
+                &self.options,
+                &mut self.context,
+            )
+            .map_err(encoding_failed)?;
+        Ok(FlightData {
+            data_header: encoded.ipc_message.into(),
+            data_body: encoded.arrow_data.into(),
+            ..FlightData::default()
+        })
+    }
+
+    /// One batch of any rows as one message of the advertised schema.
+    pub fn encode_whole(
+        &mut self,
+        batch: &RecordBatch,
+        app_metadata: Bytes,
+    ) -> Result<FlightData, FlightError> {
+        let batch = conform(batch, &self.schema)?;
+        Ok(FlightData {
+            app_metadata,
+            ..self.encode(&batch)?
+        })
+    }
+}
+
+/// Casts what differs, refuses what cannot be made to fit: an advertised schema is a promise.
+fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, FlightError> {
+    if batch.schema_ref() == schema {
+        return Ok(batch.clone());
+    }
+    if batch.num_columns() != schema.fields().len() {
+        return Err(encoding_failed(format!(
+            "a batch has {} columns, its stream promised {}",
+            batch.num_columns(),
+            schema.fields().len()
+        )));
+    }
+    let columns = batch
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(column, field)| {
+            if column.data_type() == field.data_type() {
+                Ok(Arc::clone(column))
+            } else {
+                cast(column, field.data_type())
+            }
+        })
+        .collect::<Result<Vec<ArrayRef>, ArrowError>>()
+        .map_err(encoding_failed)?;
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+        .map_err(encoding_failed)
+}
+
+fn encoding_failed(reason: impl std::fmt::Display) -> FlightError {
+    FlightError::Internal {
+        doing: "encoding rows",
+        reason: reason.to_string(),
+    }
+}
+
+/// Cuts a batch into runs of rows whose bodies are at most `bytes_max`, but for single rows that are larger.
+fn split(batch: &RecordBatch, bytes_max: usize) -> Vec<RecordBatch> {
+    let mut parts = Vec::new();
+    split_into(batch, bytes_max, &mut parts);
+    parts
+}
+
+fn split_into(batch: &RecordBatch, bytes_max: usize, parts: &mut Vec<RecordBatch>) {
+    let rows = batch.num_rows();
+    if rows == 0 {
+        return;
+    }
+    let bytes: usize = batch
+        .columns()
+        .iter()
+        .map(|column| body_bytes(&column.to_data()))
+        .sum();
+    if bytes <= bytes_max || rows == 1 {
+        parts.push(batch.clone());
+        return;
+    }
+    let pieces = bytes.div_ceil(bytes_max).clamp(2, rows);
+    let step = rows.div_ceil(pieces);
+    for start in (0..rows).step_by(step) {
+        split_into(
+            &batch.slice(start, step.min(rows - start)),
+            bytes_max,
+            parts,
+        );
+    }
+}
+
+/// Bytes that the values of `data` take in a message's body, slices counted as what they show.
+fn body_bytes(data: &ArrayData) -> usize {
+    /// Every buffer is padded to this.
+    const PADDING: usize = 64;
+    let (offset, rows) = (data.offset(), data.len());
+    let validity = if data.nulls().is_some() {
+        rows.div_ceil(8) + PADDING
+    } else {
+        0
+    };
+    let child =
+        |start: usize, length: usize| body_bytes(&data.child_data()[0].slice(start, length));
+    let between = |wide: bool| -> (usize, usize) {
+        if rows == 0 {
+            return (0, 0);
+        }
+        let buffer = &data.buffers()[0];
+        if wide {
+            let offsets = buffer.typed_data::<i64>();
+            (offsets[offset] as usize, offsets[offset + rows] as usize)
+        } else {
+            let offsets = buffer.typed_data::<i32>();
+            (offsets[offset] as usize, offsets[offset + rows] as usize)
+        }
+    };
+    validity
+        + PADDING
+        + match data.data_type() {
+            DataType::Null => 0,
+            DataType::Boolean => rows.div_ceil(8),
+            DataType::Utf8 | DataType::Binary => {
+                let (start, end) = between(false);
+                (rows + 1) * 4 + PADDING + (end - start)
+            }
+            DataType::LargeUtf8 | DataType::LargeBinary => {
+                let (start, end) = between(true);
+                (rows + 1) * 8 + PADDING + (end - start)
+            }
+            DataType::List(_) | DataType::Map(_, _) => {
+                let (start, end) = between(false);
+                (rows + 1) * 4 + child(start, end - start)
+            }
+            DataType::LargeList(_) => {
+                let (start, end) = between(true);
+                (rows + 1) * 8 + child(start, end - start)
+            }
+            DataType::FixedSizeList(_, size) => {
+                let size = usize::try_from(*size).unwrap_or(0);
+                child(offset * size, rows * size)
+            }
+            DataType::FixedSizeBinary(size) => rows * usize::try_from(*size).unwrap_or(0),
+            DataType::Struct(_) => data
+                .child_data()
+                .iter()
+                .map(|child| body_bytes(&child.slice(offset, rows)))
+                .sum(),
+            other => match other.primitive_width() {
+                Some(width) => rows * width,
+                // Unions, which are rare: what the buffers hold.
+                None => data.get_slice_memory_size().unwrap_or(0),
+            },
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{
+        BooleanArray, DictionaryArray, FixedSizeListArray, Float64Array, Int32Array,
+        LargeListArray, ListArray, NullArray, StringArray, StringViewArray, StructArray,
+    };
+    use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
+
+    fn one(name: &str, column: ArrayRef) -> RecordBatch {
+        RecordBatch::try_from_iter_with_nullable([(name, column, true)]).unwrap()
+    }
+
+    fn many_types(rows: usize) -> RecordBatch {
+        let strings: Vec<Option<String>> = (0..rows)
+            .map(|row| (row % 7 != 0).then(|| "é".repeat(row % 50)))
+            .collect();
+        let list = ListArray::from_iter_primitive::<Int32Type, _, _>((0..rows).map(|row| {
+            (row % 5 != 0).then(|| {
+                (0..row % 9)
+                    .map(|value| Some(value as i32))
+                    .collect::<Vec<_>>()
+            })
+        }));
+        let large = LargeListArray::from_iter_primitive::<Int64Type, _, _>(
+            (0..rows).map(|row| Some(vec![Some(row as i64), None])),
+        );
+        let fixed = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+            (0..rows).map(|row| (row % 3 != 0).then(|| vec![Some(row as f32); 4])),
+            4,
+        );
+        let floats: ArrayRef = Arc::new(Float64Array::from_iter_values(
+            (0..rows).map(|row| row as f64),
+        ));
+        let structs = StructArray::from(vec![(
+            Arc::new(Field::new("inner", DataType::Float64, false)),
+            Arc::clone(&floats),
+        )]);
+        let columns: Vec<(&str, ArrayRef, bool)> = vec![
+            ("float", floats, false),
+            ("text", Arc::new(StringArray::from(strings)), true),
+            (
+                "flag",
+                Arc::new(
+                    (0..rows)
+                        .map(|row| Some(row % 2 == 0))
+                        .collect::<BooleanArray>(),
+                ),
+                true,
+            ),
+            ("list", Arc::new(list), true),
+            ("large", Arc::new(large), true),
+            ("fixed", Arc::new(fixed), true),
+            ("struct", Arc::new(structs), false),
+            ("nothing", Arc::new(NullArray::new(rows)), true),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    }
+
+    #[test]
+    fn parts_are_within_the_limit_and_make_up_the_whole() {
+        let batch = many_types(20_000).slice(123, 15_000);
+        let limit = 100_000;
+        let parts = split(&batch, limit);
+        assert!(parts.len() > 10);
+        let mut encoder = BatchEncoder::new(batch.schema());
+        for part in &parts {
+            let message = encoder.encode(part).unwrap();
+            assert!(
+                message.data_body.len() <= limit,
+                "{}",
+                message.data_body.len()
+            );
+            assert!(message.data_body.len() > limit / 8);
+        }
+        let whole = arrow::compute::concat_batches(&batch.schema(), &parts).unwrap();
+        assert_eq!(whole, batch);
+    }
+
+    #[test]
+    fn one_large_row_among_small_ones_does_not_make_every_message_small() {
+        let mut text = vec!["x".to_owned(); 10_000];
+        text[5_000] = "y".repeat(5_000_000);
+        let batch = one("text", Arc::new(StringArray::from(text)));
+        let parts = split(&batch, MESSAGE_BYTES_MAX);
+        assert!(parts.len() < 50, "{}", parts.len());
+        assert_eq!(
+            parts.iter().map(RecordBatch::num_rows).sum::<usize>(),
+            10_000
+        );
+    }
+
+    #[test]
+    fn dictionaries_and_views_leave_as_their_values() {
+        let dictionary: DictionaryArray<Int32Type> = ["a", "b", "a"].into_iter().collect();
+        let views = StringViewArray::from(vec![
+            Some("a string of more than twelve bytes"),
+            None,
+            Some("c"),
+        ]);
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            ("d", Arc::new(dictionary) as ArrayRef, false),
+            ("v", Arc::new(views) as ArrayRef, true),
+        ])
+        .unwrap();
+        let encoder = BatchEncoder::new(expanded_schema(batch.schema_ref()));
+        let plain: Vec<_> = encoder.conform(&batch).collect::<Result<_, _>>().unwrap();
+        assert_eq!(plain.len(), 1);
+        assert_eq!(
+            plain[0].column(0).as_ref(),
+            &StringArray::from(vec!["a", "b", "a"]) as &dyn Array
+        );
+        assert_eq!(
+            plain[0].schema().field(0),
+            &Field::new("d", DataType::Utf8, false)
+        );
+        assert_eq!(plain[0].column(1).data_type(), &DataType::Utf8);
+    }
+
+    #[test]
+    fn a_batch_that_breaks_the_promise_is_refused() {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int32, false)]));
+        let batch = one("a", Arc::new(Int32Array::from(vec![Some(1), None])));
+        assert!(conform(&batch, &schema).is_err());
+        let batch = one("a", Arc::new(Int32Array::from(vec![Some(1), Some(2)])));
+        assert_eq!(conform(&batch, &schema).unwrap().schema(), schema);
+    }
+
+    #[test]
+    fn the_schema_message_keeps_large_lists() {
+        let schema = many_types(1).schema();
+        let message = schema_message(&schema);
+        assert_eq!(Schema::try_from(&message).unwrap(), *schema);
+    }
+}

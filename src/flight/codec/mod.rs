@@ -1,0 +1,10 @@
+//! Between record batches and Flight messages.
+//!
+//! `decode` trusts nothing that comes in; `encode` promises that every batch has the schema that was sent first.
+//! Knows no verbs.
+
+mod decode;
+mod encode;
+
+pub use decode::{DecodeLimits, Inbound, InboundItem};
+pub use encode::{BatchEncoder, batch_stream, expanded_schema, stream_bytes};

@@ -1,0 +1,112 @@
+//! What can go wrong on the wire itself: messages, commands, tickets and streams that are not what they should be.
+
+use crate::support::fault::{Fault, Faulty};
+
+#[derive(Debug, thiserror::Error)]
+pub enum FlightError {
+    #[error("{received} is not a command; send {expected}")]
+    NotACommand { received: String, expected: String },
+    #[error("{verb} does not take {received}; send {expected}")]
+    WrongCommand {
+        verb: &'static str,
+        received: String,
+        expected: &'static str,
+    },
+    #[error("{message} cannot be read: {reason}")]
+    BadCommand { message: String, reason: String },
+    #[error("the descriptor is empty; give a path such as [\"census\"] or a command")]
+    NoDescriptor,
+    #[error("path {path} names nothing; {expected}")]
+    BadPath {
+        path: String,
+        expected: &'static str,
+    },
+    #[error("there is no action {received:?}; known are {known}")]
+    UnknownAction { received: String, known: String },
+    #[error(
+        "the ticket is not one of this cluster: {reason}; ask GetFlightInfo for one, or send a Query command"
+    )]
+    BadTicket { reason: &'static str },
+    #[error("the ticket has expired; ask GetFlightInfo for a new one")]
+    ExpiredTicket,
+    #[error(
+        "the prepared statement handle is not one of this cluster; prepare the statement again"
+    )]
+    BadHandle,
+    #[error("the Arrow message cannot be read: {reason}")]
+    BadMessage { reason: String },
+    #[error(
+        "the stream's schema changes mid-stream: {reason}; send each schema in a stream of its own"
+    )]
+    SchemaChanged { reason: String },
+    #[error(
+        "the stream has no schema; send one before the first rows, as every Arrow Flight writer does"
+    )]
+    NoSchema,
+    #[error(
+        "a message of the stream is larger than {limit} bytes; send smaller batches (`max_chunksize` in pyarrow), or raise the server's `{option}`"
+    )]
+    MessageTooLarge { limit: usize, option: &'static str },
+    #[error(
+        "a batch claims {claimed} bytes when decoded, the limit is {limit}; send smaller batches (`max_chunksize` in pyarrow), or raise the server's `{option}`"
+    )]
+    BatchTooLarge {
+        claimed: u64,
+        limit: u64,
+        option: &'static str,
+    },
+    #[error("{what} is read-only here; use DoPut with a Put command to write a dataset")]
+    ReadOnly { what: &'static str },
+    #[error("{what} is not served here")]
+    NotServed { what: &'static str },
+    #[error("bind one row of parameters, not {rows}")]
+    ParameterRows { rows: usize },
+    #[error("job id {received:?} is not a UUID; ListJobs shows the ids")]
+    BadJobId { received: String },
+    #[error("field {field:?} of {message} is {received}; {hint}")]
+    BadField {
+        message: &'static str,
+        field: &'static str,
+        received: String,
+        hint: &'static str,
+    },
+    #[error("server {server:?} at {address} cannot be reached: {reason}")]
+    PeerUnreachable {
+        server: String,
+        address: String,
+        reason: String,
+    },
+    #[error("the client gave the upload up; nothing of it was kept")]
+    GivenUp,
+    #[error("the server is stopping; ask another one")]
+    Stopping,
+    #[error("{doing} failed: {reason}")]
+    Internal { doing: &'static str, reason: String },
+}
+
+impl Faulty for FlightError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::NotACommand { .. }
+            | Self::WrongCommand { .. }
+            | Self::BadCommand { .. }
+            | Self::NoDescriptor
+            | Self::UnknownAction { .. }
+            | Self::BadTicket { .. }
+            | Self::BadHandle
+            | Self::BadMessage { .. }
+            | Self::SchemaChanged { .. }
+            | Self::NoSchema
+            | Self::ReadOnly { .. }
+            | Self::ParameterRows { .. }
+            | Self::BadJobId { .. }
+            | Self::BadField { .. } => Fault::InvalidArgument,
+            Self::BadPath { .. } | Self::ExpiredTicket => Fault::NotFound,
+            Self::MessageTooLarge { .. } | Self::BatchTooLarge { .. } => Fault::ResourceExhausted,
+            Self::NotServed { .. } => Fault::Unimplemented,
+            Self::GivenUp => Fault::Aborted,
+            Self::PeerUnreachable { .. } | Self::Stopping => Fault::Unavailable,
+            Self::Internal { .. } => Fault::Internal,
+        }
+    }
+}

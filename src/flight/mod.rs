@@ -1,0 +1,24 @@
+//! The wire: Arrow Flight, Flight SQL, health and reflection on one gRPC port, and what servers say to each other.
+//!
+//! The only folder that names tonic, arrow_flight or prost. It reads requests, hands them to the catalog and the
+//! engines, and writes answers; it decides nothing about data, SQL or models. Only `peer.rs` knows that training has
+//! a network.
+//!
+//! What travels is described in `docs/protocol.md`.
+
+pub mod client;
+mod codec;
+mod command;
+mod convert;
+mod error;
+mod peer;
+mod proto;
+mod service;
+mod sql;
+mod status;
+mod ticket;
+mod verbs;
+
+pub use error::FlightError;
+pub use peer::PeerClient;
+pub use service::{FlightConfig, Services, serve};

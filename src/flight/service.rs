@@ -1,0 +1,488 @@
+//! The port: per call a request id, a span and a status; then the verb.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
+    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
+};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use tokio::net::TcpListener;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{Instrument, Span};
+
+use super::codec::DecodeLimits;
+use super::error::FlightError;
+use super::peer::PeerClient;
+use super::proto::DESCRIPTORS;
+use super::ticket::Signer;
+use super::verbs;
+use crate::catalog::Catalog;
+use crate::cluster::Cluster;
+use crate::features::QueryEngine;
+use crate::serving::Serving;
+use crate::support::shutdown::Shutdown;
+use crate::training::Training;
+
+/// Settings of the port.
+#[derive(Clone)]
+pub struct FlightConfig {
+    /// Largest incoming message in bytes.
+    pub message_bytes_max: usize,
+    /// The name that `message_bytes_max` has among the server's options, for the error that names it.
+    pub message_bytes_option: &'static str,
+    /// Key of tickets and prepared statements; the same on every server of the cluster.
+    pub ticket_key: [u8; 32],
+    /// How long a ticket may be read.
+    pub ticket_lifetime: Duration,
+}
+
+impl std::fmt::Debug for FlightConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FlightConfig")
+            .field("message_bytes_max", &self.message_bytes_max)
+            .field("ticket_lifetime", &self.ticket_lifetime)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FlightConfig {
+    /// 256 MiB messages, tickets that last an hour.
+    pub fn new(ticket_key: [u8; 32]) -> Self {
+        Self {
+            message_bytes_max: 256 << 20,
+            message_bytes_option: "--max-message-bytes",
+            ticket_key,
+            ticket_lifetime: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Everything that the verbs call.
+#[derive(Debug, Clone)]
+pub struct Services {
+    pub catalog: Catalog,
+    pub queries: Arc<QueryEngine>,
+    pub serving: Arc<Serving>,
+    pub training: Arc<Training>,
+    pub cluster: Arc<Cluster>,
+    pub peers: Arc<PeerClient>,
+    pub shutdown: Shutdown,
+}
+
+/// Compressed batches may decode to this many times the largest message.
+const DECODED_RATIO: u64 = 8;
+
+/// To clients and servers alike: enough for one busy stream over a slow link, and for several on one connection.
+const STREAM_WINDOW_BYTES: u32 = 16 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+
+/// HTTP/2's default of 16 KiB makes 128 frames of a 2 MiB message.
+const FRAME_BYTES_MAX: u32 = 1 << 20;
+
+/// Streams one connection may have open: a cluster's gradient streams share one with its actions.
+const STREAMS_MAX: u32 = 4096;
+
+/// Tokens, cookies and traces together outgrow the default of 16 KiB.
+const HEADER_BYTES_MAX: u32 = 64 << 10;
+
+/// A client that is gone without a word is noticed by these. They are long, because some gRPC libraries answer pings
+/// only while the program is inside a call, and a program may compute between two writes.
+const CLIENT_PING_EVERY: Duration = Duration::from_secs(60);
+const CLIENT_PING_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Serves the port until the shutdown begins and the last stream has ended.
+pub async fn serve(
+    listener: TcpListener,
+    services: Services,
+    config: FlightConfig,
+) -> Result<(), FlightError> {
+    let failed = |reason: String| FlightError::Internal {
+        doing: "serving the gRPC port",
+        reason,
+    };
+    let shutdown = services.shutdown.clone();
+    let message_bytes_max = config.message_bytes_max;
+
+    let health = tonic_health::server::HealthReporter::new();
+    health
+        .set_serving::<FlightServiceServer<VolaryService>>()
+        .await;
+    let health_service = tonic_health::pb::health_server::HealthServer::new(
+        tonic_health::server::HealthService::from_health_reporter(health.clone()),
+    );
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| failed(error.to_string()))?;
+    let reflection_alpha = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1alpha()
+        .map_err(|error| failed(error.to_string()))?;
+    let flight = FlightServiceServer::new(VolaryService::new(services, config))
+        .max_decoding_message_size(message_bytes_max)
+        .max_encoding_message_size(usize::MAX);
+
+    let incoming = TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .with_keepalive(Some(Duration::from_secs(60)));
+    let drain = async move {
+        shutdown.begun().await;
+        health
+            .set_service_status("", tonic_health::ServingStatus::NotServing)
+            .await;
+        health
+            .set_not_serving::<FlightServiceServer<VolaryService>>()
+            .await;
+    };
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_keepalive_interval(Some(CLIENT_PING_EVERY))
+        .http2_keepalive_timeout(Some(CLIENT_PING_TIMEOUT))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(reflection_alpha)
+        .add_service(flight)
+        .serve_with_incoming_shutdown(incoming, drain)
+        .await
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// What the verbs share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct VerbContext {
+    pub(super) services: Services,
+    pub(super) signer: Signer,
+    pub(super) limits: DecodeLimits,
+}
+
+/// Arrow Flight as this server speaks it.
+#[derive(Debug)]
+pub(super) struct VolaryService {
+    context: VerbContext,
+}
+
+impl VolaryService {
+    pub(super) fn new(services: Services, config: FlightConfig) -> Self {
+        Self {
+            context: VerbContext {
+                services,
+                signer: Signer::new(config.ticket_key, config.ticket_lifetime),
+                limits: DecodeLimits {
+                    message_bytes_max: config.message_bytes_max,
+                    batch_bytes_max: (config.message_bytes_max as u64)
+                        .saturating_mul(DECODED_RATIO),
+                    option: config.message_bytes_option,
+                },
+            },
+        }
+    }
+
+    /// Counts the call as running work, gives it an id and a span, and logs how it went.
+    fn begin(&self, verb: &'static str, metadata: &MetadataMap) -> Result<Call, Status> {
+        let guard = self.context.services.shutdown.guard();
+        if self.context.services.shutdown.has_begun() {
+            return Err(FlightError::Stopping.into());
+        }
+        let header = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
+        let id = header("x-request-id")
+            .filter(|id| id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic()))
+            .map_or_else(|| uuid::Uuid::now_v7().to_string(), ToOwned::to_owned);
+        let trace = header("traceparent").and_then(TraceParent::parse);
+        let span = match trace {
+            Some(trace) => tracing::info_span!(
+                "flight",
+                verb,
+                request_id = %id,
+                trace_id = trace.trace_id,
+                parent_span_id = trace.parent_id,
+            ),
+            None => tracing::info_span!("flight", verb, request_id = %id),
+        };
+        Ok(Call { id, span, guard })
+    }
+}
+
+/// The parts of a W3C `traceparent` header that a span keeps.
+#[derive(Debug, PartialEq, Eq)]
+struct TraceParent<'a> {
+    trace_id: &'a str,
+    parent_id: &'a str,
+}
+
+impl<'a> TraceParent<'a> {
+    /// Reads `00-<32 hex>-<16 hex>-<2 hex>`; later versions may add fields at the end.
+    fn parse(text: &'a str) -> Option<Self> {
+        let hexadecimal = |part: &str, length: usize| {
+            part.len() == length
+                && part
+                    .bytes()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let mut parts = text.split('-');
+        let (version, trace_id, parent_id, flags) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let known = hexadecimal(version, 2)
+            && version != "ff"
+            && (version != "00" || parts.next().is_none())
+            && hexadecimal(trace_id, 32)
+            && trace_id.bytes().any(|byte| byte != b'0')
+            && hexadecimal(parent_id, 16)
+            && parent_id.bytes().any(|byte| byte != b'0')
+            && hexadecimal(flags, 2);
+        known.then_some(Self {
+            trace_id,
+            parent_id,
+        })
+    }
+}
+
+/// One call under way.
+struct Call {
+    id: String,
+    span: Span,
+    guard: TaskTrackerToken,
+}
+
+impl Call {
+    /// Runs a verb that answers once.
+    async fn answer<T>(
+        self,
+        work: impl Future<Output = Result<T, Status>>,
+    ) -> Result<Response<T>, Status> {
+        let Self { id, span, guard } = self;
+        let result = work.instrument(span.clone()).await;
+        drop(guard);
+        span.in_scope(|| log(&result));
+        let mut response = Response::new(result?);
+        mark(response.metadata_mut(), &id);
+        Ok(response)
+    }
+
+    /// Runs a verb that answers with a stream; the call lasts until the stream ends or is dropped.
+    async fn stream<T: Send + 'static>(
+        self,
+        work: impl Future<Output = Result<BoxStream<'static, Result<T, Status>>, Status>>,
+    ) -> Result<Response<BoxStream<'static, Result<T, Status>>>, Status> {
+        let Self { id, span, guard } = self;
+        let result = work.instrument(span.clone()).await;
+        span.in_scope(|| log(&result));
+        let stream = CallStream {
+            inner: result?,
+            span,
+            _guard: guard,
+        };
+        let mut response = Response::new(stream.boxed());
+        mark(response.metadata_mut(), &id);
+        Ok(response)
+    }
+}
+
+fn log<T>(result: &Result<T, Status>) {
+    match result {
+        Ok(_) => tracing::debug!("answered"),
+        Err(status) => {
+            tracing::debug!(code = ?status.code(), message = status.message(), "refused");
+        }
+    }
+}
+
+fn mark(metadata: &mut MetadataMap, id: &str) {
+    if let Ok(id) = id.parse() {
+        metadata.insert("x-request-id", id);
+    }
+}
+
+/// A verb's stream that keeps its call counted and its span entered.
+struct CallStream<T> {
+    inner: BoxStream<'static, Result<T, Status>>,
+    span: Span,
+    _guard: TaskTrackerToken,
+}
+
+impl<T> Stream for CallStream<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let _entered = this.span.enter();
+        let next = this.inner.poll_next_unpin(context);
+        if let Poll::Ready(Some(Err(status))) = &next {
+            tracing::debug!(code = ?status.code(), message = status.message(), "stream ended");
+        }
+        next
+    }
+}
+
+type Answers<T> = BoxStream<'static, Result<T, Status>>;
+
+#[tonic::async_trait]
+impl FlightService for VolaryService {
+    type HandshakeStream = Answers<HandshakeResponse>;
+    type ListFlightsStream = Answers<FlightInfo>;
+    type DoGetStream = Answers<FlightData>;
+    type DoPutStream = Answers<PutResult>;
+    type DoExchangeStream = Answers<FlightData>;
+    type DoActionStream = Answers<arrow_flight::Result>;
+    type ListActionsStream = Answers<ActionType>;
+
+    async fn handshake(
+        &self,
+        request: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Self::HandshakeStream>, Status> {
+        let call = self.begin("handshake", request.metadata())?;
+        let token = verbs::handshake::token(request.metadata());
+        let answers = verbs::handshake::handshake(request.into_inner(), token.clone());
+        let mut response = call.stream(answers).await?;
+        verbs::handshake::grant(response.metadata_mut(), token.as_deref());
+        Ok(response)
+    }
+
+    async fn list_flights(
+        &self,
+        request: Request<Criteria>,
+    ) -> Result<Response<Self::ListFlightsStream>, Status> {
+        let call = self.begin("list_flights", request.metadata())?;
+        let criteria = request.into_inner();
+        call.stream(verbs::list_flights::list_flights(&self.context, criteria))
+            .await
+    }
+
+    async fn get_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let call = self.begin("get_flight_info", request.metadata())?;
+        let descriptor = request.into_inner();
+        call.answer(verbs::get_flight_info::get_flight_info(
+            &self.context,
+            descriptor,
+        ))
+        .await
+    }
+
+    async fn poll_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
+        let call = self.begin("poll_flight_info", request.metadata())?;
+        let forwarded = verbs::is_forwarded(request.metadata());
+        let descriptor = request.into_inner();
+        call.answer(verbs::poll_flight_info::poll_flight_info(
+            &self.context,
+            descriptor,
+            forwarded,
+        ))
+        .await
+    }
+
+    async fn get_schema(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<SchemaResult>, Status> {
+        let call = self.begin("get_schema", request.metadata())?;
+        let descriptor = request.into_inner();
+        call.answer(verbs::get_schema::get_schema(&self.context, descriptor))
+            .await
+    }
+
+    async fn do_get(
+        &self,
+        request: Request<Ticket>,
+    ) -> Result<Response<Self::DoGetStream>, Status> {
+        let call = self.begin("do_get", request.metadata())?;
+        let ticket = request.into_inner();
+        call.stream(verbs::do_get::do_get(&self.context, ticket))
+            .await
+    }
+
+    async fn do_put(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoPutStream>, Status> {
+        let call = self.begin("do_put", request.metadata())?;
+        let stream = request.into_inner();
+        call.stream(verbs::do_put::do_put(&self.context, stream))
+            .await
+    }
+
+    async fn do_exchange(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Self::DoExchangeStream>, Status> {
+        let call = self.begin("do_exchange", request.metadata())?;
+        let stream = request.into_inner();
+        call.stream(verbs::do_exchange::do_exchange(&self.context, stream))
+            .await
+    }
+
+    async fn do_action(
+        &self,
+        request: Request<Action>,
+    ) -> Result<Response<Self::DoActionStream>, Status> {
+        let call = self.begin("do_action", request.metadata())?;
+        let forwarded = verbs::is_forwarded(request.metadata());
+        let action = request.into_inner();
+        call.stream(verbs::do_action::do_action(
+            &self.context,
+            action,
+            forwarded,
+        ))
+        .await
+    }
+
+    async fn list_actions(
+        &self,
+        request: Request<Empty>,
+    ) -> Result<Response<Self::ListActionsStream>, Status> {
+        let call = self.begin("list_actions", request.metadata())?;
+        call.stream(async { Ok(verbs::list_actions::list_actions()) })
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_is_read_by_the_standard() {
+        let trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let parent_id = "00f067aa0ba902b7";
+        let read = |text: &str| TraceParent::parse(text).is_some();
+        let good = format!("00-{trace_id}-{parent_id}-01");
+        assert_eq!(
+            TraceParent::parse(&good),
+            Some(TraceParent {
+                trace_id,
+                parent_id
+            })
+        );
+        assert!(read(&format!("01-{trace_id}-{parent_id}-01-more")));
+        for bad in [
+            String::new(),
+            format!("00-{trace_id}-{parent_id}"),
+            format!("00-{trace_id}-{parent_id}-01-more"),
+            format!("ff-{trace_id}-{parent_id}-01"),
+            format!("00-{}-{parent_id}-01", "0".repeat(32)),
+            format!("00-{}-{parent_id}-01", trace_id.to_uppercase()),
+        ] {
+            assert!(!read(&bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Flight SQL: statements and prepared statements on `features::session`, and the metadata that drivers ask for.
+//!
+//! Queries alone: whatever would change data is refused, and points to DoPut. No state is kept between calls.
+
+mod metadata;
+pub(super) mod prepared;
+pub(super) mod statements;
+
+use arrow::datatypes::SchemaRef;
+use arrow_flight::sql::{Command, ProstMessageExt};
+use arrow_flight::{FlightEndpoint, FlightInfo, PutResult, Ticket};
+use futures::stream::BoxStream;
+use prost::Message;
+use tonic::Status;
+
+use super::codec::Inbound;
+use super::error::FlightError;
+use super::proto::v1::peer::{Statement, ticket_body::Rows};
+use super::service::VerbContext;
+use super::verbs::do_get::{FlightStream, one_batch, read as read_rows};
+use super::verbs::get_flight_info::with_schema;
+use bytes::Bytes;
+use std::time::SystemTime;
+
+/// GetFlightInfo of a Flight SQL command.
+pub(super) async fn flight_info(
+    context: &VerbContext,
+    command: Command,
+) -> Result<FlightInfo, Status> {
+    match command {
+        Command::CommandStatementQuery(query) => {
+            let statement = Statement {
+                sql: query.query,
+                parameters: Bytes::new(),
+            };
+            statements::flight_info(context, statement).await
+        }
+        Command::CommandPreparedStatementQuery(query) => {
+            let statement = context
+                .signer
+                .open_handle(&query.prepared_statement_handle)?;
+            statements::flight_info(context, statement).await
+        }
+        other => {
+            let schema = metadata::schema(&other)?.ok_or_else(|| refused(&other))?;
+            // Metadata is read by showing the command itself: it needs no signature and never expires.
+            let ticket = other.into_any().encode_to_vec().into();
+            let endpoint = FlightEndpoint {
+                ticket: Some(Ticket { ticket }),
+                ..FlightEndpoint::default()
+            };
+            Ok(with_schema(FlightInfo::new(), &schema)?
+                .with_endpoint(endpoint)
+                .with_total_records(-1)
+                .with_total_bytes(-1))
+        }
+    }
+}
+
+/// GetSchema of a Flight SQL command.
+pub(super) async fn schema(context: &VerbContext, command: &Command) -> Result<SchemaRef, Status> {
+    match command {
+        Command::CommandStatementQuery(query) => {
+            statements::schema(context, &query.query, &[]).await
+        }
+        Command::CommandPreparedStatementQuery(query) => {
+            let statement = context
+                .signer
+                .open_handle(&query.prepared_statement_handle)?;
+            statements::schema(context, &statement.sql, &statement.parameters).await
+        }
+        other => Ok(metadata::schema(other)?.ok_or_else(|| refused(other))?),
+    }
+}
+
+/// DoGet with a Flight SQL message as the ticket.
+pub(super) async fn read(context: &VerbContext, command: Command) -> Result<FlightStream, Status> {
+    match command {
+        Command::TicketStatementQuery(ticket) => {
+            let rows = context
+                .signer
+                .open_ticket(&ticket.statement_handle, SystemTime::now())?;
+            read_rows(context, rows).await
+        }
+        Command::CommandStatementQuery(query) => statements::run(context, &query.query, &[]).await,
+        Command::CommandPreparedStatementQuery(query) => {
+            let statement = context
+                .signer
+                .open_handle(&query.prepared_statement_handle)?;
+            statements::run(context, &statement.sql, &statement.parameters).await
+        }
+        other => match metadata::rows(context, &other).await? {
+            Some(batch) => Ok(one_batch(batch)),
+            None => Err(refused(&other).into()),
+        },
+    }
+}
+
+/// DoPut with a Flight SQL command: parameters of a prepared query; updates are refused.
+pub(super) async fn put(
+    context: &VerbContext,
+    command: Command,
+    inbound: Inbound,
+) -> Result<BoxStream<'static, Result<PutResult, Status>>, Status> {
+    match command {
+        Command::CommandPreparedStatementQuery(query) => {
+            prepared::bind(context, &query.prepared_statement_handle, inbound).await
+        }
+        other => Err(refused(&other).into()),
+    }
+}
+
+/// A ticket in the shape that Flight SQL gives it.
+fn statement_ticket(context: &VerbContext, statement: Statement) -> (Ticket, SystemTime) {
+    let (statement_handle, expires) = context
+        .signer
+        .ticket(Rows::Statement(statement), SystemTime::now());
+    let ticket = arrow_flight::sql::TicketStatementQuery { statement_handle };
+    let ticket = ticket.as_any().encode_to_vec().into();
+    (Ticket { ticket }, expires)
+}
+
+fn refused(command: &Command) -> FlightError {
+    match command {
+        Command::CommandStatementUpdate(_)
+        | Command::CommandPreparedStatementUpdate(_)
+        | Command::CommandStatementIngest(_) => FlightError::ReadOnly { what: "SQL" },
+        Command::CommandStatementSubstraitPlan(_)
+        | Command::ActionCreatePreparedSubstraitPlanRequest(_) => FlightError::NotServed {
+            what: "a Substrait plan",
+        },
+        other => FlightError::WrongCommand {
+            verb: "Flight SQL",
+            received: super::command::Command::Sql(Box::new(other.clone()))
+                .name()
+                .to_owned(),
+            expected: "a statement or a metadata command",
+        },
+    }
+}

@@ -1,0 +1,152 @@
+//! DoAction: jobs, datasets, models, the cluster, and Flight SQL's prepared statements.
+
+use arrow_flight::{Action, Result as ActionResult};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use prost::{Message, Name};
+use tonic::Status;
+
+use super::jobs;
+use crate::flight::command::ActionKind;
+use crate::flight::convert;
+use crate::flight::error::FlightError;
+use crate::flight::proto::v1;
+use crate::flight::proto::{Form, pack};
+use crate::flight::service::VerbContext;
+use crate::flight::sql;
+
+type ActionStream = BoxStream<'static, Result<ActionResult, Status>>;
+
+/// Flight SQL's actions that need a transaction, a savepoint or Substrait; none of them is served.
+const NOT_SERVED: &[(&str, &str)] = &[
+    ("BeginTransaction", "a transaction"),
+    ("EndTransaction", "a transaction"),
+    ("BeginSavepoint", "a savepoint"),
+    ("EndSavepoint", "a savepoint"),
+    ("CreatePreparedSubstraitPlan", "a Substrait plan"),
+    ("CancelQuery", "CancelQuery"),
+    ("CancelFlightInfo", "CancelFlightInfo"),
+    ("RenewFlightEndpoint", "RenewFlightEndpoint"),
+    ("SetSessionOptions", "a session option"),
+    ("GetSessionOptions", "a session option"),
+    ("CloseSession", "a session"),
+];
+
+pub(crate) async fn do_action(
+    context: &VerbContext,
+    action: Action,
+    forwarded: bool,
+) -> Result<ActionStream, Status> {
+    if let Some((_, what)) = NOT_SERVED.iter().find(|(name, _)| *name == action.r#type) {
+        return Err(FlightError::NotServed { what }.into());
+    }
+    let kind = ActionKind::parse(&action.r#type)?;
+    let body = kind.open(&action.body)?;
+    let form = body.form;
+    let services = &context.services;
+    let catalog = &services.catalog;
+    match kind {
+        ActionKind::Train => {
+            let request = convert::train_request(body.read::<v1::Train>()?)?;
+            let id = services.training.submit(request).await?;
+            let job = jobs::current(context, id, forwarded).await?;
+            Ok(one(&job, form))
+        }
+        ActionKind::Score => {
+            let request = convert::score_request(body.read::<v1::Score>()?)?;
+            let id = services.serving.score(&services.queries, request).await?;
+            let job = jobs::current(context, id, forwarded).await?;
+            Ok(one(&job, form))
+        }
+        ActionKind::Evaluate => {
+            let request = body.read::<v1::Evaluate>()?;
+            let source = convert::source("Evaluate", request.source)?;
+            let (metrics, rows) = services
+                .serving
+                .evaluate(
+                    &services.queries,
+                    &request.model,
+                    convert::model_version(request.version),
+                    &source,
+                    &request.metrics,
+                )
+                .await?;
+            Ok(one(&v1::Evaluation { metrics, rows }, form))
+        }
+        ActionKind::ListJobs => {
+            body.read::<v1::ListJobs>()?;
+            let mut listed = catalog.jobs.list().await?;
+            listed.sort_by(|a, b| b.id.cmp(&a.id));
+            Ok(many(listed.iter().map(convert::job), form))
+        }
+        ActionKind::JobStatus => {
+            let id = jobs::parse_id(&body.read::<v1::JobStatus>()?.id)?;
+            Ok(one(&jobs::current(context, id, forwarded).await?, form))
+        }
+        ActionKind::CancelJob => {
+            let id = jobs::parse_id(&body.read::<v1::CancelJob>()?.id)?;
+            Ok(one(&jobs::cancel(context, id, forwarded).await?, form))
+        }
+        ActionKind::WatchJob => {
+            let id = jobs::parse_id(&body.read::<v1::WatchJob>()?.id)?;
+            let changes = jobs::follow(context, id, forwarded).await?;
+            Ok(changes
+                .map(move |job| job.map(|job| result(&job, form)))
+                .boxed())
+        }
+        ActionKind::ListDatasets => {
+            body.read::<v1::ListDatasets>()?;
+            let listed = catalog.datasets.list().await?;
+            Ok(many(listed.iter().map(convert::dataset), form))
+        }
+        ActionKind::DropDataset => {
+            let request = body.read::<v1::DropDataset>()?;
+            catalog.datasets.remove(&request.name).await?;
+            Ok(one(&v1::Done {}, form))
+        }
+        ActionKind::ListModels => {
+            body.read::<v1::ListModels>()?;
+            let listed = catalog.models.list().await?;
+            Ok(many(listed.iter().map(convert::model), form))
+        }
+        ActionKind::DescribeModel => {
+            let request = body.read::<v1::DescribeModel>()?;
+            let manifest = catalog
+                .models
+                .manifest(&request.name, convert::model_version(request.version))
+                .await?;
+            Ok(one(&convert::model_in_full(&manifest), form))
+        }
+        ActionKind::DropModel => {
+            let request = body.read::<v1::DropModel>()?;
+            catalog.models.remove(&request.name).await?;
+            Ok(one(&v1::Done {}, form))
+        }
+        ActionKind::ListMembers => {
+            body.read::<v1::ListMembers>()?;
+            let members = services.cluster.members();
+            Ok(many(members.iter().map(convert::member), form))
+        }
+        ActionKind::CreatePreparedStatement | ActionKind::ClosePreparedStatement => {
+            let body = sql::prepared::action(context, &body).await?;
+            let results = body.map(|body| Ok(ActionResult { body }));
+            Ok(futures::stream::iter(results).boxed())
+        }
+    }
+}
+
+fn result<M: Message + Name>(message: &M, form: Form) -> ActionResult {
+    ActionResult {
+        body: pack(message, form),
+    }
+}
+
+fn one<M: Message + Name>(message: &M, form: Form) -> ActionStream {
+    let result = result(message, form);
+    futures::stream::once(async { Ok(result) }).boxed()
+}
+
+fn many<M: Message + Name>(messages: impl Iterator<Item = M>, form: Form) -> ActionStream {
+    let results: Vec<_> = messages.map(|message| Ok(result(&message, form))).collect();
+    futures::stream::iter(results).boxed()
+}

@@ -1,0 +1,75 @@
+//! DoGet: the rows that a ticket stands for.
+//!
+//! Signed tickets come from GetFlightInfo. A Query or a Flight SQL command, in either form, is taken as a ticket too,
+//! so that a bare client reads in one call.
+
+use std::time::SystemTime;
+
+use arrow::array::RecordBatch;
+use arrow_flight::{FlightData, Ticket};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tonic::Status;
+
+use crate::catalog::DatasetReference;
+use crate::flight::codec::{batch_stream, expanded_schema};
+use crate::flight::command::Command;
+use crate::flight::convert::job_id;
+use crate::flight::error::FlightError;
+use crate::flight::proto::v1::peer::ticket_body::Rows;
+use crate::flight::service::VerbContext;
+use crate::flight::sql;
+use crate::flight::ticket::Signer;
+
+pub(crate) type FlightStream = BoxStream<'static, Result<FlightData, Status>>;
+
+pub(crate) async fn do_get(context: &VerbContext, ticket: Ticket) -> Result<FlightStream, Status> {
+    let bytes = ticket.ticket;
+    if Signer::is_ticket(&bytes) {
+        let rows = context.signer.open_ticket(&bytes, SystemTime::now())?;
+        return read(context, rows).await;
+    }
+    match Command::decode(&bytes) {
+        Ok((Command::Query(query), _)) => sql::statements::run(context, &query.sql, &[]).await,
+        Ok((Command::Sql(command), _)) => sql::read(context, *command).await,
+        Ok((other, _)) => Err(FlightError::WrongCommand {
+            verb: "DoGet",
+            received: format!("command {}", other.name()),
+            expected: "a ticket from GetFlightInfo, a Query, or a Flight SQL command",
+        }
+        .into()),
+        Err(FlightError::NotACommand { .. }) => Err(FlightError::BadTicket {
+            reason: "it is neither signed here nor a command",
+        }
+        .into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The rows of an opened ticket.
+pub(crate) async fn read(context: &VerbContext, rows: Rows) -> Result<FlightStream, Status> {
+    match rows {
+        Rows::Table(reference) => {
+            let reference = DatasetReference::parse(&reference)?;
+            let dataset = context.services.catalog.datasets.open(&reference).await?;
+            let schema = expanded_schema(&dataset.schema);
+            Ok(batch_stream(schema, dataset.scan(None)))
+        }
+        Rows::History(id) => {
+            let history = context.services.catalog.jobs.history(job_id(&id)?).await?;
+            Ok(one_batch(history))
+        }
+        Rows::Statement(statement) => {
+            sql::statements::run(context, &statement.sql, &statement.parameters).await
+        }
+    }
+}
+
+/// A stream of one batch that is already in memory.
+pub(crate) fn one_batch(batch: RecordBatch) -> FlightStream {
+    let schema = expanded_schema(batch.schema_ref());
+    batch_stream(
+        schema,
+        futures::stream::once(async { Ok::<_, FlightError>(batch) }).boxed(),
+    )
+}

@@ -1,0 +1,176 @@
+//! GetFlightInfo: what a descriptor names, its schema, and a signed ticket that reads it.
+//!
+//! The endpoint names no location, which by the standard means this server; any other server of the cluster takes
+//! the ticket as well.
+
+use std::time::SystemTime;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
+use bytes::Bytes;
+use tonic::Status;
+
+use super::{Target, reference_text};
+use crate::catalog::Dataset;
+use crate::flight::codec::expanded_schema;
+use crate::flight::command::Command;
+use crate::flight::convert::timestamp;
+use crate::flight::error::FlightError;
+use crate::flight::proto::v1::peer::{Statement, ticket_body::Rows};
+use crate::flight::service::VerbContext;
+use crate::flight::sql;
+
+const VERB: &str = "GetFlightInfo";
+const EXPECTED: &str = "a path, a Query, or a Flight SQL command";
+
+pub(crate) async fn get_flight_info(
+    context: &VerbContext,
+    descriptor: FlightDescriptor,
+) -> Result<FlightInfo, Status> {
+    let target = Target::of(&descriptor)?;
+    let info = match target {
+        Target::Dataset(reference) => {
+            let dataset = context.services.catalog.datasets.open(&reference).await?;
+            dataset_info(context, &dataset)?
+        }
+        Target::Model { name, version } => model_info(context, &name, version).await?,
+        Target::History(id) => {
+            let history = context.services.catalog.jobs.history(id).await?;
+            let info = readable(context, &history.schema(), Rows::History(id.to_string()))?;
+            info.with_total_records(count(history.num_rows() as u64))
+        }
+        Target::Command(Command::Query(query), _) => {
+            let planned = context.services.queries.prepare(&query.sql).await?;
+            let schema = expanded_schema(&planned.schema());
+            let rows = planned.rows_expected();
+            let statement = Statement {
+                sql: query.sql,
+                parameters: Bytes::new(),
+            };
+            let info = readable(context, &schema, Rows::Statement(statement))?;
+            info.with_total_records(rows.map_or(-1, count))
+        }
+        Target::Command(Command::Sql(command), _) => sql::flight_info(context, *command).await?,
+        other => {
+            return Err(FlightError::WrongCommand {
+                verb: VERB,
+                received: other.name(),
+                expected: EXPECTED,
+            }
+            .into());
+        }
+    };
+    Ok(info.with_descriptor(descriptor))
+}
+
+/// The schema a target answers with, without a ticket.
+pub(crate) async fn target_schema(
+    context: &VerbContext,
+    target: Target,
+) -> Result<SchemaRef, Status> {
+    Ok(match target {
+        Target::Dataset(reference) => {
+            let dataset = context.services.catalog.datasets.open(&reference).await?;
+            expanded_schema(&dataset.schema)
+        }
+        Target::Model { name, version } => {
+            let (schema, _, _) = model_schema(context, &name, version).await?;
+            schema
+        }
+        Target::History(id) => context.services.catalog.jobs.history(id).await?.schema(),
+        Target::Command(Command::Query(query), _) => {
+            expanded_schema(&context.services.queries.prepare(&query.sql).await?.schema())
+        }
+        Target::Command(Command::Sql(command), _) => sql::schema(context, &command).await?,
+        other => {
+            return Err(FlightError::WrongCommand {
+                verb: "GetSchema",
+                received: other.name(),
+                expected: EXPECTED,
+            }
+            .into());
+        }
+    })
+}
+
+/// A dataset at the version it was opened at.
+pub(crate) fn dataset_info(context: &VerbContext, dataset: &Dataset) -> Result<FlightInfo, Status> {
+    let rows = Rows::Table(reference_text(&dataset.name, dataset.version));
+    let info = readable(context, &expanded_schema(&dataset.schema), rows)?;
+    Ok(info
+        .with_descriptor(FlightDescriptor::new_path(vec![dataset.name.clone()]))
+        .with_total_records(count(dataset.rows))
+        .with_total_bytes(count(dataset.bytes))
+        .with_app_metadata(format!("{{\"version\": {}}}", dataset.version)))
+}
+
+/// A model as a function: input fields, then answer fields. It has no rows, so no endpoint.
+pub(crate) async fn model_info(
+    context: &VerbContext,
+    name: &str,
+    version: Option<u64>,
+) -> Result<FlightInfo, Status> {
+    let (schema, inputs, version) = model_schema(context, name, version).await?;
+    Ok(with_schema(FlightInfo::new(), &schema)?
+        .with_descriptor(FlightDescriptor::new_path(vec![
+            "models".to_owned(),
+            name.to_owned(),
+        ]))
+        .with_total_records(-1)
+        .with_total_bytes(-1)
+        .with_app_metadata(format!("{{\"inputs\": {inputs}, \"version\": {version}}}")))
+}
+
+async fn model_schema(
+    context: &VerbContext,
+    name: &str,
+    version: Option<u64>,
+) -> Result<(SchemaRef, usize, u64), Status> {
+    let model = context.services.serving.model(name, version).await?;
+    let inputs = model.input_schema();
+    let answers = model.answer_schema();
+    let fields: Vec<_> = inputs
+        .fields()
+        .iter()
+        .chain(answers.fields())
+        .cloned()
+        .collect();
+    Ok((
+        Schema::new(fields).into(),
+        inputs.fields().len(),
+        model.manifest().version,
+    ))
+}
+
+/// One endpoint with a signed ticket for `rows`.
+pub(crate) fn readable(
+    context: &VerbContext,
+    schema: &Schema,
+    rows: Rows,
+) -> Result<FlightInfo, Status> {
+    let (ticket, expires) = context.signer.ticket(rows, SystemTime::now());
+    let endpoint = FlightEndpoint {
+        ticket: Some(Ticket { ticket }),
+        expiration_time: Some(timestamp(expires)),
+        ..FlightEndpoint::default()
+    };
+    Ok(with_schema(FlightInfo::new(), schema)?
+        .with_endpoint(endpoint)
+        .with_total_records(-1)
+        .with_total_bytes(-1)
+        .with_ordered(true))
+}
+
+pub(crate) fn with_schema(info: FlightInfo, schema: &Schema) -> Result<FlightInfo, Status> {
+    info.try_with_schema(schema).map_err(|error| {
+        FlightError::Internal {
+            doing: "encoding a schema",
+            reason: error.to_string(),
+        }
+        .into()
+    })
+}
+
+fn count(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

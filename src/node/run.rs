@@ -1,0 +1,151 @@
+//! Serve until asked to stop, then drain.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::admin::{self, Admin};
+use super::assemble::{Assembly, assemble, store_probe};
+use super::{Listener, NodeError};
+use crate::cluster::{Member, MemberState};
+use crate::config::NodeConfig;
+use crate::flight;
+use crate::support::shutdown::Shutdown;
+use crate::telemetry::metrics::{self, MetricsPage};
+
+/// Recorded durations move into their buckets this often when nobody scrapes.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+/// The HTTP port may take this long to end its last answers.
+const HTTP_GRACE: Duration = Duration::from_secs(1);
+
+/// Runs one server on the bound ports until `shutdown` begins, and through the drain that follows: health off, new work
+/// refused, running streams finished up to the drain timeout, goodbye to the cluster.
+pub async fn run(
+    config: NodeConfig,
+    listener: Listener,
+    shutdown: Shutdown,
+) -> Result<(), NodeError> {
+    let began = Instant::now();
+    let page = metrics::install();
+    let Assembly {
+        services,
+        flight: flight_config,
+        spill,
+    } = assemble(&config, &listener, &shutdown).await?;
+    let Listener {
+        grpc,
+        http,
+        grpc_address,
+        http_address,
+        name,
+        ..
+    } = listener;
+    metrics::server_started(&name, env!("CARGO_PKG_VERSION"));
+
+    let cluster = Arc::clone(&services.cluster);
+    let catalog = services.catalog.clone();
+    let serving = Arc::new(AtomicBool::new(false));
+    let (http_end, http_ended) = watch::channel(false);
+    let admin = admin::router(Admin {
+        serving: Arc::clone(&serving),
+        shutdown: shutdown.clone(),
+        store: store_probe(&catalog),
+        metrics: page.clone(),
+    });
+    let mut http_server = AbortOnDropHandle::new(tokio::spawn(
+        axum::serve(http, admin)
+            .with_graceful_shutdown(ended(http_ended))
+            .into_future(),
+    ));
+    let mut grpc_server =
+        AbortOnDropHandle::new(tokio::spawn(flight::serve(grpc, services, flight_config)));
+    let _members = AbortOnDropHandle::new(tokio::spawn(count_members(cluster.watch())));
+    let _upkeep = AbortOnDropHandle::new(tokio::spawn(keep_up(page)));
+    serving.store(true, Ordering::Release);
+    tracing::info!(
+        grpc = %grpc_address,
+        http = %http_address,
+        gossip = %cluster.gossip_address(),
+        name,
+        store = config.store,
+        version = env!("CARGO_PKG_VERSION"),
+        threads = config.threads,
+        took = ?began.elapsed(),
+        "ready"
+    );
+
+    tokio::select! {
+        () = shutdown.begun() => {}
+        outcome = &mut grpc_server => return Err(stopped("gRPC", outcome)),
+        outcome = &mut http_server => return Err(stopped("HTTP", outcome)),
+    }
+
+    let drain = Instant::now();
+    tracing::info!(timeout = ?config.drain_timeout, "draining");
+    metrics::server_draining();
+    let drained = async {
+        cluster.drain().await;
+        shutdown.finished().await;
+        // Clients keep idle connections; only those that end by themselves are waited for here.
+        let _ = tokio::time::timeout(HTTP_GRACE, &mut grpc_server).await;
+    };
+    let finished = tokio::time::timeout(config.drain_timeout, drained).await;
+    if finished.is_err() {
+        tracing::warn!(timeout = ?config.drain_timeout, "streams cut at the drain timeout");
+    }
+    drop(grpc_server);
+    cluster.stop().await;
+    catalog.settled().await;
+    let _ = http_end.send(true);
+    let _ = tokio::time::timeout(HTTP_GRACE, http_server).await;
+    drop(spill);
+    tracing::info!(took = ?drain.elapsed(), "stopped");
+    Ok(())
+}
+
+/// Resolves when the sender says so or is gone.
+async fn ended(mut end: watch::Receiver<bool>) {
+    let _ = end.wait_for(|end| *end).await;
+}
+
+async fn count_members(mut members: watch::Receiver<Vec<Member>>) {
+    loop {
+        let view = members.borrow_and_update().clone();
+        let count = |state| view.iter().filter(|member| member.state == state).count();
+        metrics::cluster_members(
+            count(MemberState::Ready),
+            count(MemberState::Draining),
+            count(MemberState::Dead),
+        );
+        if members.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn keep_up(page: MetricsPage) {
+    let mut ticks = tokio::time::interval(METRICS_UPKEEP);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        page.tidy_up();
+    }
+}
+
+/// A port that ends before it was asked to.
+fn stopped<E: std::fmt::Display>(
+    what: &'static str,
+    outcome: Result<Result<(), E>, tokio::task::JoinError>,
+) -> NodeError {
+    NodeError::Stopped {
+        what,
+        reason: match outcome {
+            Ok(Ok(())) => String::from("it ended without being asked"),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        },
+    }
+}

@@ -1,0 +1,397 @@
+//! Tests of the invariant: the same bits on any number of servers and threads, and an end without hanging.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::TrainingError;
+use super::early_stopping::StoppingRule;
+use super::exchange::{Exchange, Link};
+use super::feed::RowGroups;
+use super::network::GradientStream;
+use super::worker::{RowsOfJob, Trained, WorkerNews, WorkerTask, train};
+use crate::frames::minibatch::{DecodedRows, Matrix, MatrixKind, RowShape};
+use crate::nn::{FeatureColumn, FeatureKind, Loss, Metric, Model, ModelSpec};
+use crate::optim::{Optimizer, OptimizerSpec};
+use crate::support::random::{Purpose, RandomKey};
+use crate::tensor::archive::{self, NamedArray};
+
+/// What a test may vary.
+#[derive(Debug, Clone)]
+struct Case {
+    rows: usize,
+    batch_size: u32,
+    lanes: u32,
+    epochs: u32,
+    cached: bool,
+    threads: usize,
+    learning_rate: f64,
+    patience: Option<u32>,
+    /// Whether one row's loss is infinite.
+    poisoned: bool,
+}
+
+impl Case {
+    fn usual() -> Self {
+        Self {
+            rows: 1_237,
+            batch_size: 100,
+            lanes: 8,
+            epochs: 3,
+            cached: true,
+            threads: 2,
+            learning_rate: 0.01,
+            patience: None,
+            poisoned: false,
+        }
+    }
+}
+
+#[test]
+fn one_two_three_and_eight_servers_train_the_same_bytes() {
+    let one = trained_on(1, Case::usual());
+    for servers in [2, 3, 5, 8] {
+        let many = trained_on(servers, Case::usual());
+        assert!(many.archive == one.archive, "{servers} servers");
+        assert_eq!(many.history, one.history, "{servers} servers");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let one = trained_on(1, Case { threads: 1, ..Case::usual() });
+    for threads in [2, 3, 8] {
+        let many = trained_on(1, Case { threads, ..Case::usual() });
+        assert!(many.archive == one.archive, "{threads} threads");
+    }
+}
+
+#[test]
+fn rows_read_in_windows_train_the_same_bytes_on_any_cluster() {
+    let case = Case { cached: false, ..Case::usual() };
+    let one = trained_on(1, case.clone());
+    for servers in [2, 3] {
+        assert!(trained_on(servers, case.clone()).archive == one.archive, "{servers} servers");
+    }
+    assert!(one.archive != trained_on(1, Case::usual()).archive, "windows have an order of their own");
+}
+
+#[test]
+fn more_servers_than_lanes_and_fewer_rows_than_lanes_are_fine() {
+    // The last minibatch has 5 rows for 16 lanes: most lanes are empty in it.
+    let case = Case { rows: 105, batch_size: 50, lanes: 16, ..Case::usual() };
+    assert!(trained_on(3, case.clone()).archive == trained_on(1, case).archive);
+    let case = Case { rows: 33, batch_size: 8, lanes: 2, ..Case::usual() };
+    assert!(trained_on(8, case.clone()).archive == trained_on(1, case).archive);
+}
+
+#[test]
+fn training_learns_what_can_be_learnt() {
+    let history = trained_on(1, Case { epochs: 15, ..Case::usual() }).history;
+    let (first, last) = (&history[0], &history[14]);
+    assert!(last["val_loss"].unwrap() < 0.6 * first["val_loss"].unwrap(), "{first:?} {last:?}");
+    assert!(last["val_auc"].unwrap() > 0.95, "{last:?}");
+    assert_eq!(first["epoch"], Some(1.0));
+    assert_eq!(last["epoch"], Some(15.0));
+}
+
+#[test]
+fn early_stopping_ends_the_job_on_every_server_and_keeps_the_best_weights() {
+    // A rate this high makes the validation loss worse soon.
+    let case = Case { epochs: 60, learning_rate: 0.5, patience: Some(2), ..Case::usual() };
+    let one = trained_on(1, case.clone());
+    assert!(one.history.len() < 60, "{} epochs", one.history.len());
+    let best = one.history.iter().map(|row| row["val_loss"].unwrap()).fold(f64::INFINITY, f64::min);
+    assert_eq!(one.kept["val_loss"], Some(best));
+    let three = trained_on(3, case);
+    assert!(three.archive == one.archive);
+}
+
+#[test]
+fn a_loss_that_is_no_number_names_epoch_and_step() {
+    for servers in [1, 3] {
+        let failures = failures_on(servers, Case { poisoned: true, ..Case::usual() }, None);
+        let told = |failure: &TrainingError| {
+            matches!(failure, TrainingError::NotFinite { epoch: 1, step: 1..=13, .. })
+        };
+        assert!(failures.iter().any(told), "{failures:?}");
+    }
+}
+
+#[test]
+fn a_stopped_job_ends_on_every_server_and_none_hangs() {
+    for servers in [1, 3] {
+        let failures = failures_on(servers, Case { epochs: 1_000_000, ..Case::usual() }, Some(Stop::All));
+        assert!(
+            failures.iter().all(|failure| matches!(failure, TrainingError::Cancelled)),
+            "{failures:?}"
+        );
+    }
+}
+
+#[test]
+fn a_lost_worker_is_named_by_the_others_and_none_hangs() {
+    let failures = failures_on(3, Case { epochs: 1_000_000, ..Case::usual() }, Some(Stop::Worker(1)));
+    let named: Vec<&str> = failures
+        .iter()
+        .filter_map(|failure| match failure {
+            TrainingError::ServerLost { server, .. } => Some(server.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(failures.len(), 3);
+    assert!(named.contains(&"server-1"), "{failures:?}");
+}
+
+/// What a job left behind.
+struct Outcome {
+    archive: Vec<u8>,
+    /// Without the columns that tell of time.
+    history: Vec<super::worker::HistoryRow>,
+    kept: super::worker::HistoryRow,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    All,
+    Worker(u32),
+}
+
+fn trained_on(servers: u32, case: Case) -> Outcome {
+    let (results, history) = run(servers, case, None);
+    let mut archives = Vec::new();
+    let mut kept = None;
+    for result in results {
+        let trained = result.expect("the job succeeds");
+        kept.get_or_insert(trained.row.clone());
+        archives.push(archive_of(&trained));
+    }
+    let archive = archives.swap_remove(0);
+    Outcome { archive, history, kept: kept.unwrap() }
+}
+
+fn failures_on(servers: u32, case: Case, stop: Option<Stop>) -> Vec<TrainingError> {
+    let (results, _) = run(servers, case, stop);
+    results.into_iter().map(|result| result.expect_err("the job fails")).collect()
+}
+
+fn run(
+    servers: u32,
+    case: Case,
+    stop: Option<Stop>,
+) -> (Vec<Result<Trained, TrainingError>>, Vec<super::worker::HistoryRow>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .expect("a runtime");
+    let exchanges = linked(servers, runtime.handle());
+    let tokens: Vec<CancellationToken> = (0..servers).map(|_| CancellationToken::new()).collect();
+    let (sender, mut receiver) = mpsc::channel(1_000);
+    let handle = runtime.handle().clone();
+    let threads: Vec<_> = exchanges
+        .into_iter()
+        .zip(0..)
+        .map(|(exchange, worker)| {
+            let task = task(&case, worker, servers);
+            let (sender, handle) = (sender.clone(), handle.clone());
+            let token = tokens[worker as usize].clone();
+            std::thread::spawn(move || {
+                let connect = async move { Ok((servers > 1).then_some(exchange)) };
+                train(task, connect, &sender, &handle, &token)
+            })
+        })
+        .collect();
+    drop(sender);
+    let mut history = Vec::new();
+    while let Some(news) = receiver.blocking_recv() {
+        if let WorkerNews::Epoch { mut row, .. } = news {
+            row.retain(|column, _| column != "seconds" && column != "rows_per_second");
+            history.push(row);
+            for (token, worker) in tokens.iter().zip(0..) {
+                match stop {
+                    Some(Stop::All) => token.cancel(),
+                    Some(Stop::Worker(stopped)) if stopped == worker => token.cancel(),
+                    _ => {}
+                }
+            }
+            if stop.is_some() {
+                break;
+            }
+        }
+    }
+    drop(receiver);
+    let results = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    (results, history)
+}
+
+/// Every worker's exchange, joined to all others in memory.
+fn linked(servers: u32, runtime: &tokio::runtime::Handle) -> Vec<Exchange> {
+    let mut links: Vec<Vec<Link>> = (0..servers).map(|_| Vec::new()).collect();
+    for first in 0..servers {
+        for second in first + 1..servers {
+            let (first_toward, second_from) = stream(runtime);
+            let (second_toward, first_from) = stream(runtime);
+            let link = |worker: u32, toward, from| Link {
+                worker,
+                server: format!("server-{worker}"),
+                toward,
+                from,
+            };
+            links[first as usize].push(link(second, first_toward, first_from));
+            links[second as usize].push(link(first, second_toward, second_from));
+        }
+    }
+    links.into_iter().map(Exchange::new).collect()
+}
+
+fn stream(runtime: &tokio::runtime::Handle) -> (GradientStream, GradientStream) {
+    let pipe = || {
+        let (sender, mut raw) = mpsc::channel(2);
+        let (forward, receiver) = mpsc::channel(2);
+        runtime.spawn(async move {
+            while let Some(message) = raw.recv().await {
+                if forward.send(Ok(message)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        (sender, receiver)
+    };
+    let (near_out, far_in) = pipe();
+    let (far_out, near_in) = pipe();
+    (
+        GradientStream { outgoing: near_out, incoming: near_in },
+        GradientStream { outgoing: far_out, incoming: far_in },
+    )
+}
+
+fn task(case: &Case, worker: u32, workers: u32) -> WorkerTask {
+    let spec = json!({"format_version": 1, "name": "test", "layers": [
+        {"name": "numbers", "layer": "Input", "config": {"columns": ["x"]}},
+        {"name": "index", "layer": "Input", "config": {"columns": ["kind"], "dtype": "int32"}},
+        {"name": "embedding", "layer": "Embedding", "config": {"input_dim": 7, "output_dim": 3}, "inputs": ["index"]},
+        {"name": "flat", "layer": "Flatten", "inputs": ["embedding"]},
+        {"name": "joined", "layer": "Concatenate", "inputs": ["numbers", "flat"]},
+        {"name": "hidden", "layer": "Dense", "config": {"units": 24, "activation": "relu"}, "inputs": ["joined"]},
+        {"name": "norm", "layer": "BatchNormalization", "inputs": ["hidden"]},
+        {"name": "drop", "layer": "Dropout", "config": {"rate": 0.2}, "inputs": ["norm"]},
+        {"name": "answer", "layer": "Dense", "config": {"units": 1, "activation": "sigmoid"}, "inputs": ["drop"]},
+    ], "outputs": ["answer"]});
+    let features = [
+        FeatureColumn { name: "x".into(), width: 5, kind: FeatureKind::Float },
+        FeatureColumn { name: "kind".into(), width: 1, kind: FeatureKind::Integer },
+    ];
+    let model = Model::build(&ModelSpec::from_json(&spec).unwrap(), &features).unwrap();
+    let optimizer = json!({"name": "adam", "learning_rate": case.learning_rate});
+    let rows = |rows: usize, seed: u64| RowsOfJob {
+        source: Arc::new(TestRows::new(rows, seed, case.poisoned)),
+        cached: case.cached,
+        window_rows: 90,
+    };
+    WorkerTask {
+        model: Arc::new(model),
+        loss: Loss::BinaryCrossentropy,
+        metrics: vec![Metric::Accuracy, Metric::Auc],
+        optimizer: Optimizer::build(&OptimizerSpec::from_json(&optimizer).unwrap()).unwrap(),
+        seed: 7,
+        epochs: case.epochs,
+        batch_size: case.batch_size,
+        lanes: case.lanes,
+        shuffle: true,
+        early_stopping: case.patience.map(|patience| StoppingRule {
+            monitor: "val_loss".into(),
+            patience,
+            min_delta: 0.0,
+            restore_best_weights: true,
+            maximize: false,
+        }),
+        train: rows(case.rows, 1),
+        validation: Some(rows(311, 2)),
+        worker,
+        workers,
+        threads: case.threads,
+    }
+}
+
+fn archive_of(trained: &Trained) -> Vec<u8> {
+    let array = |name: &str, values: &[f32]| NamedArray {
+        name: name.into(),
+        shape: vec![values.len()],
+        values: values.to_vec(),
+    };
+    archive::to_bytes(&[
+        array("parameters", &trained.parameters),
+        array("statistics", &trained.statistics),
+    ])
+    .unwrap()
+}
+
+/// Rows drawn from a seed, in row groups of 1 to 200 rows; the label follows from the features.
+#[derive(Debug)]
+struct TestRows {
+    shape: RowShape,
+    groups: Vec<u64>,
+    rows: DecodedRows,
+}
+
+impl TestRows {
+    fn new(count: usize, seed: u64, poisoned: bool) -> Self {
+        let mut stream = RandomKey::of(seed, 0).stream(Purpose::Test);
+        let (mut x, mut kind, mut target, mut weights) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..count {
+            let numbers: Vec<f32> = (0..5).map(|_| stream.normal() as f32).collect();
+            let of_kind = stream.below(7) as i32;
+            let score = numbers[0] - 2.0 * numbers[1] * numbers[2] + 0.5 * (of_kind as f32 - 3.0);
+            target.push(f32::from(score > 0.0));
+            weights.push(0.5 + stream.uniform() as f32);
+            kind.push(of_kind);
+            x.extend(numbers);
+        }
+        if poisoned {
+            weights[count / 2] = f32::INFINITY;
+        }
+        let mut groups = Vec::new();
+        let mut left = count as u64;
+        while left > 0 {
+            groups.push((1 + stream.below(200)).min(left));
+            left -= groups[groups.len() - 1];
+        }
+        Self {
+            shape: RowShape {
+                inputs: vec![(MatrixKind::Float32, 5), (MatrixKind::Int32, 1)],
+                target_width: 1,
+                weighted: true,
+            },
+            groups,
+            rows: DecodedRows {
+                rows: count,
+                inputs: vec![
+                    Matrix::Float32 { width: 5, values: x },
+                    Matrix::Int32 { width: 1, values: kind },
+                ],
+                target,
+                target_width: 1,
+                weights: Some(weights),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl RowGroups for TestRows {
+    fn shape(&self) -> &RowShape {
+        &self.shape
+    }
+    fn row_groups(&self) -> &[u64] {
+        &self.groups
+    }
+    async fn read(&self, row_group: usize) -> Result<DecodedRows, TrainingError> {
+        let start: u64 = self.groups[..row_group].iter().sum();
+        let mut rows = DecodedRows::with_capacity(&self.shape, 0);
+        rows.append(&self.rows, start as usize..(start + self.groups[row_group]) as usize);
+        Ok(rows)
+    }
+}

@@ -1,0 +1,579 @@
+//! A worker: the loop that joins rows, steps, the exchange and the update, and tells the coordinator how it goes.
+//!
+//! Runs on its own threads from the first row to the last epoch; knows no Flight, no catalog and no SQL.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::TrainingError;
+use super::early_stopping::{EarlyStopping, StoppingRule};
+use super::exchange::Exchange;
+use super::feed::{LaneFeed, RowGroups, RowStore, open_feed, read_all};
+use super::reduction;
+use super::report;
+use super::step::{Command, Crew, Share};
+use crate::frames::data_plan::{DataPlan, PlanSettings};
+use crate::nn::{Loss, Metric, Model};
+use crate::optim::Optimizer;
+use crate::support::fault::Fault;
+
+/// How often progress is told: twice as often as the status must change.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
+/// One row of history: columns by name.
+pub(crate) type HistoryRow = BTreeMap<String, Option<f64>>;
+
+/// What a worker tells its coordinator; on the wire as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "news", rename_all = "snake_case")]
+pub(crate) enum WorkerNews {
+    /// The worker is ready to take gradient streams.
+    Accepted,
+    /// Rows are read; the first step follows.
+    Loaded,
+    /// From worker 0 only.
+    Progress {
+        epoch: u32,
+        step: u64,
+        rows: u64,
+        rows_per_second: f64,
+        loss: Option<f64>,
+    },
+    /// From worker 0 only: an epoch is over. `epoch` counts from 1.
+    Epoch {
+        epoch: u32,
+        step: u64,
+        rows: u64,
+        row: HistoryRow,
+    },
+    Finished,
+    Failed(Failure),
+}
+
+/// A failure as it travels between servers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "failure", rename_all = "snake_case")]
+pub(crate) enum Failure {
+    ServerLost {
+        server: String,
+        reason: String,
+    },
+    NotFinite {
+        /// As text: JSON has no word for infinity.
+        loss: String,
+        epoch: u32,
+        step: u64,
+    },
+    Cancelled,
+    Other {
+        /// Name of a `Fault`.
+        code: String,
+        message: String,
+    },
+}
+
+/// All that a worker needs to begin.
+#[derive(Debug)]
+pub(crate) struct WorkerTask {
+    pub(crate) model: Arc<Model>,
+    pub(crate) loss: Loss,
+    pub(crate) metrics: Vec<Metric>,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) seed: u64,
+    pub(crate) epochs: u32,
+    pub(crate) batch_size: u32,
+    pub(crate) lanes: u32,
+    pub(crate) shuffle: bool,
+    pub(crate) early_stopping: Option<StoppingRule>,
+    pub(crate) train: RowsOfJob,
+    pub(crate) validation: Option<RowsOfJob>,
+    pub(crate) worker: u32,
+    pub(crate) workers: u32,
+    pub(crate) threads: usize,
+}
+
+/// A source of rows and how the job reads it: the same on every server.
+#[derive(Debug, Clone)]
+pub(crate) struct RowsOfJob {
+    pub(crate) source: Arc<dyn RowGroups>,
+    /// Whether all rows are kept in memory.
+    pub(crate) cached: bool,
+    /// Rows that a window is filled up to, where they are not.
+    pub(crate) window_rows: u64,
+}
+
+/// What training came to; the same on every worker, but for the best epoch, which worker 0 alone keeps.
+#[derive(Debug)]
+pub(crate) struct Trained {
+    pub(crate) parameters: Vec<f32>,
+    pub(crate) statistics: Vec<f32>,
+    /// The history row of the weights kept (worker 0).
+    pub(crate) row: HistoryRow,
+}
+
+/// Trains. Blocks its thread until the job is over; must not run on a thread of the runtime.
+pub(crate) fn train(
+    task: WorkerTask,
+    connect: impl Future<Output = Result<Option<Exchange>, TrainingError>>,
+    news: &mpsc::Sender<WorkerNews>,
+    runtime: &Handle,
+    stop: &CancellationToken,
+) -> Result<Trained, TrainingError> {
+    crate::tensor::blas::use_one_thread();
+    let rows = unless_stopped(runtime, stop, load(&task.train, task.threads))?;
+    let validation_rows = match &task.validation {
+        Some(validation) => Some(unless_stopped(runtime, stop, load(validation, task.threads))?),
+        None => None,
+    };
+    let exchange = unless_stopped(runtime, stop, connect)?;
+    let _ = news.blocking_send(WorkerNews::Loaded);
+    let length = task.model.parameter_len() + task.model.statistics_len();
+    let plan = |rows: &RowsOfJob, batch_size: u32, shuffle: bool| {
+        DataPlan::new(PlanSettings {
+            row_groups: rows.source.row_groups().to_vec(),
+            seed: task.seed,
+            batch_size,
+            lanes: task.lanes,
+            shuffle,
+            window_rows: rows.window_rows,
+        })
+    };
+    let validation = match &task.validation {
+        Some(validation) => {
+            let rows = validation.source.row_groups().iter().sum::<u64>();
+            let rows = u32::try_from(rows.max(1)).map_err(|_| TrainingError::BadOption {
+                option: "validation",
+                received: format!("{rows} rows"),
+                hint: "validate on fewer than 2^32 rows".into(),
+            })?;
+            Some(plan(validation, rows, false))
+        }
+        None => None,
+    };
+    let share = Share {
+        plan: plan(&task.train, task.batch_size, task.shuffle),
+        validation,
+        shape: task.train.source.shape().clone(),
+        validation_shape: task
+            .validation
+            .as_ref()
+            .unwrap_or(&task.train)
+            .source
+            .shape()
+            .clone(),
+        model: task.model,
+        loss: task.loss,
+        metrics: task.metrics,
+        optimizer: task.optimizer,
+        seed: task.seed,
+        lanes: task.lanes,
+        own_lanes: reduction::lanes_of_worker(task.lanes, task.workers, task.worker),
+        shard: reduction::parameter_shard(length, task.workers as usize, task.worker as usize),
+        exchanged: task.workers > 1,
+    };
+    // More threads than lanes would only wait at barriers, unless there is much to update.
+    let lanes_held = (share.own_lanes.end - share.own_lanes.start) as usize;
+    let threads = task.threads.clamp(1, lanes_held.max(1));
+    let crew = Crew::new(share, threads)?;
+    std::thread::scope(|scope| {
+        let _ends = EndOfWork(&crew);
+        for thread in 1..threads {
+            let crew = &crew;
+            std::thread::Builder::new()
+                .name(format!("lanes-{thread}"))
+                .spawn_scoped(scope, move || crew.follow(thread))
+                .map_err(|error| TrainingError::Internal {
+                    reason: format!("a thread cannot be started: {error}"),
+                })?;
+        }
+        Leader {
+            crew: &crew,
+            worker: task.worker,
+            workers: task.workers,
+            epochs: task.epochs,
+            early_stopping: task.early_stopping.map(EarlyStopping::new),
+            best: None,
+            rows,
+            validation_rows,
+            exchange,
+            news,
+            runtime,
+            stop,
+            told: Instant::now(),
+        }
+        .run()
+    })
+}
+
+/// Lets the followers go when the leader leaves, however it leaves.
+struct EndOfWork<'a>(&'a Crew);
+
+impl Drop for EndOfWork<'_> {
+    fn drop(&mut self) {
+        self.0.barrier.abandon();
+    }
+}
+
+/// The thread that leads the crew: it computes lanes as the others do, and talks to the other workers.
+struct Leader<'a> {
+    crew: &'a Crew,
+    worker: u32,
+    workers: u32,
+    epochs: u32,
+    early_stopping: Option<EarlyStopping>,
+    best: Option<(Vec<f32>, HistoryRow)>,
+    rows: RowStore,
+    validation_rows: Option<RowStore>,
+    exchange: Option<Exchange>,
+    news: &'a mpsc::Sender<WorkerNews>,
+    runtime: &'a Handle,
+    stop: &'a CancellationToken,
+    told: Instant,
+}
+
+impl Leader<'_> {
+    fn run(mut self) -> Result<Trained, TrainingError> {
+        let mut total_step = 0;
+        let mut last_row = HistoryRow::new();
+        for epoch in 0..self.epochs {
+            let began = Instant::now();
+            self.begin_epoch(u64::from(epoch))?;
+            let steps = self.crew.share.plan.steps();
+            for step in 0..steps {
+                total_step += 1;
+                self.step(u64::from(epoch), step, total_step)?;
+                self.tell_progress(epoch, step, total_step, began);
+            }
+            // Only after the next barrier has every thread written its last range.
+            *self.crew.command.lock() = Command::Evaluate;
+            self.barrier()?;
+            let trained = began.elapsed();
+            self.crew.evaluate(0);
+            self.barrier()?;
+            self.crew.failure()?;
+            self.check_finite(epoch, total_step)?;
+            let verdict = self.close_epoch(epoch, total_step, trained, began)?;
+            if let Some(row) = verdict.row {
+                last_row = row;
+            }
+            if verdict.flow.is_break() {
+                break;
+            }
+        }
+        let (mut values, row) = match self.best.take() {
+            Some(best) => best,
+            None => (self.crew.values(), last_row),
+        };
+        let statistics = values.split_off(self.crew.share.model.parameter_len());
+        Ok(Trained {
+            parameters: values,
+            statistics,
+            row,
+        })
+    }
+
+    /// One step of the job on this worker; returns when its values are the new ones on every thread that will read them.
+    fn step(&mut self, epoch: u64, step: u64, total_step: u64) -> Result<(), TrainingError> {
+        let crew = self.crew;
+        if self.stop.is_cancelled() {
+            return Err(TrainingError::Cancelled);
+        }
+        *crew.command.lock() = Command::Train {
+            epoch,
+            step,
+            total_step,
+        };
+        self.barrier()?;
+        crew.train(0, epoch, step, total_step);
+        self.barrier()?;
+        crew.failure()?;
+        let workers = self.workers;
+        let Some(exchange) = &mut self.exchange else {
+            crew.update(0, epoch, step, total_step);
+            return Ok(());
+        };
+        let others: Vec<u32> = exchange.workers().collect();
+        let outgoing = others
+            .iter()
+            .map(|&owner| crew.partial_sums(workers, step, owner))
+            .collect();
+        let expected: Vec<Vec<u32>> = others
+            .iter()
+            .map(|&other| {
+                let lanes = reduction::lanes_of_worker(crew.share.lanes, workers, other);
+                crew.share.nodes_with_rows(lanes, step)
+            })
+            .collect();
+        let scatter = exchange.scatter(total_step, outgoing, &expected, crew.share.shard.len());
+        *crew.received.write() = unless_stopped(self.runtime, self.stop, scatter)?;
+        if !crew.barrier.wait() {
+            return Err(TrainingError::Cancelled);
+        }
+        crew.update(0, epoch, step, total_step);
+        if !crew.barrier.wait() {
+            return Err(TrainingError::Cancelled);
+        }
+        crew.failure()?;
+        let lengths: Vec<usize> = others
+            .iter()
+            .map(|&owner| {
+                reduction::parameter_shard(crew.length(), workers as usize, owner as usize).len()
+            })
+            .collect();
+        let gather = exchange.gather(
+            total_step,
+            crew.own_values(),
+            &lengths,
+            |owner, _, values| crew.take_values(workers, owner, values),
+        );
+        unless_stopped(self.runtime, self.stop, gather)
+    }
+
+    fn begin_epoch(&self, epoch: u64) -> Result<(), TrainingError> {
+        let share = &self.crew.share;
+        let order = |store: &RowStore, plan: &DataPlan| match store {
+            RowStore::Memory(_) => Arc::new(plan.permutation(epoch)),
+            RowStore::Windows(_) => Arc::default(),
+        };
+        let feeds = |store: &RowStore, plan: &DataPlan| {
+            let order = order(store, plan);
+            let (store, plan) = (store.clone(), plan.clone());
+            let (runtime, stop) = (self.runtime.clone(), self.stop.clone());
+            move |lane| open_feed(&store, &plan, epoch, lane, &order, &runtime, &stop)
+        };
+        let train = feeds(&self.rows, &share.plan);
+        match (&self.validation_rows, &share.validation) {
+            (Some(store), Some(plan)) => self.crew.begin_epoch(train, feeds(store, plan)),
+            _ => self.crew.begin_epoch(train, |_| LaneFeed::None),
+        }
+    }
+
+    /// Joins all lanes' sums on worker 0, which writes history and decides whether to go on.
+    fn close_epoch(
+        &mut self,
+        epoch: u32,
+        total_step: u64,
+        trained: Duration,
+        began: Instant,
+    ) -> Result<EpochVerdict, TrainingError> {
+        let mut report = self.crew.end_epoch();
+        if self.worker != 0 {
+            let Some(exchange) = &mut self.exchange else {
+                return Err(TrainingError::Internal {
+                    reason: "a worker has no link to worker 0".into(),
+                });
+            };
+            let verdict = exchange.report(total_step, report::encode(&report));
+            let verdict = unless_stopped(self.runtime, self.stop, verdict)?;
+            let flow = match verdict.as_slice() {
+                [go_on] if *go_on > 0.0 => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            };
+            return Ok(EpochVerdict { row: None, flow });
+        }
+        if let Some(exchange) = &mut self.exchange {
+            let reports = unless_stopped(self.runtime, self.stop, exchange.take_reports(total_step))?;
+            for bytes in reports {
+                report.extend(report::decode(&bytes)?);
+            }
+        }
+        if report.len() != self.crew.share.lanes as usize {
+            return Err(TrainingError::Internal {
+                reason: format!("{} lanes reported of {}", report.len(), self.crew.share.lanes),
+            });
+        }
+        let row = self.history_row(&report, epoch, total_step, trained, began)?;
+        let mut flow = ControlFlow::Continue(());
+        if let Some(stopping) = &mut self.early_stopping {
+            let value = row.get(&stopping.rule().monitor).copied().flatten();
+            let verdict = stopping.observe(value.unwrap_or(f64::NAN));
+            if verdict.improved && stopping.rule().restore_best_weights {
+                self.best = Some((self.crew.values(), row.clone()));
+            }
+            if verdict.stop {
+                flow = ControlFlow::Break(());
+            }
+        }
+        if let Some(exchange) = &mut self.exchange {
+            let go_on = if flow.is_continue() { 1.0 } else { 0.0 };
+            let answer = [go_on];
+            unless_stopped(
+                self.runtime,
+                self.stop,
+                exchange.answer_reports(total_step, &answer),
+            )?;
+        }
+        let news = WorkerNews::Epoch {
+            epoch: epoch + 1,
+            step: total_step,
+            rows: u64::from(epoch + 1) * self.crew.share.plan.rows(),
+            row: row.clone(),
+        };
+        let _ = self.news.blocking_send(news);
+        Ok(EpochVerdict {
+            row: Some(row),
+            flow,
+        })
+    }
+
+    fn history_row(
+        &self,
+        report: &report::EpochReport,
+        epoch: u32,
+        total_step: u64,
+        trained: Duration,
+        began: Instant,
+    ) -> Result<HistoryRow, TrainingError> {
+        let share = &self.crew.share;
+        let merged = report::merge(report)?;
+        let rows = share.plan.rows() as f64;
+        let known = |value: f64| (!value.is_nan()).then_some(value);
+        let mut row = HistoryRow::new();
+        let mut put = |name: &str, value: f64| {
+            row.insert(name.to_owned(), known(value));
+        };
+        put("epoch", f64::from(epoch + 1));
+        put("loss", merged.loss_sum / rows);
+        put("seconds", began.elapsed().as_secs_f64());
+        put("rows_per_second", rows / trained.as_secs_f64().max(1e-9));
+        let learning_rate = share.optimizer.learning_rate(total_step, u64::from(epoch));
+        put("learning_rate", f64::from(learning_rate));
+        for (metric, value) in share.metrics.iter().zip(&merged.train) {
+            put(metric.name(), *value);
+        }
+        let validation = std::iter::once(&Metric::Loss).chain(&share.metrics);
+        for (metric, value) in validation.zip(&merged.validation) {
+            put(&format!("val_{}", metric.name()), *value);
+        }
+        Ok(row)
+    }
+
+    /// Weights that are no numbers end the job now rather than in a model.
+    fn check_finite(&self, epoch: u32, total_step: u64) -> Result<(), TrainingError> {
+        if self.crew.values().iter().all(|value| value.is_finite()) {
+            return Ok(());
+        }
+        Err(TrainingError::NotFinite {
+            loss: f32::NAN,
+            epoch: epoch + 1,
+            step: total_step,
+        })
+    }
+
+    fn tell_progress(&mut self, epoch: u32, step: u64, total_step: u64, began: Instant) {
+        if self.worker != 0 || self.told.elapsed() < PROGRESS_EVERY {
+            return;
+        }
+        self.told = Instant::now();
+        let plan = &self.crew.share.plan;
+        let rows = plan.minibatch(step).end;
+        // A coordinator that is behind misses a line of progress, and nothing else.
+        let _ = self.news.try_send(WorkerNews::Progress {
+            epoch,
+            step: total_step,
+            rows: u64::from(epoch) * plan.rows() + rows,
+            rows_per_second: rows as f64 / began.elapsed().as_secs_f64().max(1e-9),
+            loss: self.crew.running_loss(),
+        });
+    }
+
+    fn barrier(&self) -> Result<(), TrainingError> {
+        if self.crew.barrier.wait() {
+            Ok(())
+        } else {
+            Err(TrainingError::Cancelled)
+        }
+    }
+}
+
+struct EpochVerdict {
+    row: Option<HistoryRow>,
+    flow: ControlFlow<()>,
+}
+
+async fn load(rows: &RowsOfJob, at_a_time: usize) -> Result<RowStore, TrainingError> {
+    Ok(if rows.cached {
+        RowStore::Memory(Arc::new(read_all(rows.source.as_ref(), at_a_time).await?))
+    } else {
+        RowStore::Windows(Arc::clone(&rows.source))
+    })
+}
+
+/// Waits on this thread for work of the runtime, unless the job is stopped first.
+fn unless_stopped<T>(
+    runtime: &Handle,
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<T, TrainingError>>,
+) -> Result<T, TrainingError> {
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(TrainingError::Cancelled),
+            outcome = work => outcome,
+        }
+    })
+}
+
+/// Every class of failure, to find one by its name.
+const FAULTS: [Fault; 11] = [
+    Fault::InvalidArgument,
+    Fault::NotFound,
+    Fault::AlreadyExists,
+    Fault::FailedPrecondition,
+    Fault::ResourceExhausted,
+    Fault::OutOfRange,
+    Fault::Unimplemented,
+    Fault::Unavailable,
+    Fault::Aborted,
+    Fault::Cancelled,
+    Fault::Internal,
+];
+
+impl From<&TrainingError> for Failure {
+    fn from(error: &TrainingError) -> Self {
+        use crate::support::fault::Faulty;
+        match error {
+            TrainingError::ServerLost { server, reason } => Self::ServerLost {
+                server: server.clone(),
+                reason: reason.clone(),
+            },
+            TrainingError::NotFinite { loss, epoch, step } => Self::NotFinite {
+                loss: loss.to_string(),
+                epoch: *epoch,
+                step: *step,
+            },
+            TrainingError::Cancelled => Self::Cancelled,
+            other => Self::Other {
+                code: other.fault().name().to_owned(),
+                message: other.to_string(),
+            },
+        }
+    }
+}
+
+impl From<Failure> for TrainingError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::ServerLost { server, reason } => Self::ServerLost { server, reason },
+            Failure::NotFinite { loss, epoch, step } => Self::NotFinite {
+                loss: loss.parse().unwrap_or(f32::NAN),
+                epoch,
+                step,
+            },
+            Failure::Cancelled => Self::Cancelled,
+            Failure::Other { code, message } => {
+                let fault = FAULTS.iter().find(|fault| fault.name() == code);
+                let fault = fault.copied().unwrap_or(Fault::Internal);
+                Self::Reported { fault, message }
+            }
+        }
+    }
+}
