@@ -708,3 +708,6 @@ impl Footers {
         Ok(footer)
     }
 }
+
+#[cfg(test)]
+mod tests;
