@@ -10,7 +10,9 @@ pub mod model;
 pub mod name;
 mod number;
 
-pub use dataset::{DataFile, Dataset, DatasetReference, DatasetWriter, Datasets, WriteMode, restore_column};
+pub use dataset::{
+    DataFile, Dataset, DatasetReference, DatasetWriter, Datasets, WriteMode, restore_column,
+};
 pub use error::CatalogError;
 pub use job::{JobBoard, JobError, JobId, JobKind, JobOutcome, JobState, JobStatus, LiveJob};
 pub use model::{LabelColumn, ModelManifest, ModelVersion, Models};
