@@ -716,3 +716,6 @@ impl Footers {
         Ok(footer)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -461,3 +461,86 @@ fn decode_history(bytes: &[u8]) -> Result<RecordBatch, ArrowError> {
         None => Ok(RecordBatch::new_empty(reader.schema())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boards_on(directory: &tempfile::TempDir) -> (JobBoard, JobBoard) {
+        let objects = Objects::open(directory.path().to_str().unwrap()).unwrap();
+        (
+            JobBoard::new(objects.clone(), "server-1"),
+            JobBoard::new(objects, "server-2"),
+        )
+    }
+
+    #[tokio::test]
+    async fn every_server_reads_the_journal_and_the_driver_tells_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let (driver, other) = boards_on(&directory);
+        let job = driver.create(JobKind::Train, "census", 2).await.unwrap();
+        let id = job.id;
+        assert_eq!(other.status(id).await.unwrap().state, JobState::Queued);
+        assert_eq!(other.status(id).await.unwrap().coordinator, "server-1");
+        assert!(other.watch(id).is_none());
+        assert!(!other.cancel(id));
+
+        let mut watcher = driver.watch(id).unwrap();
+        job.update(|status| {
+            status.state = JobState::Running;
+            status.epoch = 1;
+            status.metrics.insert("loss".into(), f64::NAN);
+        });
+        watcher.changed().await.unwrap();
+        assert_eq!(watcher.borrow().epoch, 1);
+        assert!(watcher.borrow().started_ms.is_some());
+        job.record(BTreeMap::from([
+            ("val_loss".into(), None),
+            ("loss".into(), Some(0.5)),
+        ]));
+        assert_eq!(other.status(id).await.unwrap().epoch, 0);
+        job.save().await.unwrap();
+        let read = other.status(id).await.unwrap();
+        assert_eq!(read.epoch, 1);
+        assert!(read.metrics["loss"].is_nan());
+
+        let history = other.history(id).await.unwrap();
+        let names: Vec<&str> = history
+            .schema_ref()
+            .fields()
+            .iter()
+            .map(|f| f.name().as_str())
+            .collect();
+        assert_eq!(names, ["epoch", "loss", "val_loss"]);
+        assert_eq!(history, driver.history(id).await.unwrap());
+
+        job.finish(Ok(Some(4))).await;
+        assert!(watcher.borrow_and_update().state.is_final());
+        for board in [&driver, &other] {
+            let status = board.status(id).await.unwrap();
+            assert_eq!(status.state, JobState::Succeeded);
+            assert_eq!(status.version, Some(4));
+            assert!(board.watch(id).is_none());
+            assert_eq!(board.list().await.unwrap().len(), 1);
+            assert_eq!(board.history(id).await.unwrap().num_rows(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_dropped_is_written_down_as_failed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (driver, other) = boards_on(&directory);
+        let job = driver.create(JobKind::Score, "census", 0).await.unwrap();
+        let id = job.id;
+        assert!(driver.cancel(id));
+        assert!(job.cancelled.is_cancelled());
+        drop(job);
+        driver.settled().await;
+        let status = other.status(id).await.unwrap();
+        assert_eq!(status.state, JobState::Failed);
+        assert_eq!(status.error.unwrap().code, "INTERNAL");
+        assert!(!driver.cancel(id));
+        let unknown = other.status(Uuid::now_v7()).await.unwrap_err();
+        assert!(matches!(unknown, CatalogError::UnknownJob { .. }));
+    }
+}

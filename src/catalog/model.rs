@@ -249,3 +249,97 @@ impl Models {
 fn place(name: &str, version: u64) -> Path {
     Path::from_iter(["models", name, version.to_string().as_str()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(name: &str) -> ModelManifest {
+        ModelManifest {
+            format_version: 1,
+            name: name.into(),
+            version: 0,
+            spec: serde_json::json!({"layers": []}),
+            pipeline: serde_json::json!({"steps": []}),
+            label: LabelColumn {
+                name: "income".into(),
+                data_type: "Dictionary(Int32, Utf8)".into(),
+                classes: vec!["<=50K".into(), ">50K".into()],
+            },
+            loss: "binary_crossentropy".into(),
+            metric_names: vec!["loss".into()],
+            metrics: BTreeMap::from([("loss".into(), f64::NAN), ("auc".into(), 0.9)]),
+            parameters: 3,
+            job: "job".into(),
+            source: "census".into(),
+            dataset_version: Some(0),
+            seed: 7,
+            code_version: "0.1.0".into(),
+            committed_ms: 1,
+        }
+    }
+
+    fn models_in(directory: &tempfile::TempDir) -> Models {
+        Models::new(Objects::open(directory.path().to_str().unwrap()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn commits_at_once_get_versions_of_their_own_and_keep_their_weights() {
+        let directory = tempfile::tempdir().unwrap();
+        let models = models_in(&directory);
+        let commits = (0..16_u8).map(|writer| {
+            let models = &models;
+            async move {
+                let weights = Bytes::from(vec![writer; 1_000]);
+                let done = models.commit(manifest("census"), weights).await.unwrap();
+                (done.version, writer)
+            }
+        });
+        let mut committed = futures::future::join_all(commits).await;
+        committed.sort_unstable();
+        let versions: Vec<u64> = committed.iter().map(|(version, _)| *version).collect();
+        assert_eq!(versions, (1..=16).collect::<Vec<_>>());
+        for (version, writer) in committed {
+            let model = models.load("census", Some(version)).await.unwrap();
+            assert_eq!(model.weights, vec![writer; 1_000]);
+            assert_eq!(model.manifest.version, version);
+            assert!(model.manifest.metrics["loss"].is_nan());
+            let label = model.manifest.label.arrow_type().unwrap();
+            assert!(matches!(label, DataType::Dictionary(..)));
+        }
+        assert_eq!(models.list().await.unwrap().len(), 1);
+        assert_eq!(models.manifest("census", None).await.unwrap().version, 16);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_said_with_what_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let models = models_in(&directory);
+        let text = |error: CatalogError| error.to_string();
+        assert_eq!(
+            text(models.manifest("cencus", None).await.unwrap_err()),
+            "there is no model \"cencus\"; the store has no models yet"
+        );
+        models
+            .commit(manifest("census"), Bytes::new())
+            .await
+            .unwrap();
+        assert_eq!(
+            text(models.load("cencus", None).await.unwrap_err()),
+            "there is no model \"cencus\"; did you mean \"census\""
+        );
+        assert_eq!(
+            text(models.load("census", Some(9)).await.unwrap_err()),
+            "model \"census\" has no version 9; versions 1 to 1 exist"
+        );
+        assert!(models.load("../census", None).await.is_err());
+        models.remove("census").await.unwrap();
+        assert!(models.list().await.unwrap().is_empty());
+        assert!(models.versions("census").await.is_err());
+        let again = models
+            .commit(manifest("census"), Bytes::new())
+            .await
+            .unwrap();
+        assert_eq!(again.version, 1);
+    }
+}

@@ -19,3 +19,6 @@ pub use model_function::{ModelFunction, ModelFunctions};
 pub use pipeline::{AppliedPipeline, CARDINALITY, FittedPipeline, PipelineSpec};
 pub use session::{Query, QueryEngine, QueryLimits};
 pub use source::Source;
+
+#[cfg(test)]
+mod tests;

@@ -479,3 +479,135 @@ fn numbers(array: &ArrayRef, part: std::ops::Range<usize>) -> Option<Values<'_>>
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{BooleanArray, Float64Array, Int16Array, Int64Array, UInt64Array};
+    use arrow::datatypes::Schema;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_string()).collect()
+    }
+
+    fn some_rows(rows: usize) -> RecordBatch {
+        let a: Float64Array = (0..rows)
+            .map(|row| row as f64 * 0.5)
+            .collect::<Vec<_>>()
+            .into();
+        let b: Int16Array = (0..rows)
+            .map(|row| -((row % 100) as i16))
+            .collect::<Vec<_>>()
+            .into();
+        let c: BooleanArray = (0..rows).map(|row| Some(row % 3 == 0)).collect();
+        let d = matrix_column((0..rows * 4).map(|at| at as f32).collect(), 4).unwrap();
+        RecordBatch::try_from_iter([
+            ("a", Arc::new(a) as ArrayRef),
+            ("b", Arc::new(b)),
+            ("c", Arc::new(c)),
+            ("d", d),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn columns_become_rows_in_the_order_asked() {
+        // More than one tile, a ragged last one, and a slice whose arrays do not begin at 0.
+        let batch = some_rows(1_003).slice(500, 503);
+        let mut matrix = vec![42.0];
+        gather_float(&batch, &names(&["d", "b", "a", "c"]), 7, &mut matrix).unwrap();
+        assert_eq!(matrix.len(), 1 + 503 * 7);
+        for (row, cells) in matrix[1..].chunks(7).enumerate() {
+            let at = row + 500;
+            let four = (at * 4) as f32;
+            let c = f32::from(u8::from(at % 3 == 0));
+            let b = -((at % 100) as f32);
+            assert_eq!(
+                cells,
+                [
+                    four,
+                    four + 1.0,
+                    four + 2.0,
+                    four + 3.0,
+                    b,
+                    at as f32 * 0.5,
+                    c
+                ]
+            );
+        }
+        let mut integers = Vec::new();
+        gather_int(&batch, &names(&["c", "b"]), 2, &mut integers).unwrap();
+        assert_eq!(integers[..4], [0, 0, 1, -1]);
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused_with_column_and_row() {
+        let refuse = |array: ArrayRef| {
+            let field = Field::new("x", array.data_type().clone(), true);
+            let schema = Arc::new(Schema::new(vec![field]));
+            let batch = RecordBatch::try_new(schema, vec![array]).unwrap();
+            let mut matrix = vec![1.0];
+            let error = gather_float(&batch, &names(&["x"]), 1, &mut matrix).unwrap_err();
+            assert_eq!(matrix, [1.0]);
+            error.to_string()
+        };
+        let mut values = vec![0.0; 300];
+        values[200] = f64::NAN;
+        assert!(refuse(Arc::new(Float64Array::from(values.clone()))).contains("is NaN in row 200"));
+        values[150] = f64::NEG_INFINITY;
+        assert!(
+            refuse(Arc::new(Float64Array::from(values.clone()))).contains("is -inf in row 150")
+        );
+        values[20] = 1e300;
+        assert!(
+            refuse(Arc::new(Float64Array::from(values))).contains("too large for a 32-bit float")
+        );
+        let nulls = Int64Array::from(vec![Some(1), None]);
+        assert!(refuse(Arc::new(nulls)).contains("is null in row 1"));
+        let text = arrow::array::StringArray::from(vec!["a"]);
+        assert!(refuse(Arc::new(text)).contains("has type Utf8"));
+    }
+
+    #[test]
+    fn integers_that_do_not_fit_and_floats_are_refused_as_integers() {
+        let batch = RecordBatch::try_from_iter([
+            (
+                "big",
+                Arc::new(UInt64Array::from(vec![1, u64::MAX])) as ArrayRef,
+            ),
+            ("real", Arc::new(Float64Array::from(vec![1.0, 2.0]))),
+        ])
+        .unwrap();
+        let mut out = Vec::new();
+        let error = gather_int(&batch, &names(&["big"]), 1, &mut out).unwrap_err();
+        assert!(error.to_string().contains("18446744073709551615 in row 1"));
+        let error = gather_int(&batch, &names(&["real"]), 1, &mut out).unwrap_err();
+        assert!(error.to_string().contains("has type Float64"));
+        let error = gather_int(&batch, &names(&["none"]), 1, &mut out).unwrap_err();
+        assert!(error.to_string().contains("\"big\", \"real\""));
+        let error = gather_float(&batch, &names(&["real"]), 2, &mut Vec::new()).unwrap_err();
+        assert_eq!(
+            error,
+            FrameError::Width {
+                found: 1,
+                expected: 2
+            }
+        );
+    }
+
+    #[test]
+    fn a_matrix_becomes_the_column_that_its_type_says() {
+        for width in [1, 2, 5] {
+            let matrix: Vec<f32> = (0..10 * width).map(|at| at as f32).collect();
+            let column = matrix_column(matrix.clone(), width).unwrap();
+            assert_eq!(column.data_type(), &matrix_type(width));
+            assert_eq!(column.len(), 10);
+            let field = Field::new("x", matrix_type(width), false);
+            assert_eq!(width_of(&field).unwrap(), width);
+            let batch = RecordBatch::try_from_iter([("x", column)]).unwrap();
+            let mut back = Vec::new();
+            gather_float(&batch, &names(&["x"]), width, &mut back).unwrap();
+            assert_eq!(back, matrix);
+        }
+    }
+}

@@ -20,11 +20,21 @@ pub const CLASSES_MAX: usize = 65_536;
 
 const WANTED: &str = "labels with classes are text, booleans or whole numbers";
 
-/// A class as it is compared.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Class {
+/// A class as a row has it.
+#[derive(Debug, Clone, Copy)]
+enum Seen<'a> {
     Number(i128),
-    Text(String),
+    Text(&'a str),
+}
+
+impl Seen<'_> {
+    fn text(self, boolean: bool) -> String {
+        match self {
+            Self::Text(text) => text.to_string(),
+            Self::Number(number) if boolean => (number != 0).to_string(),
+            Self::Number(number) => number.to_string(),
+        }
+    }
 }
 
 /// Gathers the classes of a label column, batch by batch; at most `CLASSES_MAX`.
@@ -32,7 +42,9 @@ enum Class {
 pub struct ClassCollector {
     column: String,
     data_type: DataType,
-    found: BTreeSet<Class>,
+    // One of the two stays empty.
+    numbers: BTreeSet<i128>,
+    texts: BTreeSet<String>,
 }
 
 impl ClassCollector {
@@ -42,37 +54,43 @@ impl ClassCollector {
         Ok(Self {
             column: column.to_string(),
             data_type: data_type.clone(),
-            found: BTreeSet::new(),
+            numbers: BTreeSet::new(),
+            texts: BTreeSet::new(),
         })
     }
 
     /// Adds the labels of a batch. A null is refused with its row.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<(), FrameError> {
         let array = column(batch, &self.column)?;
-        let found = &mut self.found;
-        visit(&self.column, array, |class, _| {
-            if !found.contains(&class) {
-                found.insert(class);
+        let (numbers, texts) = (&mut self.numbers, &mut self.texts);
+        visit(&self.column, array, |seen, _| {
+            match seen {
+                Seen::Number(number) => {
+                    numbers.insert(number);
+                }
+                Seen::Text(text) if !texts.contains(text) => {
+                    texts.insert(text.to_string());
+                }
+                Seen::Text(_) => {}
+            }
+            if numbers.len() + texts.len() > CLASSES_MAX {
+                return Err(FrameError::TooManyClasses {
+                    column: self.column.clone(),
+                    limit: CLASSES_MAX,
+                });
             }
             Ok(())
-        })?;
-        if self.found.len() > CLASSES_MAX {
-            return Err(FrameError::TooManyClasses {
-                column: self.column.clone(),
-                limit: CLASSES_MAX,
-            });
-        }
-        Ok(())
+        })
     }
 
     /// The classes seen.
     pub fn finish(self) -> Result<Classes, FrameError> {
         let boolean = self.data_type == DataType::Boolean;
-        let text: Vec<String> = self
-            .found
+        let numbers = self
+            .numbers
             .iter()
-            .map(|class| text_of(class, boolean))
-            .collect();
+            .map(|number| Seen::Number(*number).text(boolean));
+        let text: Vec<String> = numbers.chain(self.texts.iter().cloned()).collect();
         Classes::from_text(&self.column, &self.data_type, &text)
     }
 }
@@ -83,7 +101,9 @@ pub struct Classes {
     column: String,
     data_type: DataType,
     text: Vec<String>,
-    places: HashMap<Class, i32>,
+    // One of the two stays empty.
+    numbers: HashMap<i128, i32>,
+    texts: HashMap<String, i32>,
     /// The classes as an array of the label's own type.
     values: ArrayRef,
 }
@@ -102,7 +122,7 @@ impl Classes {
                 limit: CLASSES_MAX,
             });
         }
-        let wrong = |_| FrameError::WrongType {
+        let wrong = |()| FrameError::WrongType {
             column: column.to_string(),
             data_type: data_type.to_string(),
             wanted: WANTED,
@@ -112,24 +132,29 @@ impl Classes {
             safe: false,
             ..CastOptions::default()
         };
-        let values = cast_with_options(&strings, data_type, &strict).map_err(wrong)?;
-        let places = text
-            .iter()
-            .enumerate()
-            .filter_map(|(place, text)| {
-                let class = match kind {
-                    Kind::Text => Class::Text(text.clone()),
-                    Kind::Boolean => Class::Number(i128::from(text == "true")),
-                    Kind::Whole => Class::Number(text.parse().ok()?),
-                };
-                Some((class, i32::try_from(place).ok()?))
-            })
-            .collect();
+        let values = cast_with_options(&strings, data_type, &strict).map_err(|_| wrong(()))?;
+        let mut numbers = HashMap::new();
+        let mut texts = HashMap::new();
+        for (text, place) in text.iter().zip(0..) {
+            match kind {
+                Kind::Text => {
+                    texts.insert(text.clone(), place);
+                }
+                Kind::Boolean => {
+                    numbers.insert(i128::from(text == "true"), place);
+                }
+                Kind::Whole => {
+                    let number = text.parse().map_err(|_| wrong(()))?;
+                    numbers.insert(number, place);
+                }
+            }
+        }
         Ok(Self {
             column: column.to_string(),
             data_type: data_type.clone(),
             text: text.to_vec(),
-            places,
+            numbers,
+            texts,
             values,
         })
     }
@@ -159,8 +184,12 @@ impl Classes {
         let array = column(batch, &self.column)?;
         let begin = out.len();
         out.reserve(array.len());
-        let outcome = visit(&self.column, array, |class, row| {
-            match self.places.get(&class) {
+        let outcome = visit(&self.column, array, |seen, row| {
+            let place = match seen {
+                Seen::Number(number) => self.numbers.get(&number),
+                Seen::Text(text) => self.texts.get(text),
+            };
+            match place {
                 Some(place) => {
                     out.push(*place);
                     Ok(())
@@ -168,7 +197,7 @@ impl Classes {
                 None => Err(FrameError::UnknownClass {
                     column: self.column.clone(),
                     row,
-                    value: text_of(&class, array.data_type() == &DataType::Boolean),
+                    value: seen.text(array.data_type() == &DataType::Boolean),
                     classes: listed(self.text.iter().map(String::as_str)),
                 }),
             }
@@ -198,7 +227,7 @@ impl Classes {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
     Boolean,
@@ -221,19 +250,11 @@ fn kind_of(column: &str, data_type: &DataType) -> Result<Kind, FrameError> {
     }
 }
 
-fn text_of(class: &Class, boolean: bool) -> String {
-    match class {
-        Class::Text(text) => text.clone(),
-        Class::Number(number) if boolean => (*number != 0).to_string(),
-        Class::Number(number) => number.to_string(),
-    }
-}
-
 /// Calls `each` with every row's class and row number, in order.
 fn visit(
     name: &str,
     array: &ArrayRef,
-    mut each: impl FnMut(Class, usize) -> Result<(), FrameError>,
+    mut each: impl FnMut(Seen<'_>, usize) -> Result<(), FrameError>,
 ) -> Result<(), FrameError> {
     let kind = kind_of(name, array.data_type())?;
     if let Some(row) = first_null(array) {
@@ -257,13 +278,13 @@ fn visit(
         Kind::Text => {
             let texts = cast(&DataType::Utf8)?;
             for (row, text) in texts.as_string::<i32>().iter().enumerate() {
-                each(Class::Text(text.unwrap_or_default().to_string()), row)?;
+                each(Seen::Text(text.unwrap_or_default()), row)?;
             }
         }
         Kind::Boolean => {
             let bits = cast(&DataType::Boolean)?;
             for (row, bit) in bits.as_boolean().values().iter().enumerate() {
-                each(Class::Number(i128::from(bit)), row)?;
+                each(Seen::Number(i128::from(bit)), row)?;
             }
         }
         Kind::Whole if logical == &DataType::UInt64 => {
@@ -274,7 +295,7 @@ fn visit(
                 .iter()
                 .enumerate()
             {
-                each(Class::Number(i128::from(*value)), row)?;
+                each(Seen::Number(i128::from(*value)), row)?;
             }
         }
         Kind::Whole if logical.is_floating() => {
@@ -289,16 +310,106 @@ fn visit(
                         wanted: WANTED,
                     });
                 }
-                each(Class::Number(*value as i128), row)?;
+                each(Seen::Number(*value as i128), row)?;
             }
         }
         Kind::Whole => {
             let values = cast(&DataType::Int64)?;
             let values: &Int64Array = values.as_primitive::<Int64Type>();
             for (row, value) in values.values().iter().enumerate() {
-                each(Class::Number(i128::from(*value)), row)?;
+                each(Seen::Number(i128::from(*value)), row)?;
             }
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{BooleanArray, DictionaryArray, Int64Array, LargeStringArray};
+    use arrow::datatypes::Int32Type;
+
+    fn one_column(array: ArrayRef) -> RecordBatch {
+        RecordBatch::try_from_iter([("y", array)]).unwrap()
+    }
+
+    fn classes_and_places(array: ArrayRef) -> (Classes, Vec<i32>) {
+        let batch = one_column(array);
+        let mut collector = ClassCollector::new("y", batch.column(0).data_type()).unwrap();
+        collector.add(&batch).unwrap();
+        let classes = collector.finish().unwrap();
+        let mut places = Vec::new();
+        classes.indices(&batch, &mut places).unwrap();
+        (classes, places)
+    }
+
+    #[test]
+    fn classes_are_sorted_and_come_back_in_the_labels_own_type() {
+        let cases: Vec<(ArrayRef, &[&str], &[i32])> = vec![
+            (
+                Arc::new(LargeStringArray::from(vec![">50K", "<=50K", ">50K"])),
+                &["<=50K", ">50K"],
+                &[1, 0, 1],
+            ),
+            (
+                Arc::new(BooleanArray::from(vec![true, false, true])),
+                &["false", "true"],
+                &[1, 0, 1],
+            ),
+            (
+                Arc::new(Int64Array::from(vec![10, -3, 9, 10])),
+                &["-3", "9", "10"],
+                &[2, 0, 1, 2],
+            ),
+            (
+                Arc::new(Float64Array::from(vec![1.0, 0.0, 1.0])),
+                &["0", "1"],
+                &[1, 0, 1],
+            ),
+            (
+                Arc::new(
+                    vec!["b", "a", "b"]
+                        .into_iter()
+                        .collect::<DictionaryArray<Int32Type>>(),
+                ),
+                &["a", "b"],
+                &[1, 0, 1],
+            ),
+        ];
+        for (array, text, expected) in cases {
+            let (classes, places) = classes_and_places(Arc::clone(&array));
+            assert_eq!(classes.text(), text);
+            assert_eq!(places, expected);
+            let again = Classes::from_text("y", classes.data_type(), classes.text()).unwrap();
+            let answer = again.answer(&places).unwrap();
+            assert_eq!(answer.data_type(), array.data_type());
+            let plain = |array: &ArrayRef| arrow::compute::cast(array, &DataType::Utf8).unwrap();
+            assert_eq!(&plain(&answer), &plain(&array));
+        }
+    }
+
+    #[test]
+    fn a_null_or_unknown_label_is_refused_with_its_row() {
+        let (classes, _) = classes_and_places(Arc::new(StringArray::from(vec!["a", "b"])));
+        let mut places = vec![7];
+        let batch = one_column(Arc::new(StringArray::from(vec!["a", "c"])));
+        let error = classes.indices(&batch, &mut places).unwrap_err();
+        assert_eq!(
+            error.from_row(100).to_string(),
+            "label \"y\" is \"c\" in row 101; classes are \"a\", \"b\""
+        );
+        let batch = one_column(Arc::new(StringArray::from(vec![Some("a"), None])));
+        let error = classes.indices(&batch, &mut places).unwrap_err();
+        assert_eq!(
+            error,
+            FrameError::Null {
+                column: "y".into(),
+                row: 1
+            }
+        );
+        assert_eq!(places, [7]);
+        assert!(classes.answer(&[2]).is_err());
+        assert!(classes.answer(&[-1]).is_err());
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
+use futures::FutureExt;
 
 use super::TrainingError;
 use super::feed::RowGroups;
@@ -61,7 +62,7 @@ pub(crate) async fn open_place(
                 name: name.clone(),
                 version: Some(*version),
             };
-            catalog.datasets.open(&reference).await?
+            catalog.datasets.open(&reference).boxed().await?
         }
         RowsPlace::Staged { job } => catalog.datasets.open_staged(*job).await?,
     })

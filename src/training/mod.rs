@@ -9,6 +9,8 @@ mod coordinator;
 mod crew;
 mod decode;
 pub mod early_stopping;
+#[cfg(test)]
+mod end_to_end;
 pub mod error;
 pub mod exchange;
 mod feed;

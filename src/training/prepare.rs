@@ -5,7 +5,7 @@
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Schema};
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 
 use super::TrainingError;
 use super::decode::{feature_columns, row_shape};
@@ -155,11 +155,13 @@ pub(crate) async fn prepare(
     // From here on the job is about one version, whatever is committed meanwhile.
     let mut dataset_version = None;
     if let Source::Table(reference) = &mut checked.request.source {
-        dataset_version = Some(catalog.datasets.open(reference).await?.version);
+        dataset_version = Some(catalog.datasets.open(reference).boxed().await?.version);
         reference.version = dataset_version;
     }
     let request = &checked.request;
-    let (train, validation) = place_rows(request, job, catalog, queries).await?;
+    let (train, validation) = place_rows(request, job, catalog, queries)
+        .boxed()
+        .await?;
     // With a split the classes are those of all rows; a validation source must not bring new ones.
     let mut datasets = vec![&train.1];
     if let (Validation::Split(_), Some(validation)) = (&request.validation, &validation) {
@@ -177,6 +179,7 @@ pub(crate) async fn prepare(
     let fitted = checked
         .pipeline
         .fit(queries, &source, &checked.features, None)
+        .boxed()
         .await?;
     let model = Model::build(&checked.spec, &feature_columns(&fitted)?).map_err(bad_model)?;
     let target = if label.classes.is_empty() {
@@ -290,7 +293,7 @@ async fn place(
     queries: &QueryEngine,
 ) -> Result<PlacedRows, TrainingError> {
     if let Source::Table(reference) = source {
-        let dataset = catalog.datasets.open(reference).await?;
+        let dataset = catalog.datasets.open(reference).boxed().await?;
         let place = RowsPlace::Table {
             name: dataset.name.clone(),
             version: dataset.version,

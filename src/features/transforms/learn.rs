@@ -485,6 +485,8 @@ async fn answer(questions: &[Question], rows: &TrainingRows) -> Result<Vec<Answe
             }
         })
         .buffered(rows.beside.max(1))
+        // Boxed: the compiler cannot otherwise see that the future may move between threads.
+        .boxed()
         .try_collect()
         .await
 }

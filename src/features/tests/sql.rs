@@ -1,0 +1,564 @@
+//! Queries over a store.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, AsArray, DictionaryArray, FixedSizeListArray, Float32Array, Int64Array, ListArray,
+    RecordBatch, StringArray, StringViewArray, UInt8Array, UInt64Array,
+};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, Schema};
+use futures::StreamExt;
+
+use super::{Bench, bench, bench_with, census, run, schema_of};
+use crate::catalog::{CatalogError, DatasetReference, WriteMode};
+use crate::features::{FeatureError, Source};
+use crate::support::fault::{Fault, Faulty};
+
+fn people(from: i64, to: i64) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(from..to)),
+        Arc::new(StringArray::from_iter_values(
+            (from..to).map(|id| format!("person {id}")),
+        )),
+        Arc::new(Int64Array::from_iter((from..to).map(|id| {
+            if id % 10 == 0 {
+                None
+            } else {
+                Some(20 + id % 50)
+            }
+        }))),
+    ];
+    RecordBatch::try_new(
+        schema_of(&[
+            ("id", DataType::Int64, false),
+            ("name", DataType::Utf8, false),
+            ("Age", DataType::Int64, true),
+        ]),
+        columns,
+    )
+    .unwrap()
+}
+
+async fn with_people() -> Bench {
+    let bench = bench().await;
+    bench
+        .put("people", WriteMode::Error, &[people(0, 1_000)])
+        .await;
+    bench
+        .put("people", WriteMode::Append, &[people(1_000, 1_500)])
+        .await;
+    bench
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datasets_and_their_versions_are_tables() {
+    let bench = with_people().await;
+    assert_eq!(bench.texts("SELECT count(*) FROM people").await, ["1500"]);
+    assert_eq!(
+        bench.texts("SELECT count(*) FROM \"people@0\"").await,
+        ["1000"]
+    );
+    assert_eq!(
+        bench
+            .texts("SELECT name FROM volary.public.people WHERE id = 1200")
+            .await,
+        ["person 1200"]
+    );
+    assert_eq!(
+        bench
+            .texts("SELECT count(*) FROM people p JOIN \"people@0\" q ON p.id = q.id WHERE p.id < 10 OR p.id > 990")
+            .await,
+        ["19"]
+    );
+    assert_eq!(
+        bench.texts("SELECT name FROM people LIMIT 3").await.len(),
+        3
+    );
+    assert_eq!(
+        bench
+            .texts("WITH t AS (SELECT * FROM people) SELECT sum(id) FROM t WHERE \"Age\" IS NULL")
+            .await,
+        [(0..150).map(|ten| ten * 10).sum::<i64>().to_string()]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogue_describes_itself() {
+    let bench = with_people().await;
+    bench.put("zoo", WriteMode::Error, &[people(0, 1)]).await;
+    let tables =
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1";
+    assert_eq!(bench.texts(tables).await, ["people", "zoo"]);
+    let shown = bench.sql("SHOW TABLES").await.unwrap();
+    assert!(shown.num_rows() >= 2);
+    let columns = bench.sql("SHOW COLUMNS FROM people").await.unwrap();
+    assert_eq!(columns.num_rows(), 3);
+    assert_eq!(bench.texts("DESCRIBE people").await, ["id", "name", "Age"]);
+    let plan = bench.sql("EXPLAIN SELECT * FROM people").await.unwrap();
+    assert!(plan.num_rows() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_exist_is_named() {
+    let bench = with_people().await;
+    let error = bench.refusal("SELECT * FROM nobody").await;
+    assert!(
+        matches!(
+            error,
+            FeatureError::Catalog(CatalogError::UnknownDataset { .. })
+        ),
+        "{error:?}"
+    );
+    let error = bench.refusal("SELECT * FROM \"people@7\"").await;
+    assert!(
+        matches!(
+            error,
+            FeatureError::Catalog(CatalogError::UnknownDatasetVersion { .. })
+        ),
+        "{error:?}"
+    );
+    let error = bench.refusal("SELECT height FROM people").await;
+    assert!(
+        matches!(error, FeatureError::UnknownColumn { .. }),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("\"name\""), "{error}");
+    let error = bench.refusal("SELECT age FROM people").await;
+    assert!(
+        error.to_string().contains("but \"Age\"; SQL lower-cases"),
+        "{error}"
+    );
+    let error = bench.refusal("SELECT nofunction(id) FROM people").await;
+    assert_eq!(error.fault(), Fault::InvalidArgument, "{error}");
+    let error = bench.refusal("SELECT 1 / (id - id) FROM people").await;
+    assert_eq!(error.fault(), Fault::InvalidArgument, "{error}");
+    let error = bench.refusal("SELECT CAST(name AS INT) FROM people").await;
+    assert_eq!(error.fault(), Fault::InvalidArgument, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_file_is_reached_from_sql() {
+    let bench = with_people().await;
+    let file = super::examples().join("census_train.parquet");
+    let file = file.to_str().unwrap();
+    for sql in [
+        format!("SELECT * FROM '{file}'"),
+        format!("SELECT * FROM \"{file}\""),
+        "SELECT * FROM '/etc/passwd.parquet'".to_owned(),
+        "SELECT * FROM \"file:///etc/passwd\"".to_owned(),
+        format!("SELECT * FROM read_parquet('{file}')"),
+        format!("COPY people TO '{file}.copy'"),
+        format!("CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{file}'"),
+    ] {
+        let error = bench.refusal(&sql).await;
+        assert_eq!(error.fault(), Fault::InvalidArgument, "{sql}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_are_typed_and_bound() {
+    let bench = with_people().await;
+    let query = bench
+        .engine
+        .prepare("SELECT name FROM people WHERE id > ? AND name <> ? ORDER BY id LIMIT 2")
+        .await
+        .unwrap();
+    let types: Vec<DataType> = query
+        .parameters()
+        .fields()
+        .iter()
+        .map(|field| field.data_type().clone())
+        .collect();
+    assert_eq!(types, [DataType::Int64, DataType::Utf8]);
+    assert_eq!(query.schema().field(0).name(), "name");
+    let values = RecordBatch::try_from_iter([
+        (
+            "a",
+            Arc::new(arrow::array::Int32Array::from(vec![41])) as ArrayRef,
+        ),
+        (
+            "b",
+            Arc::new(StringArray::from(vec!["person 42"])) as ArrayRef,
+        ),
+    ])
+    .unwrap();
+    let unbound = bench
+        .engine
+        .prepare("SELECT name FROM people WHERE id > $1")
+        .await
+        .unwrap();
+    assert!(run(unbound).await.unwrap_err().to_string().contains("bind"));
+    let answer = run(query.bind(&values).unwrap()).await.unwrap();
+    let names: Vec<_> = answer
+        .column(0)
+        .as_string::<i32>()
+        .iter()
+        .flatten()
+        .collect();
+    assert_eq!(names, ["person 43", "person 44"]);
+    let wrong = bench
+        .engine
+        .prepare("SELECT name FROM people WHERE id > $1")
+        .await
+        .unwrap()
+        .bind(&values)
+        .unwrap_err();
+    assert!(wrong.to_string().contains("1 parameters"), "{wrong}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_comes_out_plain_and_as_it_went_in() {
+    let bench = bench().await;
+    let dictionary: DictionaryArray<Int32Type> =
+        vec![Some("a"), None, Some("b")].into_iter().collect();
+    let lists = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+        vec![
+            Some(vec![Some(1.0), Some(2.0)]),
+            Some(vec![Some(3.0), None]),
+            None,
+        ],
+        2,
+    );
+    let ragged = ListArray::from_iter_primitive::<Int64Type, _, _>(vec![
+        Some(vec![Some(1), None]),
+        None,
+        Some(vec![]),
+    ]);
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        (
+            "u8",
+            Arc::new(UInt8Array::from(vec![Some(255), None, Some(0)])),
+        ),
+        (
+            "u64",
+            Arc::new(UInt64Array::from(vec![Some(u64::MAX), None, Some(0)])),
+        ),
+        ("dictionary", Arc::new(dictionary)),
+        (
+            "view",
+            Arc::new(StringViewArray::from(vec![
+                Some("x"),
+                None,
+                Some("a longer text than twelve bytes"),
+            ])),
+        ),
+        ("fixed", Arc::new(lists.clone())),
+        ("ragged", Arc::new(ragged.clone())),
+        (
+            "interval",
+            Arc::new(arrow::array::IntervalMonthDayNanoArray::from(vec![
+                Some(arrow::datatypes::IntervalMonthDayNano::new(1, 2, 3)),
+                None,
+                None,
+            ])),
+        ),
+        (
+            "duration",
+            Arc::new(arrow::array::DurationNanosecondArray::from(vec![
+                Some(5),
+                None,
+                None,
+            ])),
+        ),
+        (
+            "half",
+            Arc::new(arrow::array::Float16Array::from(vec![
+                Some(half_of(1.5)),
+                None,
+                None,
+            ])),
+        ),
+        (
+            "time",
+            Arc::new(
+                arrow::array::TimestampNanosecondArray::from(vec![Some(1_001), None, None])
+                    .with_timezone("Europe/Berlin"),
+            ),
+        ),
+        ("nothing", Arc::new(arrow::array::NullArray::new(3))),
+        (
+            "wide",
+            Arc::new(
+                arrow::array::Decimal256Array::from(vec![
+                    Some(arrow::datatypes::i256::from_i128(7)),
+                    None,
+                    None,
+                ])
+                .with_precision_and_scale(60, 2)
+                .unwrap(),
+            ),
+        ),
+    ];
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, column)| Field::new(*name, column.data_type().clone(), true))
+        .collect();
+    let rows = RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        columns
+            .iter()
+            .map(|(_, column)| Arc::clone(column))
+            .collect(),
+    )
+    .unwrap();
+    bench
+        .put("types", WriteMode::Error, std::slice::from_ref(&rows))
+        .await;
+
+    let source = Source::Table(DatasetReference {
+        name: "types".into(),
+        version: None,
+    });
+    for answer in [
+        bench.sql("SELECT * FROM types").await.unwrap(),
+        run(bench.engine.open(&source).await.unwrap())
+            .await
+            .unwrap(),
+    ] {
+        for (name, column) in &columns {
+            let plain = match *name {
+                "dictionary" | "view" => arrow::compute::cast(column, &DataType::Utf8).unwrap(),
+                _ => Arc::clone(column),
+            };
+            assert_eq!(answer.column_by_name(name).unwrap(), &plain, "{name}");
+        }
+    }
+    let filtered = bench
+        .sql("SELECT fixed, u8 FROM types WHERE u8 = 255 AND fixed IS NOT NULL")
+        .await
+        .unwrap();
+    assert_eq!(filtered.num_rows(), 1);
+    assert_eq!(
+        bench
+            .texts("SELECT dictionary FROM types WHERE dictionary = 'b'")
+            .await,
+        ["b"]
+    );
+}
+
+fn half_of(
+    number: f32,
+) -> <arrow::datatypes::Float16Type as arrow::datatypes::ArrowPrimitiveType>::Native {
+    let half = arrow::compute::cast(&Float32Array::from(vec![number]), &DataType::Float16).unwrap();
+    half.as_primitive::<arrow::datatypes::Float16Type>()
+        .value(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_without_nulls_is_advertised_so() {
+    let bench = with_people().await;
+    let query = bench
+        .engine
+        .prepare("SELECT id, \"Age\", id + 1 AS next FROM people")
+        .await
+        .unwrap();
+    let nullable: Vec<bool> = query
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.is_nullable())
+        .collect();
+    assert_eq!(nullable, [false, true, false]);
+    run(query).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_opened_in_the_order_of_its_rows() {
+    let bench = with_people().await;
+    let source = Source::Table(DatasetReference {
+        name: "people".into(),
+        version: None,
+    });
+    let query = bench.engine.open(&source).await.unwrap();
+    assert_eq!(query.rows_expected(), Some(1_500));
+    let rows = run(query).await.unwrap();
+    let ids = rows.column(0).as_primitive::<Int64Type>();
+    assert_eq!(ids.values().to_vec(), (0..1_500).collect::<Vec<i64>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_is_opened_in_the_order_of_its_file_names() {
+    let bench = bench().await;
+    let query = bench.engine.open(&census()).await.unwrap();
+    assert_eq!(query.rows_expected(), Some(32_561));
+    let census = run(query).await.unwrap();
+    assert_eq!(census.num_rows(), 32_561);
+    assert_eq!(census.column(0).as_primitive::<Int64Type>().value(0), 39);
+
+    let open = bench.scratch.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    for name in ["b.parquet", "a.parquet"] {
+        std::fs::copy(
+            super::examples().join("census_test.parquet"),
+            open.join(name),
+        )
+        .unwrap();
+    }
+    std::fs::write(open.join("notes.txt"), "not a table").unwrap();
+    let directory = Source::Path(open.to_str().unwrap().to_owned());
+    let query = bench.engine.open(&directory).await.unwrap();
+    assert_eq!(query.rows_expected(), Some(2 * 16_281));
+
+    std::fs::write(open.join("c.parquet"), "not parquet").unwrap();
+    let error = bench.engine.open(&directory).await.unwrap_err();
+    assert!(error.to_string().contains("c.parquet"), "{error}");
+    let error = bench
+        .engine
+        .open(&Source::Path("/etc/passwd".into()))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("allow-read"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn predict_is_a_function_of_columns_or_of_a_struct() {
+    let bench = with_people().await;
+    let by = |call: &str| {
+        format!("SELECT {call} FROM (SELECT id, 30 AS hours FROM people ORDER BY id LIMIT 2)")
+    };
+    for call in [
+        "predict('pension', id, hours).probability",
+        "predict('pension@2', id, hours)['probability']",
+        "predict('pension', named_struct('hours', hours, 'age', id, 'more', 1)).probability",
+        "predict('pension', struct(id, hours)).probability",
+    ] {
+        let answer = bench
+            .sql(&by(call))
+            .await
+            .unwrap_or_else(|error| panic!("{call}: {error}"));
+        let by = answer.column(0).as_primitive::<Float32Type>();
+        assert_eq!(by.values().to_vec(), [30.0, 29.0], "{call}");
+    }
+    let whole = bench
+        .sql(&by("predict('pension', id, hours) AS p"))
+        .await
+        .unwrap();
+    assert!(
+        matches!(whole.schema().field(0).data_type(), DataType::Struct(fields) if fields.len() == 2)
+    );
+    assert_eq!(
+        bench
+            .texts("SELECT count(*) FROM people WHERE predict('pension', id, 500.5).prediction = 'works'")
+            .await,
+        ["501"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_call_of_predict_says_what_the_model_reads() {
+    let bench = with_people().await;
+    for (call, said) in [
+        (
+            "predict('pension', id)",
+            "reads 2 columns and 1 were given; in order: age Int64, hours Float64",
+        ),
+        ("predict('pension', id, name)", "input \"hours\""),
+        (
+            "predict('pension', named_struct('age', id))",
+            "no field \"hours\"",
+        ),
+        ("predict('pension@x', id, id)", "not a version"),
+        (
+            "predict('pension', \"Age\", id)",
+            "column \"age\" has a null",
+        ),
+    ] {
+        let error = bench.refusal(&format!("SELECT {call} FROM people")).await;
+        assert!(error.to_string().contains(said), "{call}: {error}");
+        assert_eq!(error.fault(), Fault::InvalidArgument);
+    }
+    let error = bench
+        .refusal("SELECT predict('absent', id) FROM people")
+        .await;
+    assert_eq!(error.fault(), Fault::NotFound, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_outgrows_its_memory_is_refused() {
+    let bench = bench_with(4 << 20, 2).await;
+    let error = bench
+        .refusal("SELECT count(*) FROM (SELECT array_agg(value) AS all FROM generate_series(1, 5000000))")
+        .await;
+    assert!(
+        matches!(error, FeatureError::OutOfMemory { .. }),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("memory-limit"), "{error}");
+    assert_eq!(bench.texts("SELECT 1").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sort_larger_than_memory_spills() {
+    let bench = bench_with(24 << 20, 1).await;
+    let sums = bench
+        .sql("SELECT sum(r), max(value) FROM (SELECT value, row_number() OVER (ORDER BY value * 7919 % 1000003) AS r FROM generate_series(1, 2000000))")
+        .await
+        .unwrap();
+    assert_eq!(sums.num_rows(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_that_make_much_of_little_are_bounded() {
+    let bench = bench_with(64 << 20, 1).await;
+    for sql in [
+        "SELECT generate_series(1, 100000000000)",
+        "SELECT range(0, 100000000000)",
+        "SELECT repeat('x', 10000000000)",
+        "SELECT lpad('x', 2000000000)",
+        "SELECT rpad('x', 2000000000, 'ab')",
+        "SELECT array_repeat(1, 10000000000)",
+        "SELECT array_resize([1], 10000000000, 0)",
+        "SELECT repeat('x', value * 100000000) FROM generate_series(1, 3)",
+    ] {
+        let error = bench.refusal(sql).await;
+        assert!(
+            matches!(error, FeatureError::OutOfMemory { .. }),
+            "{sql}: {error:?}"
+        );
+    }
+    assert_eq!(bench.texts("SELECT repeat('ab', 3)").await, ["ababab"]);
+    assert_eq!(
+        bench.texts("SELECT array_length(range(0, 1000, 2))").await,
+        ["500"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_dropped_stops() {
+    let bench = bench().await;
+    let query = bench
+        .engine
+        .prepare("SELECT value FROM generate_series(1, 1000000000000)")
+        .await
+        .unwrap();
+    let mut rows = query.execute().await.unwrap();
+    assert!(rows.next().await.unwrap().unwrap().num_rows() > 0);
+    drop(rows);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_as_source_is_deterministic_to_the_bit() {
+    let bench = bench().await;
+    let first = bench.engine.open(&census()).await.unwrap();
+    let rows = run(first).await.unwrap();
+    bench.put("census", WriteMode::Error, &[rows]).await;
+    let source = Source::Query(
+        "SELECT education, avg(sqrt(fnlwgt)) AS a FROM census GROUP BY education".into(),
+    );
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let answer = run(bench.engine.open(&source).await.unwrap())
+            .await
+            .unwrap();
+        let bits: Vec<u64> = answer
+            .column(1)
+            .as_primitive::<Float64Type>()
+            .values()
+            .iter()
+            .map(|number| number.to_bits())
+            .collect();
+        answers.push(bits);
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0], answers[2]);
+}
