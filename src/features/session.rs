@@ -26,6 +26,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::error::from_datafusion;
+use super::functions::bounded;
 use super::model_function::{PredictFunction, split_version};
 use super::tables::{DatasetSchema, ParquetTable, allowed_path, plain_schema};
 use super::{FeatureError, ModelFunctions, Source};
@@ -211,11 +212,18 @@ fn base_session(limits: &QueryLimits) -> Result<SessionState, String> {
                 error.strip_backtrace()
             )
         })?;
-    Ok(SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(session_config(limits.partitions))
         .with_runtime_env(runtime)
         .with_default_features()
-        .build())
+        .build();
+    let functions = bounded(state.scalar_functions().values(), limits.memory_bytes / 4);
+    for function in functions {
+        state
+            .register_udf(function)
+            .map_err(|error| error.strip_backtrace())?;
+    }
+    Ok(state)
 }
 
 /// Settings that differ from DataFusion's own, with the reason beside each.

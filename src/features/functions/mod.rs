@@ -1,8 +1,10 @@
-//! The arithmetic of fitted transforms as scalar functions: what one column becomes, given what fitting learnt.
+//! The arithmetic of fitted transforms as scalar functions: what one column becomes, given what fitting learnt;
+//! and the bounds of DataFusion's own functions that can grow without end.
 //!
 //! The same function stands in the aggregate queries of `fit` and in the expressions that every scoring door evaluates,
 //! so there is one implementation and one set of bits. Knows no pipeline, no name of a column and no catalog.
 
+mod bounded;
 mod hashing;
 mod lookup;
 mod numeric;
@@ -22,6 +24,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+pub(super) use bounded::bounded;
 pub(super) use lookup::{Categories, CategoryValues};
 pub(super) use numeric::NumericFunction;
 

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, NullArray, RecordBatch,
-    StringArray,
+    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, NullArray, RecordBatch, StringArray,
 };
 use arrow::datatypes::{DataType, Float32Type, Int32Type};
 use serde_json::{Value, json};
