@@ -12,6 +12,7 @@ use serde_json::json;
 use volary::nn::{FeatureColumn, FeatureKind, InputData, LaneBatch, LaneTrainer, Loss, Model, ModelSpec, StepKey};
 use volary::optim::{Optimizer, OptimizerSpec};
 use volary::support::random::{Purpose, RandomKey};
+use volary::tensor::kernels::reduce::accumulate;
 
 const WIDTH: usize = 108;
 
@@ -84,7 +85,7 @@ fn run(batch: usize, lanes: usize, threads: usize, seconds: f64) {
                         let (place, mut width) = (lane - thread * mine, 1);
                         while width < mine && place & width != 0 {
                             let (left, right) = unsafe { (&mut *gradients.add(lane + 1 - 2 * width), &*gradients.add(lane + 1 - width)) };
-                            left.iter_mut().zip(right).for_each(|(left, right)| *left += right);
+                            accumulate(left, right);
                             width *= 2;
                         }
                     }
@@ -95,7 +96,7 @@ fn run(batch: usize, lanes: usize, threads: usize, seconds: f64) {
                         let left = std::slice::from_raw_parts_mut((*gradients).as_mut_ptr().add(range.start), range.len());
                         let right = std::slice::from_raw_parts((*gradients.add(mine % lanes)).as_ptr().add(range.start), range.len());
                         if threads == 2 {
-                            left.iter_mut().zip(right).for_each(|(left, right)| *left += right);
+                            accumulate(left, right);
                         }
                         let shard = std::slice::from_raw_parts_mut((*pointer.0).parameters.as_mut_ptr().add(range.start), range.len());
                         let slots = &mut *(*pointer.0).slots.as_mut_ptr().add(thread);

@@ -473,6 +473,112 @@ mod tests {
     }
 
     #[test]
+    fn portable_kernels_give_the_same_bytes_as_vector_kernels() {
+        assert_eq!(
+            crate::tensor::kernels::with_portable_kernels(|| train(&[20, 17])),
+            train(&[20, 17])
+        );
+    }
+
+    #[test]
+    fn every_layer_and_loss_has_the_gradient_that_differences_show() {
+        let rank_3 = json!([
+            {"name": "indices", "layer": "Input", "config": {"columns": ["a", "b"], "dtype": "int32"}},
+            {"name": "embedding", "layer": "Embedding", "config": {"input_dim": 5, "output_dim": 3}, "inputs": ["indices"]},
+            {"name": "dense", "layer": "Dense", "config": {"units": 4, "activation": "tanh", "use_bias": false}, "inputs": ["embedding"]},
+            {"name": "norm", "layer": "BatchNormalization", "config": {"scale": false}, "inputs": ["dense"]},
+            {"name": "twice", "layer": "Concatenate", "inputs": ["norm", "embedding", "norm"]},
+            {"name": "flat", "layer": "Flatten", "inputs": ["twice"]},
+            {"name": "out", "layer": "Dense", "config": {"units": 1}, "inputs": ["flat"]},
+        ]);
+        let with = |hidden: &str, units: usize, last: &str| {
+            let mut layers = layered();
+            layers[1]["config"]["activation"] = json!(hidden);
+            layers[4]["config"] = json!({"units": units, "activation": last});
+            layers
+        };
+        check_gradient(&rank_3, Loss::MeanSquaredError);
+        for hidden in ["linear", "relu", "sigmoid", "tanh", "softmax", "gelu"] {
+            check_gradient(&with(hidden, 1, "sigmoid"), Loss::BinaryCrossentropy);
+        }
+        check_gradient(&with("tanh", 1, "linear"), Loss::MeanSquaredError);
+        check_gradient(&with("tanh", 1, "linear"), Loss::MeanAbsoluteError);
+        check_gradient(
+            &with("tanh", 3, "softmax"),
+            Loss::SparseCategoricalCrossentropy,
+        );
+        check_gradient(
+            &with("tanh", 3, "sigmoid"),
+            Loss::SparseCategoricalCrossentropy,
+        );
+    }
+
+    /// Slopes along six directions against central differences of the loss, dropout held by its key.
+    fn check_gradient(layers: &Value, loss: Loss) {
+        let model = model(layers);
+        let rows = Rows::new(37);
+        let indices: Vec<i32> = (0..74).map(|index| index * 7 % 5).collect();
+        let mut batch = rows.lane(0, 37);
+        if layers[0]["name"] == "indices" {
+            batch.inputs = vec![InputData::Int32(&indices)];
+        }
+        let mut trainer = LaneTrainer::new(Arc::clone(&model), loss).unwrap();
+        let mut at = |parameters: &[f32]| {
+            let (mut gradient, mut statistics) = (
+                vec![f32::NAN; parameters.len()],
+                vec![0.0; model.statistics_len()],
+            );
+            let key = StepKey {
+                seed: 1,
+                epoch: 0,
+                step: 1,
+                lane: 0,
+            };
+            let output = trainer.step(
+                parameters,
+                &model.initial_statistics(),
+                &batch,
+                &key,
+                1.0,
+                &mut gradient,
+                &mut statistics,
+            );
+            (output.unwrap().loss_sum, gradient)
+        };
+        let parameters = model.initial_parameters(3);
+        let (_, gradient) = at(&parameters);
+        let mut stream = RandomKey::of(51, 0).stream(Purpose::Test);
+        for round in 0..6 {
+            let direction: Vec<f32> = parameters.iter().map(|_| stream.normal() as f32).collect();
+            let analytic: f64 = gradient
+                .iter()
+                .zip(&direction)
+                .map(|(&g, &d)| f64::from(g) * f64::from(d))
+                .sum();
+            let error_with = |at: &mut dyn FnMut(&[f32]) -> (f64, Vec<f32>), step: f32| {
+                let moved = |sign: f32| -> Vec<f32> {
+                    parameters
+                        .iter()
+                        .zip(&direction)
+                        .map(|(&p, &d)| p + sign * step * d)
+                        .collect()
+                };
+                let numeric = (at(&moved(1.0)).0 - at(&moved(-1.0)).0) / (2.0 * f64::from(step));
+                (numeric - analytic).abs() / analytic.abs().max(numeric.abs()).max(1.0)
+            };
+            // The best of several steps: kinks spoil large ones, rounding small ones.
+            let best = [3e-3, 1e-3, 3e-4, 1e-4]
+                .map(|step| error_with(&mut at, step))
+                .into_iter()
+                .fold(f64::INFINITY, f64::min);
+            assert!(
+                best < 2e-2,
+                "seed 51, {loss:?}, direction {round}: apart by {best} for {layers}"
+            );
+        }
+    }
+
+    #[test]
     fn any_cut_of_a_batch_into_lanes_gives_the_same_gradient_but_for_rounding() {
         // Without dropout and batch normalization, which belong to a lane.
         let model = model(&plain());

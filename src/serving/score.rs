@@ -85,7 +85,6 @@ async fn drive(
     let (model, version) = (manifest.name.clone(), manifest.version);
     job.update(|status| {
         status.state = JobState::Running;
-        status.started_ms = Some(now_ms());
         status.servers = vec![status.coordinator.clone()];
         status
             .notes
@@ -195,11 +194,4 @@ fn share_done(rows: u64, expected: Option<u64>) -> f64 {
         Some(expected) if expected > 0 => (rows as f64 / expected as f64).min(BEFORE_COMMIT),
         _ => 0.0,
     }
-}
-
-fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }

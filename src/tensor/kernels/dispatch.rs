@@ -16,7 +16,7 @@ macro_rules! multiversion {
                 fn avx2( $( $argument: $kind ),* ) $( -> $output )? {
                     portable( $( $argument ),* )
                 }
-                if std::arch::is_x86_feature_detected!("avx2") {
+                if $crate::tensor::kernels::has_avx2() {
                     // SAFETY: the processor has just been found to have AVX2.
                     return unsafe { avx2( $( $argument ),* ) };
                 }
@@ -26,3 +26,28 @@ macro_rules! multiversion {
     )* };
 }
 pub(crate) use multiversion;
+
+/// Whether the AVX2 versions are to be used.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn has_avx2() -> bool {
+    #[cfg(test)]
+    if PORTABLE_ONLY.get() {
+        return false;
+    }
+    std::arch::is_x86_feature_detected!("avx2")
+}
+
+#[cfg(test)]
+thread_local! {
+    static PORTABLE_ONLY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Runs something with the portable versions on this thread.
+#[cfg(test)]
+pub(crate) fn with_portable_kernels<T>(run: impl FnOnce() -> T) -> T {
+    PORTABLE_ONLY.set(true);
+    let result = run();
+    PORTABLE_ONLY.set(false);
+    result
+}

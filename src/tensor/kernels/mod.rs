@@ -13,4 +13,8 @@ pub mod random_mask;
 pub mod reduce;
 pub mod softmax;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use dispatch::has_avx2;
 pub(crate) use dispatch::multiversion;
+#[cfg(test)]
+pub(crate) use dispatch::with_portable_kernels;

@@ -38,6 +38,13 @@ multiversion! {
         }
     }
 
+    /// `sum[i] += addend[i]`: one edge of a tree of sums.
+    pub fn accumulate(sum: &mut [f32], addend: &[f32]) {
+        for (sum, &addend) in sum.iter_mut().zip(addend) {
+            *sum += addend;
+        }
+    }
+
     /// Sum of all numbers.
     pub fn sum_all(x: &[f32]) -> f32 {
         sum_contiguous(x)

@@ -1,0 +1,272 @@
+"""Measures volary beside its peers and writes what it found to docs/benchmarks. See benches/README.md.
+
+    python benches/run.py [training] [transfer] [scoring] [start] [--rounds 7] [--python PEERS_PYTHON]
+
+Without a name all are run. Needs the release build (`VOLARY_BIN`, or target/release/volary).
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.flight as flight
+import pyarrow.parquet as pq
+
+import measure
+from measure import ROOT, Result, pairs, peer
+from server import BINARY, Server, get, put
+
+CENSUS = ROOT / "examples/data/census_train.parquet"
+NUMBERS = ["age", "fnlwgt", "education_num", "capital_gain", "capital_loss", "hours_per_week"]
+CATEGORIES = ["workclass", "education", "marital_status", "occupation", "relationship", "race", "sex", "native_country"]
+#: Multiply-adds of the 108-128-64-1 network for one row, forward.
+FORWARD = 108 * 128 + 128 * 64 + 64
+
+
+def layers():
+    """The census network as the server reads it."""
+    return {
+        "format_version": 1,
+        "name": "census",
+        "layers": [
+            {"name": "input", "layer": "Input"},
+            {"name": "dense_0", "layer": "Dense", "config": {"units": 128, "activation": "relu"}, "inputs": ["input"]},
+            {"name": "dense_1", "layer": "Dense", "config": {"units": 64, "activation": "relu"}, "inputs": ["dense_0"]},
+            {"name": "dense_2", "layer": "Dense", "config": {"units": 1, "activation": "sigmoid"}, "inputs": ["dense_1"]},
+        ],
+        "outputs": ["dense_2"],
+    }
+
+
+# -- (a) training ---------------------------------------------------------------------------------------------------
+
+
+def engine_command():
+    """Builds `benches/training_step.rs` and finds its program."""
+    build = ["cargo", "bench", "--bench", "training_step", "--no-run", "--message-format", "short"]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr[-3000:])
+    line = next(line for line in reversed(done.stderr.splitlines()) if "training_step" in line and "(" in line)
+    program = Path(line.rsplit("(", 1)[1].rstrip(")"))
+    return program if program.is_absolute() else ROOT / program
+
+
+def training(options, work):
+    """Rows per second of the census-size MLP: the engine's step alone, and a whole job on one server."""
+    flops = measure.multiply_flops()
+    # Forward, and backward for weights and for values; the first layer needs no gradient of its input.
+    per_row = 2 * (3 * FORWARD - 108 * 128)
+    floor = (
+        f"Floor: {per_row / 1e3:.0f} kFLOP a row at {flops / 1e9:.0f} GFLOP/s (NumPy's float32 product on two threads in this run) "
+        f"is {measure.number(flops / per_row)} rows/s."
+    )
+    with_torch = measure.has(options.python, "torch")
+    engine = engine_command()
+    rows = 1 << 19
+    rng = np.random.default_rng(1)
+    data = {f"f{column:03}": rng.standard_normal(rows, dtype=np.float32) for column in range(108)}
+    data["label"] = (data["f000"] + data["f001"] * rng.standard_normal(rows, dtype=np.float32) > 0).astype(np.int64)
+    results = []
+    with Server(work / "training") as server:
+        server.put("rows", pa.table(data))
+
+        def job(batch):
+            status = server.run_job(
+                "Train", name="bench", source={"table": "rows"}, label="label", model=layers(), loss="binary_crossentropy",
+                optimizer={"name": "adam", "learning_rate": 0.001}, metrics=[], epochs=options.epochs, batchSize=batch, seed="1",
+            )  # fmt: skip
+            return float(status["rowsPerSecond"])
+
+        def step(batch):
+            done = subprocess.run([engine, str(batch), str(options.seconds)], capture_output=True, text=True, check=True)
+            return float(done.stdout.split()[0])
+
+        for batch, bar in ((256, "2.0x eager"), (4096, "1.2x eager")):
+            for name, ours in (("engine step", step), ("training job", job)):
+                for mode, flags in (("eager", []), ("torch.compile", ["--compile"])):
+                    result = Result(f"{name}, batch {batch:,}", "rows/s", f"PyTorch {mode}", floor=floor)
+                    result.bar = bar if mode == "eager" else ""
+                    result.limit = (
+                        "A job shuffles, decodes and sums over lanes besides; PyTorch's loop slices a tensor in memory."
+                        if ours is job
+                        else "Small batches are limited by what lies between the products: activations, sums over lanes, the update."
+                    )
+                    theirs = peer(result, options.python, "torch_mlp.py", batch, options.seconds, *flags) if with_torch else None
+                    results.append(pairs(result, lambda ours=ours, batch=batch: ours(batch), theirs, options.rounds))
+    measure.write_page("training", "Training the census-size MLP on two cores", results, BINARY, options.out)
+
+
+# -- (b) transfer ---------------------------------------------------------------------------------------------------
+
+
+def transfer(options, work):
+    """Bytes per second of one stream, in and out, by the same pyarrow client."""
+    columns = 16
+    rows = options.bytes // 8 // columns
+    rng = np.random.default_rng(2)
+    sent = pa.table({f"c{column}": rng.standard_normal(rows) for column in range(columns)})
+    loopback, copied = measure.loopback_bytes(), measure.copy_bytes()
+    disk = measure.disk_bytes(work)
+    floor = f"Floor: one plain TCP stream over loopback moves {loopback / 1e9:.2f} GB/s here, a memory copy {copied / 1e9:.2f} GB/s."
+    on_disk = f" A durable file takes {disk / 1e9:.2f} GB/s."
+    memory = Path("/dev/shm")
+    in_memory = Path(tempfile.mkdtemp(dir=memory)) if memory.is_dir() else None
+    peer_server = subprocess.Popen(
+        [options.python, ROOT / "benches/peers/flight_memory_server.py"], stdout=subprocess.PIPE, text=True
+    )
+    results = []
+    try:
+        peer_client = flight.connect(f"grpc://127.0.0.1:{peer_server.stdout.readline().split()[1]}")
+        there = flight.FlightDescriptor.for_path("bench")
+
+        def rate(act):
+            start = time.perf_counter()
+            act()
+            return sent.nbytes / (time.perf_counter() - start)
+
+        def compare(what, ours, theirs, **words):
+            result = Result(what, "bytes/s", "pyarrow.flight in memory", **words)
+            results.append(pairs(result, lambda: rate(ours), lambda: rate(theirs), options.rounds))
+
+        def put_there():
+            put(peer_client, there, sent)
+
+        def checked(received):
+            assert received == sent.nbytes, f"{received} bytes came back of {sent.nbytes}"
+
+        put_there()
+        with Server(work / "transfer") as server:
+            compare(
+                "DoPut, committed to disk", lambda: server.put("bench", sent), put_there,
+                floor=floor + on_disk, limit="The rows are encoded as Parquet and made durable before the last answer.",
+            )  # fmt: skip
+            compare(
+                "DoGet", lambda: checked(get(server.client, "bench")), lambda: checked(get(peer_client, "bench")), bar="0.8x",
+                floor=floor, limit="Parquet is decoded on the way; the peer sends buffers that lie ready.",
+            )  # fmt: skip
+        if in_memory:
+            with Server(in_memory / "store") as server:
+                compare(
+                    "DoPut, store in memory (tmpfs)", lambda: server.put("bench", sent), put_there,
+                    floor=floor, limit="The same commit without a disk: what is left is the stream and the Parquet encoder.",
+                )  # fmt: skip
+        peer_client.close()
+    finally:
+        peer_server.terminate()
+        peer_server.wait()
+        if in_memory:
+            shutil.rmtree(in_memory)
+    measure.write_page("transfer", f"Moving {options.bytes / 2**30:.3g} GiB of float64 in one stream", results, BINARY, options.out)
+
+
+# -- (c) scoring ----------------------------------------------------------------------------------------------------
+
+
+def census_rows(path, rows):
+    """A Parquet file of so many people, drawn from the census with replacement (seed 3)."""
+    people = pq.read_table(CENSUS, columns=NUMBERS + CATEGORIES)
+    rng = np.random.default_rng(3)
+    with pq.ParquetWriter(path, people.schema) as writer:
+        for first in range(0, rows, 1 << 18):
+            writer.write_table(people.take(pa.array(rng.integers(0, people.num_rows, min(1 << 18, rows - first)))))
+
+
+def scoring(options, work):
+    """Rows per second from a Parquet file through the census model into new Parquet files."""
+    source = work / "people/rows.parquet"
+    source.parent.mkdir()
+    census_rows(source, options.rows)
+    pipeline = [
+        {"transform": "impute", "columns": NUMBERS, "strategy": "median"},
+        {"transform": "log1p", "columns": ["capital_gain", "capital_loss"]},
+        {"transform": "standardize", "columns": NUMBERS},
+        {"transform": "impute", "columns": CATEGORIES, "strategy": "constant", "fill_value": "missing"},
+        {"transform": "one_hot", "columns": CATEGORIES},
+    ]
+    flops = measure.multiply_flops()
+    result = Result(f"scoring {options.rows:,} rows", "rows/s", "pyarrow + onnxruntime", bar="1.0x")
+    result.floor = (
+        f"Floor: {2 * FORWARD / 1e3:.0f} kFLOP a row at {flops / 1e9:.0f} GFLOP/s (NumPy's float32 product on two threads in this run) "
+        f"is {measure.number(flops / 2 / FORWARD)} rows/s; the input is {source.stat().st_size / options.rows:.1f} bytes a row, "
+        "which memory gives hundreds of times as fast."
+    )
+    result.limit = "Beside the products: Parquet decoding, looking categories up, writing 108 floats a row for the first product."
+    with Server(work / "scoring", "--allow-read", str(source.parent)) as server:
+        server.put("census", pq.read_table(CENSUS))
+        server.run_job(
+            "Train", name="census", source={"table": "census"}, label="income", pipeline=pipeline, model=layers(),
+            loss="binary_crossentropy", optimizer={"name": "adam"}, metrics=[], epochs=1, batchSize=256, seed="7",
+            features=NUMBERS + CATEGORIES,
+        )  # fmt: skip
+
+        def ours():
+            start = time.perf_counter()
+            status = server.run_job("Score", model="census", source={"path": str(source)}, into="scored", mode="OVERWRITE")
+            assert int(status["rows"]) == options.rows, status
+            return options.rows / (time.perf_counter() - start)
+
+        theirs = None
+        if measure.has(options.python, "onnx", "onnxruntime"):
+            theirs = peer(result, options.python, "onnx_scoring.py", CENSUS, source, work / "answers.parquet")
+        pairs(result, ours, theirs, options.rounds)
+    measure.write_page("scoring", "Scoring a Parquet file through the census model on two cores", [result], BINARY, options.out)
+
+
+# -- (d) the server itself ------------------------------------------------------------------------------------------
+
+
+def start(options, work):
+    """Seconds from start to ready, and resident memory of a server that has nothing to do."""
+    ready = Result("start to ready, empty store", "s", bar="under 1 s")
+    again = Result("start to ready, store in use", "s", bar="under 1 s")
+    idle = Result("resident memory, idle", "bytes", bar="under 100 MiB (1.05e8)")
+    ready.limit = "Process start, opening the store, binding the ports, first gossip. `/readyz` is asked every 2 ms."
+    for turn in range(options.rounds):
+        for result in (ready, again):
+            with Server(work / f"start-{turn}") as server:
+                result.ours.append(server.seconds_to_ready)
+                time.sleep(2)  # allocators and first timers have settled
+                if result is ready:
+                    idle.ours.append(server.resident_bytes())
+                    server.put("census", pq.read_table(CENSUS))
+    measure.write_page("start", "Starting a server, and leaving it idle", [ready, again, idle], BINARY, options.out)
+
+
+BENCHES = {"training": training, "transfer": transfer, "scoring": scoring, "start": start}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"any of {', '.join(BENCHES)}; all when none is named")
+    parser.add_argument("--rounds", type=int, default=7, help="pairs of each comparison (default 7)")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="rows to score (default 10 million)")
+    parser.add_argument("--bytes", type=int, default=1 << 30, help="bytes to move (default 1 GiB)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one training measurement (default 3)")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs of one measured training job (default 2)")
+    parser.add_argument("--python", default=os.environ.get("VOLARY_PEERS_PYTHON", sys.executable), help="the peers' Python")
+    parser.add_argument("--work", type=Path, help="where stores and inputs are put while measuring (default: a new temporary one)")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks", help="where pages are written")
+    options = parser.parse_args()
+    if unknown := set(options.benches) - set(BENCHES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+    if not BINARY.exists():
+        parser.error(f"no program at {BINARY}; build it with `cargo build --release`, or set VOLARY_BIN")
+    for name in options.benches or BENCHES:
+        print(f"== {name}", flush=True)
+        work = Path(tempfile.mkdtemp(prefix=f"volary-bench-{name}-", dir=options.work))
+        try:
+            BENCHES[name](options, work)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
