@@ -555,7 +555,7 @@ mod tests {
                 .zip(&direction)
                 .map(|(&g, &d)| f64::from(g) * f64::from(d))
                 .sum();
-            let error_with = |at: &mut dyn FnMut(&[f32]) -> (f64, Vec<f32>), step: f32| {
+            let mut error_with = |step: f32| {
                 let moved = |sign: f32| -> Vec<f32> {
                     parameters
                         .iter()
@@ -568,7 +568,7 @@ mod tests {
             };
             // The best of several steps: kinks spoil large ones, rounding small ones.
             let best = [3e-3, 1e-3, 3e-4, 1e-4]
-                .map(|step| error_with(&mut at, step))
+                .map(&mut error_with)
                 .into_iter()
                 .fold(f64::INFINITY, f64::min);
             assert!(
