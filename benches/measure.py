@@ -196,7 +196,8 @@ def write_page(what, title, results, binary, directory):
         versions += sorted(result.versions - set(versions))
     page = [f"# {title}, {began}", ""]
     page += [f"* machine: {machine()}", f"* versions: {'; '.join(versions)}; commit {commit()}"]
-    page += [f"* command: `python benches/run.py {' '.join(sys.argv[1:])}`".replace(" `", "`"), ""]
+    command = ' '.join(['python', 'benches/run.py', *sys.argv[1:]])
+    page += [f"* command: `{command}`", ""]
     page += ["Medians; the ratio is the median over pairs that ran in turns. Above 1 is faster than the peer.", ""]
     page += [table([result.row() for result in results], HEADER), ""]
     for result in results:

@@ -19,11 +19,11 @@ class MemoryServer(flight.FlightServerBase):
         self.tables = {}
 
     def do_put(self, context, descriptor, reader, writer):
-        self.tables[descriptor.path[0]] = reader.read_all()
+        self.tables[descriptor.path[0].decode()] = reader.read_all()
 
     def get_flight_info(self, context, descriptor):
-        table = self.tables[descriptor.path[0]]
-        endpoint = flight.FlightEndpoint(descriptor.path[0], [])
+        table = self.tables[descriptor.path[0].decode()]
+        endpoint = flight.FlightEndpoint(descriptor.path[0].decode(), [])
         return flight.FlightInfo(table.schema, descriptor, [endpoint], table.num_rows, table.nbytes)
 
     def do_get(self, context, ticket):

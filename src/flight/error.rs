@@ -76,6 +76,8 @@ pub enum FlightError {
         address: String,
         reason: String,
     },
+    #[error("the client gave the upload up; nothing of it was kept")]
+    GivenUp,
     #[error("the server is stopping; ask another one")]
     Stopping,
     #[error("{doing} failed: {reason}")]
@@ -102,6 +104,7 @@ impl Faulty for FlightError {
             Self::BadPath { .. } | Self::ExpiredTicket => Fault::NotFound,
             Self::MessageTooLarge { .. } | Self::BatchTooLarge { .. } => Fault::ResourceExhausted,
             Self::NotServed { .. } => Fault::Unimplemented,
+            Self::GivenUp => Fault::Aborted,
             Self::PeerUnreachable { .. } | Self::Stopping => Fault::Unavailable,
             Self::Internal { .. } => Fault::Internal,
         }

@@ -2,6 +2,8 @@
 //!
 //! After every batch the client is told `{"rows": n}`, the rows taken so far; after the commit
 //! `{"rows": n, "version": v}`. A stream that breaks, changes its schema, or whose client goes away leaves nothing.
+//! A client that cannot cancel a call (pyarrow ends every half-written stream as if it were whole) gives an upload up
+//! by a message without rows whose `app_metadata` is `{"abort": true}`.
 
 use arrow_flight::{FlightData, PutResult};
 use futures::StreamExt;
@@ -49,6 +51,12 @@ pub(crate) async fn do_put(
     }
 }
 
+/// Whether these words without rows ask to forget the upload.
+fn gives_up(words: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(words)
+        .is_ok_and(|words| words.get("abort") == Some(&serde_json::Value::Bool(true)))
+}
+
 fn write(context: &VerbContext, mut inbound: Inbound, name: String, mode: WriteMode) -> PutStream {
     let datasets = context.services.catalog.datasets.clone();
     async_stream::try_stream! {
@@ -67,6 +75,9 @@ fn write(context: &VerbContext, mut inbound: Inbound, name: String, mode: WriteM
                     Ok(taken) => rows = taken,
                     Err(error) => break Some(error.into()),
                 },
+                Ok(Some(InboundItem::Metadata(words))) if gives_up(&words) => {
+                    break Some(FlightError::GivenUp.into());
+                }
                 Ok(Some(_)) => continue,
                 Ok(None) => break None,
                 Err(status) => break Some(status),

@@ -1,0 +1,59 @@
+"""Volary: stream DataFrames to an Arrow Flight cluster, train networks there, get prediction columns back.
+
+Example, against a server on this machine (``volary serve``)::
+
+    import volary
+
+    client = volary.connect("grpc://127.0.0.1:50051")
+    client.put("census", df)
+    pipeline = volary.Pipeline([
+        volary.features.Impute(["age", "hours"], "median"),
+        volary.features.Standardize(["age", "hours"]),
+        volary.features.OneHot(["job"]),
+    ])
+    model = volary.Sequential([
+        volary.layers.Dense(64, activation="relu"),
+        volary.layers.Dense(1, activation="sigmoid"),
+    ])
+    model.compile(optimizer=volary.optimizers.Adam(1e-3), loss="binary_crossentropy", metrics=["auc"])
+    history = model.fit(client.table("census"), label="income", pipeline=pipeline, epochs=10, name="census")
+    answers = client.model("census").predict(new_rows)
+"""
+
+import sys as _sys
+
+from . import errors, features
+from .client import Client, connect
+from .errors import VolaryError
+from .features import Pipeline
+from .handles import Query, ServedModel, Table
+from .jobs import History, JobHandle
+from .model import Input, Model, Sequential, callbacks, layers, losses, metrics, optimizers
+
+# `from volary.layers import Dense` works as well as `volary.layers.Dense`.
+for _module in (callbacks, layers, losses, metrics, optimizers):
+    _sys.modules["volary." + _module.__name__.rpartition(".")[2]] = _module
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Client",
+    "History",
+    "Input",
+    "JobHandle",
+    "Model",
+    "Pipeline",
+    "Query",
+    "Sequential",
+    "ServedModel",
+    "Table",
+    "VolaryError",
+    "callbacks",
+    "connect",
+    "errors",
+    "features",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+]

@@ -1,0 +1,223 @@
+"""The client of a cluster. One method, one verb."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from ._commands import source as source_of
+from ._transport import Transport
+from .handles import Query, Rows, ServedModel, Table, _names, put_frame, temporary
+from .jobs import JobHandle
+from .listing import Dataset, Job, Listing, Member, ModelVersion
+
+__all__ = ["Client", "connect"]
+
+_newest: Client | None = None
+
+
+def connect(
+    url: str = "grpc://127.0.0.1:50051",
+    *,
+    headers: Mapping[str, str] | None = None,
+    tls_root_certs: bytes | None = None,
+) -> Client:
+    """Connect to any server of a cluster; every server answers for all.
+
+    Args:
+        url: ``grpc://host:port``, or ``grpc+tls://host:port``.
+        headers: Sent with every call, such as ``{"authorization": "Bearer ..."}``.
+        tls_root_certs: PEM certificates to trust in place of the system's.
+
+    Example:
+        >>> client = volary.connect("grpc://127.0.0.1:50051")  # doctest: +SKIP
+        >>> client.put("census", df)  # doctest: +SKIP
+        Table('census@0')
+
+    The newest client is the one that ``model.fit(df, ...)`` uses for a DataFrame when no ``client`` is given.
+    """
+    global _newest
+    _newest = Client(url, headers=headers, tls_root_certs=tls_root_certs)
+    return _newest
+
+
+def newest_client() -> Client:
+    """The client of the latest :func:`connect`."""
+    if _newest is None:
+        raise RuntimeError("there is no connection; call volary.connect(url) first, or pass client=")
+    return _newest
+
+
+class Client:
+    """A connection to a cluster. Use :func:`connect`; a ``with`` block closes it."""
+
+    def __init__(
+        self, url: str, *, headers: Mapping[str, str] | None = None, tls_root_certs: bytes | None = None
+    ) -> None:
+        self.url = url
+        self._transport = Transport(url, headers=headers, tls_root_certs=tls_root_certs)
+
+    # -- rows ---------------------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        name: str,
+        rows: Any,
+        mode: Literal["error", "append", "overwrite"] = "error",
+        acknowledged: Callable[[int], None] | None = None,
+    ) -> Table:
+        """Stream rows into a dataset as one version; answers that version.
+
+        Args:
+            name: The dataset.
+            rows: A pandas or polars DataFrame, a pyarrow Table, RecordBatch or RecordBatchReader, a dict of columns, or
+                the path of a Parquet file or directory. Readers and files are streamed and may exceed memory.
+            mode: What to do when the dataset exists: ``error`` refuses, ``append`` adds a version with these rows added,
+                ``overwrite`` a version with these rows alone.
+            acknowledged: Called with the number of rows that the server has received so far.
+
+        When it returns, the version is committed. When it raises, there is no trace of it.
+        """
+        modes = {"error": "ERROR", "append": "APPEND", "overwrite": "OVERWRITE"}
+        if mode not in modes:
+            raise ValueError(f'unknown mode "{mode}"; there are error, append and overwrite')
+        _, version = put_frame(self._transport, name, rows, modes[mode], acknowledged)
+        return Table(self, name, version)
+
+    def table(self, name: str, version: int | None = None) -> Table:
+        """A dataset by name: the newest version, or the one given (``table("census", 3)`` or ``table("census@3")``)."""
+        return Table(self, name, version)
+
+    def sql(self, query: str) -> Query:
+        """A SQL query over the cluster's tables; it runs when its rows are asked for."""
+        return Query(self, query)
+
+    def drop_dataset(self, name: str) -> None:
+        """Remove a dataset, every version of it."""
+        self._transport.action("DropDataset", {"name": name})
+
+    # -- what there is --------------------------------------------------------------------------------------------
+
+    def datasets(self) -> Listing[Dataset]:
+        """Every dataset with its newest version."""
+        return Listing(Dataset, [Dataset.from_json(each) for each in self._transport.actions("ListDatasets")])
+
+    def models(self) -> Listing[ModelVersion]:
+        """Every model with its newest version."""
+        return Listing(ModelVersion, [ModelVersion.from_json(each) for each in self._transport.actions("ListModels")])
+
+    def jobs(self) -> Listing[Job]:
+        """Every job, under way and finished."""
+        return Listing(Job, [Job.from_json(each) for each in self._transport.actions("ListJobs")])
+
+    def members(self) -> Listing[Member]:
+        """Every server of the cluster."""
+        return Listing(Member, [Member.from_json(each) for each in self._transport.actions("ListMembers")])
+
+    # -- models and jobs ------------------------------------------------------------------------------------------
+
+    def model(self, name: str, version: int | None = None) -> ServedModel:
+        """A committed model by name: the newest version, or the one given."""
+        return ServedModel(self, name, version)
+
+    def drop_model(self, name: str) -> None:
+        """Remove a model, every version of it."""
+        self._transport.action("DropModel", {"name": name})
+
+    def job(self, id: str) -> JobHandle:  # noqa: A002  the job's own word for it
+        """A job by its id."""
+        return JobHandle(self._transport, id)
+
+    def train(self, request: Mapping[str, Any]) -> JobHandle:
+        """Start a training job from a ``Train`` message; :meth:`volary.Model.fit` writes one for you."""
+        return JobHandle(self._transport, str(self._transport.action("Train", request)["id"]))
+
+    def score(
+        self,
+        model: str | ServedModel,
+        table: str | Rows | None = None,
+        *,
+        query: str | None = None,
+        path: str | None = None,
+        into: str,
+        keep: Sequence[str] = (),
+        version: int | None = None,
+        mode: Literal["error", "append", "overwrite"] = "error",
+        verbose: int = 0,
+    ) -> Table:
+        """Score rows where they are into a new dataset, and wait for it; answers the dataset.
+
+        Args:
+            model: The model, by name or as :meth:`model` gave it.
+            table: A dataset by name (``census`` or ``census@3``), or a table or query of this client.
+            query: Instead of a table, a SQL query.
+            path: Instead of a table, a Parquet file or directory that the servers may read (their ``--allow-read``).
+            into: The dataset to write: the answer columns, then `keep`.
+            keep: Columns of the rows to repeat beside the answers.
+            version: The model's version; the newest when left out.
+            mode: What to do when `into` exists, as in :meth:`put`.
+            verbose: 0 nothing, 1 a progress bar.
+        """
+        job = self.start_score(model, table, query=query, path=path, into=into, keep=keep, version=version, mode=mode)
+        return Table(self, into, job.wait(verbose, f"scoring into {into}").version)
+
+    def start_score(
+        self,
+        model: str | ServedModel,
+        table: str | Rows | None = None,
+        *,
+        query: str | None = None,
+        path: str | None = None,
+        into: str,
+        keep: Sequence[str] = (),
+        version: int | None = None,
+        mode: Literal["error", "append", "overwrite"] = "error",
+    ) -> JobHandle:
+        """Like :meth:`score`, without waiting."""
+        if isinstance(table, Rows):
+            if query is not None or path is not None:
+                raise TypeError("give exactly one of table, query and path")
+            source = table.to_source()
+        else:
+            source = source_of(table=table, query=query, path=path)
+        if isinstance(model, ServedModel):
+            version = version or model.version
+            model = model.name
+        body = {
+            "model": model,
+            "version": version or 0,
+            "source": source,
+            "into": into,
+            "mode": mode.upper(),
+            "keep": _names("keep", keep),
+        }
+        return JobHandle(self._transport, str(self._transport.action("Score", body)["id"]))
+
+    # -- plumbing -------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def sourced(self, rows: Any) -> Iterator[dict[str, str]]:
+        """The ``Source`` of a table, a query, or a frame; a frame is a temporary dataset for the time of the block."""
+        if isinstance(rows, Rows):
+            yield rows.to_source()
+        else:
+            with temporary(self, rows, f"temporary-{uuid.uuid4().hex}") as source:
+                yield source
+
+    def close(self) -> None:
+        """End the connection."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"

@@ -1,0 +1,221 @@
+"""Things on the cluster, held by name: a table, a query's rows, a model that answers. Nothing moves until asked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ._commands import command, integer, read
+from ._commands import source as source_of
+from ._transport import BatchStream, Transport
+from .frames import frame_of, to_polars
+from .listing import ModelVersion
+
+if TYPE_CHECKING:
+    from .client import Client
+
+__all__ = ["Query", "Rows", "ServedModel", "Table"]
+
+
+class Rows:
+    """Rows on the cluster."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    @property
+    def _transport(self) -> Transport:
+        return self.client._transport
+
+    def _address(self) -> Sequence[str] | Mapping[str, Any]:
+        """What a Flight descriptor says: a path or a command."""
+        raise NotImplementedError
+
+    def to_source(self) -> dict[str, str]:
+        """The ``Source`` message of a command."""
+        raise NotImplementedError
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Column names and types."""
+        return self._transport.schema(self._address())
+
+    def stream(self) -> BatchStream:
+        """Record batches as they come: memory stays bounded."""
+        return self._transport.read(self._address())
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """As a pyarrow RecordBatchReader, which DuckDB, polars and others read directly."""
+        return self.stream().reader()
+
+    def to_arrow(self) -> pa.Table:
+        """All rows as a pyarrow Table."""
+        return self.stream().table()
+
+    def to_pandas(self) -> Any:
+        """All rows as a pandas DataFrame."""
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> Any:
+        """All rows as a polars DataFrame."""
+        return to_polars(self.to_arrow())
+
+    def head(self, rows: int = 5) -> pa.Table:
+        """The first rows; the rest is not sent."""
+        stream, wanted, parts = self.stream(), rows, []
+        with contextlib.closing(stream):
+            for batch in stream:
+                parts.append(batch.slice(0, wanted))
+                wanted -= parts[-1].num_rows
+                if wanted <= 0:
+                    break
+        return pa.Table.from_batches(parts, stream.schema)
+
+    def _title(self) -> str:
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        table = self.head(5)
+        names = "".join(
+            f"<th>{escape(field.name)}<br><small>{escape(str(field.type))}</small></th>" for field in table.schema
+        )
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row.values()) + "</tr>"
+            for row in table.to_pylist()
+        )
+        return f"<p>{escape(self._title())}</p><table><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+class Table(Rows):
+    """A dataset: its newest version when asked, or one version of it."""
+
+    def __init__(self, client: Client, name: str, version: int | None = None) -> None:
+        super().__init__(client)
+        if version is None and "@" in name:
+            name, _, text = name.rpartition("@")
+            version = int(text)
+        self.name = name
+        self.version = version
+
+    @property
+    def reference(self) -> str:
+        """``name`` or ``name@version``."""
+        return self.name if self.version is None else f"{self.name}@{self.version}"
+
+    def _address(self) -> Sequence[str]:
+        return [self.reference]
+
+    def to_source(self) -> dict[str, str]:
+        """The ``Source`` message of a command."""
+        return source_of(table=self.reference)
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        stated = self._transport.rows(self._address())
+        return stated if stated is not None else sum(batch.num_rows for batch in self.stream())
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def _title(self) -> str:
+        return f"{self.reference}, {self.rows:,} rows"
+
+    def __repr__(self) -> str:
+        return f"Table({self.reference!r})"
+
+
+class Query(Rows):
+    """A SQL query; it runs whenever its rows are asked for."""
+
+    def __init__(self, client: Client, sql: str) -> None:
+        super().__init__(client)
+        self.sql = sql
+
+    def _address(self) -> Mapping[str, Any]:
+        return command("Query", sql=self.sql)
+
+    def to_source(self) -> dict[str, str]:
+        """The ``Source`` message of a command."""
+        return source_of(query=self.sql)
+
+    def _title(self) -> str:
+        return self.sql
+
+    def __repr__(self) -> str:
+        return f"Query({self.sql!r})"
+
+
+class ServedModel:
+    """A committed model: the newest version when asked, or one version of it."""
+
+    def __init__(self, client: Client, name: str, version: int | None = None) -> None:
+        self.client = client
+        self.name = name
+        self.version = version
+
+    def describe(self) -> ModelVersion:
+        """Everything about the version: label, classes, metrics, lineage, network, pipeline."""
+        body = {"name": self.name, "version": self.version or 0}
+        return ModelVersion.from_json(self.client._transport.action("DescribeModel", body))
+
+    def predict(self, rows: Any, keep: Sequence[str] = ()) -> Any:
+        """Answer columns for `rows`, same rows in the same order, then the columns of `keep`.
+
+        A pandas DataFrame is answered on the same index, a polars DataFrame by one, an Arrow Table by a Table, a
+        RecordBatchReader by a reader whose answers come as they are made. A table or query of the cluster is read,
+        scored and answered as a Table; to leave such rows on the cluster use :meth:`volary.Client.score`.
+        """
+        frame = frame_of(rows.to_reader() if isinstance(rows, Rows) else rows)
+        body = command("Predict", model=self.name, version=self.version or 0, keep=_names("keep", keep))
+        answers = self.client._transport.exchange(body, frame.reader())
+        if isinstance(rows, Rows):
+            return answers.table()
+        return frame.answer(answers.schema, answers)
+
+    def evaluate(self, rows: Any, metrics: Sequence[str] = ()) -> dict[str, float]:
+        """Loss and metrics over labelled rows: a table, a query, or a frame (uploaded and dropped again)."""
+        with self.client.sourced(rows) as source:
+            body = {
+                "model": self.name,
+                "version": self.version or 0,
+                "source": source,
+                "metrics": _names("metrics", metrics),
+            }
+            answer = self.client._transport.action("Evaluate", body)
+        return {name: float(value) for name, value in read(answer, "metrics", {}).items()}
+
+    def __repr__(self) -> str:
+        return (
+            f"ServedModel({self.name!r})"
+            if self.version is None
+            else f"ServedModel({self.name!r}, version={self.version})"
+        )
+
+
+def _names(what: str, names: Sequence[str]) -> list[str]:
+    if isinstance(names, str):
+        raise TypeError(f"{what} is a list of names, not one text; write [{names!r}]")
+    return list(names)
+
+
+@contextlib.contextmanager
+def temporary(client: Client, rows: Any, name: str) -> Iterator[dict[str, str]]:
+    """A frame as a dataset for the time of the block."""
+    client.put(name, rows)
+    try:
+        yield source_of(table=name)
+    finally:
+        client.drop_dataset(name)
+
+
+def put_frame(
+    transport: Transport, name: str, rows: Any, mode: str, acknowledged: Callable[[int], None] | None
+) -> tuple[int, int]:
+    """Upload; answers the rows and the version."""
+    last = transport.put(command("Put", dataset=name, mode=mode), frame_of(rows).reader(), acknowledged)
+    return integer(last, "rows"), integer(last, "version")

@@ -1,0 +1,124 @@
+"""Training and scoring jobs: their state, their history, waiting for them, cancelling them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from . import errors
+from ._transport import Transport
+from .listing import Job
+from .progress import NOT_METRICS, Progress, metrics_text
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["History", "JobHandle"]
+
+
+class JobHandle:
+    """A job under way or finished, on whichever server it runs."""
+
+    def __init__(self, transport: Transport, id: str) -> None:  # noqa: A002  the job's own word for it
+        self._transport = transport
+        self.id = id
+
+    def status(self) -> Job:
+        """The job's state now."""
+        return Job.from_json(self._transport.action("JobStatus", {"id": self.id}))
+
+    def watch(self) -> Iterator[Job]:
+        """The job's states as they change, at least two a second, until it ends."""
+        for answer in self._transport.actions("WatchJob", {"id": self.id}):
+            job = Job.from_json(answer)
+            yield job
+            if job.done:
+                return
+
+    def wait(self, verbose: int = 0, title: str = "") -> Job:
+        """Wait for the end. A failed job raises its error, a cancelled one :class:`volary.errors.CancelledError`.
+
+        An interrupt (Ctrl-C) cancels the job.
+        """
+        job: Job | None = None
+        try:
+            with Progress(title or "job", verbose) as progress:
+                for job in self.watch():
+                    progress.show(job)
+        except KeyboardInterrupt:
+            with contextlib.suppress(errors.VolaryError):
+                self.cancel()
+            raise
+        if job is None or not job.done:
+            job = self.status()
+        if job.state == "FAILED":
+            raise errors.from_code(job.error_code, job.error)
+        if job.state == "CANCELLED":
+            raise errors.CancelledError(job.error or f"job {self.id} was cancelled")
+        return job
+
+    def history(self) -> History:
+        """Metrics per epoch so far."""
+        return History(self, self._transport.read(["jobs", self.id, "history"]).table())
+
+    def cancel(self) -> None:
+        """Ask the job to stop; it ends as ``CANCELLED``."""
+        self._transport.action("CancelJob", {"id": self.id})
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.id!r})"
+
+
+class History:
+    """Metrics per epoch of a training job.
+
+    ``history`` is a dict of lists, as Keras has it; ``epoch`` the epochs' numbers.
+    """
+
+    def __init__(self, job: JobHandle, table: pa.Table) -> None:
+        self.job = job
+        self._table = table
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Metric name to its value after each epoch."""
+        return {name: self._table[name].to_pylist() for name in self._table.column_names if name != "epoch"}
+
+    @property
+    def epoch(self) -> list[int]:
+        """Numbers of the epochs."""
+        if "epoch" in self._table.column_names:
+            return [int(each) for each in self._table["epoch"].to_pylist()]
+        return list(range(1, self._table.num_rows + 1))
+
+    def to_arrow(self) -> pa.Table:
+        """The history table as the server keeps it."""
+        return self._table
+
+    def to_pandas(self) -> Any:
+        """As a pandas DataFrame."""
+        return self._table.to_pandas()
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Loss on the left, the other metrics on the right; saved to `path` when given. Answers the matplotlib figure."""
+        from .plot import plot_history
+
+        return plot_history(self, path)
+
+    def metrics(self) -> list[str]:
+        """Names of the history's columns that measure the model."""
+        return [name for name in self.history if name not in NOT_METRICS]
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __repr__(self) -> str:
+        lines = [f"History of {len(self)} epochs, job {self.job.id}"]
+        columns = {name: values for name, values in self.history.items() if name not in NOT_METRICS}
+        for at, epoch in enumerate(self.epoch):
+            values = {name: column[at] for name, column in columns.items() if column[at] is not None}
+            lines.append(f"{epoch:>5}  {metrics_text(values)}")
+        return "\n".join(lines)

@@ -1,0 +1,250 @@
+"""What a cluster holds, as lists of plain records that print as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from html import escape
+from typing import Any, TypeVar
+
+from ._commands import integer, number, read, timestamp
+
+__all__ = ["Dataset", "Job", "Listing", "Member", "ModelVersion"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset and its newest version."""
+
+    name: str
+    version: int
+    rows: int
+    bytes: int
+    files: int
+    committed: datetime | None
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> Dataset:
+        """From the server's answer."""
+        return cls(
+            name=str(read(answer, "name", "")),
+            version=integer(answer, "version"),
+            rows=integer(answer, "rows"),
+            bytes=integer(answer, "bytes"),
+            files=integer(answer, "files"),
+            committed=timestamp(answer, "committed"),
+        )
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A model and one of its versions. ``spec``, ``pipeline`` and ``summary`` are filled by ``describe`` alone."""
+
+    name: str
+    version: int
+    label: str
+    classes: tuple[str, ...]
+    parameters: int
+    metrics: dict[str, float]
+    committed: datetime | None
+    job: str
+    dataset: str
+    seed: int
+    spec: dict[str, Any] | None = None
+    pipeline: tuple[dict[str, Any], ...] = ()
+    summary: str = ""
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> ModelVersion:
+        """From the server's answer."""
+        return cls(
+            name=str(read(answer, "name", "")),
+            version=integer(answer, "version"),
+            label=str(read(answer, "label", "")),
+            classes=tuple(read(answer, "classes", ())),
+            parameters=integer(answer, "parameters"),
+            metrics={name: float(value) for name, value in read(answer, "metrics", {}).items()},
+            committed=timestamp(answer, "committed"),
+            job=str(read(answer, "job", "")),
+            dataset=str(read(answer, "dataset", "")),
+            seed=integer(answer, "seed"),
+            spec=read(answer, "spec"),
+            pipeline=tuple(read(answer, "pipeline", ())),
+            summary=str(read(answer, "summary", "")),
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """The state of a training or scoring job at one moment."""
+
+    id: str
+    kind: str
+    state: str
+    name: str
+    progress: float
+    coordinator: str
+    created: datetime | None
+    started: datetime | None
+    finished: datetime | None
+    epoch: int
+    epochs: int
+    step: int
+    rows: int
+    rows_per_second: float
+    metrics: dict[str, float]
+    version: int
+    error_code: str
+    error: str
+    servers: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def done(self) -> bool:
+        """Whether the job has come to its end, good or bad."""
+        return self.state in ("SUCCEEDED", "FAILED", "CANCELLED")
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> Job:
+        """From the server's answer."""
+        error = read(answer, "error", {})
+        return cls(
+            id=str(read(answer, "id", "")),
+            kind=str(read(answer, "kind", "")),
+            state=str(read(answer, "state", "")),
+            name=str(read(answer, "name", "")),
+            progress=number(answer, "progress"),
+            coordinator=str(read(answer, "coordinator", "")),
+            created=timestamp(answer, "created"),
+            started=timestamp(answer, "started"),
+            finished=timestamp(answer, "finished"),
+            epoch=integer(answer, "epoch"),
+            epochs=integer(answer, "epochs"),
+            step=integer(answer, "step"),
+            rows=integer(answer, "rows"),
+            rows_per_second=number(answer, "rows_per_second"),
+            metrics={name: float(value) for name, value in read(answer, "metrics", {}).items()},
+            version=integer(answer, "version"),
+            error_code=str(read(error, "code", "")),
+            error=str(read(error, "message", "")),
+            servers=tuple(read(answer, "servers", ())),
+            notes=tuple(read(answer, "notes", ())),
+        )
+
+
+@dataclass(frozen=True)
+class Member:
+    """A server of the cluster."""
+
+    name: str
+    address: str
+    state: str
+    version: str
+    cores: int
+    memory_bytes: int
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> Member:
+        """From the server's answer."""
+        return cls(
+            name=str(read(answer, "name", "")),
+            address=str(read(answer, "address", "")),
+            state=str(read(answer, "state", "")),
+            version=str(read(answer, "version", "")),
+            cores=integer(answer, "cores"),
+            memory_bytes=integer(answer, "memory_bytes"),
+        )
+
+
+# Columns of a printed listing, where not every field would fit a line.
+_SHOWN: dict[type, tuple[str, ...]] = {
+    ModelVersion: ("name", "version", "label", "classes", "parameters", "metrics", "dataset", "committed"),
+    Job: ("id", "kind", "state", "name", "progress", "epoch", "epochs", "rows_per_second", "version", "error"),
+}
+
+T = TypeVar("T")
+
+
+class Listing(list[T]):
+    """A list of records of one kind that prints as a table, in a terminal and in a notebook.
+
+    >>> Listing(Member, [Member("a", "127.0.0.1:50051", "READY", "0.1.0", 2, 1 << 30)])
+    name  address          state  version  cores  memory_bytes
+    a     127.0.0.1:50051  READY  0.1.0        2         1 GiB
+    """
+
+    def __init__(self, kind: type[T], records: list[T]) -> None:
+        super().__init__(records)
+        self._kind = kind
+
+    def _cells(self) -> tuple[list[str], list[list[tuple[str, bool]]]]:
+        names = [each.name for each in fields(self._kind)]  # type: ignore[arg-type]
+        names = list(_SHOWN.get(self._kind, names))
+        return names, [[_cell(name, getattr(record, name)) for name in names] for record in self]
+
+    def __repr__(self) -> str:
+        names, rows = self._cells()
+        widths = [max(len(name), *(len(row[at][0]) for row in rows), 0) for at, name in enumerate(names)]
+        right = [bool(rows) and rows[0][at][1] for at in range(len(names))]
+
+        def line(cells: list[str]) -> str:
+            padded = (
+                cell.rjust(width) if flush else cell.ljust(width)
+                for cell, width, flush in zip(cells, widths, right, strict=True)
+            )
+            return "  ".join(padded).rstrip()
+
+        return "\n".join([line(names), *(line([text for text, _ in row]) for row in rows)])
+
+    def _repr_html_(self) -> str:
+        names, rows = self._cells()
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text, _ in row) + "</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def to_pandas(self) -> Any:
+        """As a pandas DataFrame with every field."""
+        import pandas
+
+        names = [each.name for each in fields(self._kind)]  # type: ignore[arg-type]
+        return pandas.DataFrame([asdict(record) for record in self], columns=names)  # type: ignore[call-overload]
+
+
+def _cell(name: str, value: Any) -> tuple[str, bool]:
+    """A value as text, and whether it stands flush right."""
+    if value is None:
+        return "", False
+    if name in ("bytes", "memory_bytes"):
+        return size_text(value), True
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S"), False
+    if isinstance(value, dict):
+        return " ".join(f"{key}={number_text(each)}" for key, each in value.items()), False
+    if isinstance(value, tuple):
+        shown = ", ".join(str(each) for each in value[:4])
+        return shown + (", ..." if len(value) > 4 else ""), False
+    if isinstance(value, float):
+        return number_text(value), True
+    return (f"{value:,}", True) if isinstance(value, int) else (str(value), False)
+
+
+def number_text(value: float) -> str:
+    """Four significant digits, whole numbers with separators.
+
+    >>> number_text(0.123456), number_text(51234.0)
+    ('0.1235', '51,234')
+    """
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def size_text(value: int) -> str:
+    """Bytes for people.
+
+    >>> size_text(1536)
+    '1.5 KiB'
+    """
+    size, units = float(value), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:.3g} {units[0]}"

@@ -1,0 +1,319 @@
+"""A network as a graph of layers, and training it.
+
+>>> from volary import Input, Model, layers
+>>> numbers = Input(["age", "hours"])
+>>> jobs = layers.Flatten()(layers.Embedding(16, 4)(Input(["job"], dtype="int32")))
+>>> joined = layers.Concatenate()([layers.Dense(8, activation="relu")(numbers), jobs])
+>>> model = Model(outputs=layers.Dense(1, activation="sigmoid")(joined), name="census")
+>>> [layer["name"] for layer in model.to_json()["layers"]]
+['input', 'dense', 'input_1', 'embedding', 'flatten', 'concatenate', 'dense_1']
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..features import Pipeline, Transform
+from ..handles import Rows, ServedModel, _names
+from .callbacks import EarlyStopping
+from .layers import InputLayer, Layer
+from .losses import Loss
+from .metrics import Metric
+from .optimizers import SGD, Adam, AdamW, Optimizer
+
+if TYPE_CHECKING:
+    from ..client import Client
+    from ..jobs import History
+
+__all__ = ["Input", "Model", "Tensor"]
+
+FORMAT_VERSION = 1
+_OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (SGD, Adam, AdamW)}
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """What a layer makes of its inputs; a place in the graph, without numbers."""
+
+    layer: Layer
+    inputs: tuple[Tensor, ...] = ()
+
+
+def Input(columns: Sequence[str] | None = None, dtype: str = "float32", name: str | None = None) -> Tensor:
+    """Feature columns, after the pipeline, as one matrix.
+
+    Args:
+        columns: Their names, side by side in this order; ``None`` is every feature that fits the type.
+        dtype: ``float32``, or ``int32`` for an embedding.
+        name: Of the layer.
+    """
+    names = None if columns is None else _names("columns", columns)
+    return Tensor(InputLayer(names, dtype, name=name))
+
+
+def connect(layer: Layer, inputs: Tensor | Sequence[Tensor]) -> Tensor:
+    """The tensor that `layer` makes of `inputs`."""
+    given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
+    for each in given:
+        if not isinstance(each, Tensor):
+            raise TypeError(
+                f"a layer is called on tensors, as volary.Input() gives them, not on a {type(each).__name__}"
+            )
+    return Tensor(layer, given)
+
+
+class Model:
+    """A network from inputs to outputs.
+
+    Args:
+        inputs: The tensors of :func:`volary.Input`; may be left out, for the outputs know them.
+        outputs: The last tensor.
+        name: The model's name on the cluster when ``fit`` is given none.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor | Sequence[Tensor] | None = None,
+        outputs: Tensor | Sequence[Tensor] | None = None,
+        *,
+        name: str = "model",
+    ) -> None:
+        if outputs is None:
+            raise TypeError("a model needs outputs; give Model(inputs, outputs) or Model(outputs=...)")
+        self.name = name
+        self._outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+        self._inputs = () if inputs is None else (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+        known = {id(tensor) for tensor in _ordered(self._outputs)}
+        for tensor in self._inputs:
+            if id(tensor) not in known:
+                raise ValueError(f"no output depends on the input {tensor.layer}")
+        self._loss: str | None = None
+        self._optimizer: dict[str, Any] = {}
+        self._metrics: list[str] = []
+        self._served: ServedModel | None = None
+        self.history: History | None = None
+
+    # -- description ------------------------------------------------------------------------------------------
+
+    def _graph(self) -> tuple[Tensor, ...]:
+        return self._outputs
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, inputs before the layers that read them."""
+        return [tensor.layer for tensor in _ordered(self._graph())]
+
+    def to_json(self) -> dict[str, Any]:
+        """The description that the servers read."""
+        tensors = _ordered(self._graph())
+        names = _named([tensor.layer for tensor in tensors])
+        name_of = {id(tensor): name for tensor, name in zip(tensors, names, strict=True)}
+        return {
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "layers": [
+                {
+                    "name": name_of[id(tensor)],
+                    "layer": _kind(tensor.layer),
+                    "config": tensor.layer.get_config(),
+                    "inputs": [name_of[id(each)] for each in tensor.inputs],
+                }
+                for tensor in tensors
+            ],
+            "outputs": [name_of[id(tensor)] for tensor in self._graph()],
+        }
+
+    def compile(
+        self,
+        optimizer: str | Optimizer = "adam",
+        loss: str | Loss = "mean_squared_error",
+        metrics: Iterable[str | Metric] = (),
+    ) -> None:
+        """Say how to train: an optimiser, a loss, and metrics to report.
+
+        >>> from volary import Sequential, layers
+        >>> model = Sequential([layers.Dense(1)])
+        >>> model.compile(optimizer="sgd", loss="mse", metrics=["mae"])
+        """
+        if isinstance(optimizer, str):
+            if optimizer not in _OPTIMIZERS:
+                raise ValueError(f'unknown optimizer "{optimizer}"; there are {", ".join(_OPTIMIZERS)}')
+            optimizer = _OPTIMIZERS[optimizer]()
+        if isinstance(metrics, str):
+            raise TypeError(f"metrics is a list; write [{metrics!r}]")
+        self._optimizer = optimizer.to_json()
+        self._loss = loss if isinstance(loss, str) else loss.name
+        self._metrics = [metric if isinstance(metric, str) else metric.name for metric in metrics]
+
+    def summary(self) -> str:
+        """The network as text: the server's own table once trained, else the layers."""
+        if self._served is not None:
+            return self._served.describe().summary
+        return repr(self)
+
+    # -- training ---------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        rows: Any,
+        label: str,
+        *,
+        features: Sequence[str] | None = None,
+        pipeline: Pipeline | Iterable[Transform] | None = None,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_split: float | None = None,
+        validation_data: Any = None,
+        seed: int | None = None,
+        sample_weight: str | None = None,
+        class_weight: Mapping[Any, float] | None = None,
+        callbacks: Sequence[EarlyStopping] = (),
+        shuffle: bool = True,
+        lanes: int = 0,
+        name: str | None = None,
+        verbose: int = 1,
+        client: Client | None = None,
+    ) -> History:
+        """Train on the cluster and wait for it; the result is committed as the next version of the model `name`.
+
+        Args:
+            rows: A table or a query of the cluster, or a frame (uploaded for the time of the training).
+            label: The column to predict: numbers for a regression, any type for classes.
+            features: Columns that the model may read; every other column when left out.
+            pipeline: Transforms, fitted on the training rows; saved and applied with the model wherever it answers.
+            epochs: Passes over the rows.
+            batch_size: Rows of one step, over all servers together.
+            validation_split: This share of the rows is held out and measured after every epoch.
+            validation_data: Instead, a table, query or frame to measure.
+            seed: Decides the initial weights, the order and the dropout. The same seed and data give the same bits on
+                any number of servers. A random one is drawn when left out; ``client.model(name).describe().seed`` tells.
+            sample_weight: A column of row weights for the loss.
+            class_weight: Weight of a class in the loss; classes not named weigh 1.
+            callbacks: At most one :class:`volary.callbacks.EarlyStopping`.
+            shuffle: Meet the rows in a new order every epoch.
+            lanes: Parts of a minibatch that are summed in a fixed order, a power of two; 0 leaves it to the server.
+            name: The model on the cluster; this object's name when left out.
+            verbose: 0 nothing, 1 a progress bar, 2 a line per epoch.
+            client: The connection for a frame; the newest of :func:`volary.connect` when left out.
+
+        Answers the history of losses and metrics. Ctrl-C cancels the job on the cluster.
+        """
+        if self._loss is None:
+            raise RuntimeError("the model is not compiled; call compile(optimizer=, loss=, metrics=) first")
+        if validation_split is not None and validation_data is not None:
+            raise TypeError("give validation_split or validation_data, not both")
+        stopping = [each.to_json() for each in callbacks if isinstance(each, EarlyStopping)]
+        if len(stopping) != len(callbacks) or len(stopping) > 1:
+            raise TypeError("callbacks takes one volary.callbacks.EarlyStopping at most")
+        connection = client or _client_of(rows, validation_data)
+        steps = pipeline if isinstance(pipeline, Pipeline) else Pipeline(pipeline or ())
+        with contextlib.ExitStack() as sources:
+            request: dict[str, Any] = {
+                "name": name or self.name,
+                "source": sources.enter_context(connection.sourced(rows)),
+                "label": label,
+                "features": [] if features is None else _names("features", features),
+                "pipeline": steps.to_json(),
+                "model": {**self.to_json(), "name": name or self.name},
+                "loss": self._loss,
+                "optimizer": self._optimizer,
+                "metrics": self._metrics,
+                "epochs": epochs,
+                "batchSize": batch_size,
+                "seed": str(secrets.randbits(32) if seed is None else seed),
+                "lanes": lanes,
+                "shuffle": shuffle,
+                "classWeight": {_class_text(key): float(weight) for key, weight in (class_weight or {}).items()},
+            }
+            if validation_split is not None:
+                request["validationSplit"] = validation_split
+            if validation_data is not None:
+                request["validationSource"] = sources.enter_context(connection.sourced(validation_data))
+            if stopping:
+                request["earlyStopping"] = stopping[0]
+            if sample_weight is not None:
+                request["sampleWeight"] = sample_weight
+            job = connection.train(request)
+            done = job.wait(verbose, "epoch")
+        self._served = connection.model(name or self.name, done.version or None)
+        self.history = job.history()
+        return self.history
+
+    # -- answers ----------------------------------------------------------------------------------------------
+
+    @property
+    def served(self) -> ServedModel:
+        """The committed version that ``fit`` made."""
+        if self._served is None:
+            raise RuntimeError("the model is not trained; call fit first, or take one from client.model(name)")
+        return self._served
+
+    def predict(self, rows: Any, keep: Sequence[str] = ()) -> Any:
+        """Answer columns for `rows` by the version that ``fit`` made; see :meth:`volary.ServedModel.predict`."""
+        return self.served.predict(rows, keep)
+
+    def evaluate(self, rows: Any, metrics: Sequence[str] = ()) -> dict[str, float]:
+        """Loss and metrics over labelled rows; see :meth:`volary.ServedModel.evaluate`."""
+        return self.served.evaluate(rows, metrics)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})\n" + "\n".join(f"    {layer}" for layer in self.layers)
+
+
+def _ordered(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """Every tensor that the outputs depend on, each once, what is read before what reads it."""
+    order: list[Tensor] = []
+    seen: set[int] = set()
+    waiting = [(tensor, False) for tensor in reversed(outputs)]
+    while waiting:
+        tensor, ready = waiting.pop()
+        if ready:
+            order.append(tensor)
+        elif id(tensor) not in seen:
+            seen.add(id(tensor))
+            waiting.append((tensor, True))
+            waiting.extend((each, False) for each in reversed(tensor.inputs))
+    return order
+
+
+def _kind(layer: Layer) -> str:
+    return "Input" if isinstance(layer, InputLayer) else type(layer).__name__
+
+
+def _named(layers: Sequence[Layer]) -> list[str]:
+    """Names given, else the kind in snake case, numbered from the second on."""
+    if len({id(layer) for layer in layers}) != len(layers):
+        raise ValueError("a layer is used twice; shared layers are not supported, make two layers")
+    taken = {layer.name for layer in layers if layer.name is not None}
+    names = []
+    for layer in layers:
+        if layer.name is not None:
+            names.append(layer.name)
+            continue
+        base = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", _kind(layer)).lower()
+        name, number = base, 0
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _class_text(key: Any) -> str:
+    """A class as the servers write it: true, false, or its text."""
+    return str(key).lower() if isinstance(key, bool) else str(key)
+
+
+def _client_of(*rows: Any) -> Client:
+    from ..client import newest_client
+
+    for each in rows:
+        if isinstance(each, Rows):
+            return each.client
+    return newest_client()

@@ -1,0 +1,41 @@
+"""A network as a chain of layers.
+
+>>> from volary import Sequential, layers
+>>> model = Sequential([layers.Dense(64, activation="relu"), layers.Dropout(0.1), layers.Dense(1)], name="taxi")
+>>> [(layer["name"], layer["inputs"]) for layer in model.to_json()["layers"]]
+[('input', []), ('dense', ['input']), ('dropout', ['dense']), ('dense_1', ['dropout'])]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .functional import Input, Model, Tensor
+from .layers import Embedding, Layer
+
+__all__ = ["Sequential"]
+
+
+class Sequential(Model):
+    """Layers one after another, over every feature.
+
+    The input is made by itself: all feature columns side by side, integers when the first layer is an Embedding. Give a
+    :func:`volary.Input` as the first item to choose columns.
+    """
+
+    def __init__(self, layers: Iterable[Layer | Tensor], *, name: str = "model") -> None:
+        tensor: Tensor | None = None
+        for each in layers:
+            if isinstance(each, Tensor):
+                if tensor is not None:
+                    raise TypeError("an Input stands first in a Sequential; use volary.Model for several inputs")
+                tensor = each
+            elif isinstance(each, Layer):
+                if tensor is None:
+                    tensor = Input(dtype="int32" if isinstance(each, Embedding) else "float32")
+                tensor = each(tensor)
+            else:
+                raise TypeError(f"a Sequential holds layers of volary.layers, not {type(each).__name__}")
+        if tensor is None:
+            raise TypeError("a Sequential needs at least one layer")
+        super().__init__(outputs=tensor, name=name)

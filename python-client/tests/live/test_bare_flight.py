@@ -1,0 +1,146 @@
+"""The main job with pyarrow.flight alone: no package of ours, JSON commands only."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pyarrow as pa
+import pyarrow.flight as flight
+import pyarrow.parquet as pq
+import pytest
+
+LAYERS = [
+    {"name": "features", "layer": "Input", "config": {"columns": None, "dtype": "float32"}, "inputs": []},
+    {"name": "dense", "layer": "Dense", "config": {"units": 32, "activation": "relu"}, "inputs": ["features"]},
+    {"name": "answer", "layer": "Dense", "config": {"units": 1, "activation": "sigmoid"}, "inputs": ["dense"]},
+]
+NUMBERS = ["age", "education_num", "capital_gain", "capital_loss", "hours_per_week"]
+CATEGORIES = ["workclass", "marital_status", "occupation", "relationship", "sex"]
+
+
+def command(message: str, **fields: object) -> bytes:
+    return json.dumps({"@type": f"type.googleapis.com/volary.v1.{message}", **fields}).encode()
+
+
+def ask(client: flight.FlightClient, action: str, **fields: object) -> list[dict]:
+    return [json.loads(answer.body.to_pybytes()) for answer in client.do_action((action, json.dumps(fields).encode()))]
+
+
+def put(client: flight.FlightClient, name: str, table: pa.Table, mode: str) -> dict:
+    descriptor = flight.FlightDescriptor.for_command(command("Put", dataset=name, mode=mode))
+    writer, replies = client.do_put(descriptor, table.schema)
+    writer.write_table(table, max_chunksize=8192)
+    writer.done_writing()
+    last = None
+    while (reply := replies.read()) is not None:
+        last = json.loads(reply.to_pybytes())
+    writer.close()
+    return last
+
+
+def read(client: flight.FlightClient, descriptor: flight.FlightDescriptor) -> pa.Table:
+    info = client.get_flight_info(descriptor)
+    tables = [client.do_get(endpoint.ticket).read_all() for endpoint in info.endpoints]
+    assert all(table.schema.equals(info.schema) for table in tables), "the advertised schema is the streamed one"
+    return pa.concat_tables(tables)
+
+
+@pytest.fixture
+def bare(cluster):
+    with flight.connect(cluster.url) as client:
+        yield client
+
+
+def test_the_whole_job_needs_nothing_but_pyarrow(bare, data):
+    train, test = (pq.read_table(data / f"census_{part}.parquet") for part in ("train", "test"))
+    for name, table in {"bare": train, "bare_test": test}.items():
+        last = put(bare, name, table, "OVERWRITE")
+        assert int(last["rows"]) == table.num_rows
+        assert "version" in last
+    assert {"bare", "bare_test"} <= {each["name"] for each in ask(bare, "ListDatasets")}
+    listed = [info.descriptor.path for info in bare.list_flights()]
+    assert [b"bare"] in listed
+
+    assert read(bare, flight.FlightDescriptor.for_path("bare")).num_rows == train.num_rows
+    sql = "SELECT income, count(*) AS people FROM bare GROUP BY income ORDER BY income"
+    counted = read(bare, flight.FlightDescriptor.for_command(command("Query", sql=sql)))
+    assert counted.to_pydict()["people"] == [24_720, 7_841]
+
+    [job] = ask(
+        bare, "Train", name="bare", source={"table": "bare"}, label="income", features=NUMBERS + CATEGORIES,
+        pipeline=[
+            {"transform": "impute", "columns": NUMBERS, "strategy": "median"},
+            {"transform": "standardize", "columns": NUMBERS},
+            {"transform": "impute", "columns": CATEGORIES, "strategy": "constant", "fill_value": "missing"},
+            {"transform": "one_hot", "columns": CATEGORIES},
+        ],
+        model={"format_version": 1, "name": "bare", "layers": LAYERS, "outputs": ["answer"]},
+        loss="binary_crossentropy", optimizer={"name": "adam", "learning_rate": 0.002}, metrics=["auc"],
+        epochs=2, batchSize=256, seed=7, validationSplit=0.1,
+    )  # fmt: skip
+    states = ask(bare, "WatchJob", id=job["id"])
+    assert states[-1]["state"] == "SUCCEEDED", states[-1]
+    history = read(bare, flight.FlightDescriptor.for_path("jobs", job["id"], "history"))
+    assert history.num_rows == 2
+    assert history["val_auc"][-1].as_py() > 0.85
+
+    [evaluation] = ask(bare, "Evaluate", model="bare", source={"table": "bare_test"})
+    assert float(evaluation["metrics"]["auc"]) > 0.85
+
+    writer, reader = bare.do_exchange(
+        flight.FlightDescriptor.for_command(command("Predict", model="bare", keep=["age"]))
+    )
+
+    def write() -> None:
+        writer.begin(test.schema)
+        writer.write_table(test, max_chunksize=1024)
+        writer.done_writing()
+
+    pen = threading.Thread(target=write)
+    pen.start()
+    answers = reader.read_all()
+    pen.join()
+    writer.close()
+    assert answers.column_names == ["prediction", "probability", "age"]
+    assert answers["age"].to_pylist() == test["age"].to_pylist()
+    by_path, reader = bare.do_exchange(flight.FlightDescriptor.for_path("models", "bare"))
+    by_path.begin(test.schema)
+    by_path.write_batch(test.to_batches()[0].slice(0, 3))
+    by_path.done_writing()
+    assert reader.read_all()["probability"].to_pylist() == answers["probability"].to_pylist()[:3]
+    by_path.close()
+
+    [job] = ask(bare, "Score", model="bare", source={"table": "bare_test"}, into="bare_scored", mode="OVERWRITE")
+    assert ask(bare, "WatchJob", id=job["id"])[-1]["state"] == "SUCCEEDED"
+    scored = read(bare, flight.FlightDescriptor.for_path("bare_scored"))
+    assert scored["probability"].to_pylist() == answers["probability"].to_pylist()
+
+    for action, name in (("DropDataset", "bare_scored"), ("DropModel", "bare")):
+        ask(bare, action, name=name)
+    assert "bare" not in {each["name"] for each in ask(bare, "ListModels")}
+
+
+def test_one_batch_in_one_batch_out_for_clients_that_wait_for_each_answer(bare, data, census_model):
+    test = pq.read_table(data / "census_test.parquet").slice(0, 100)
+    writer, reader = bare.do_exchange(flight.FlightDescriptor.for_command(command("Predict", model="census")))
+    writer.begin(test.schema)
+    for number, batch in enumerate(test.to_batches(max_chunksize=10)):
+        writer.write_with_metadata(batch, str(number).encode())
+        answer = reader.read_chunk()
+        assert (answer.data.num_rows, answer.app_metadata.to_pybytes()) == (10, str(number).encode())
+    writer.done_writing()
+    writer.close()
+
+
+def test_every_action_is_listed_with_its_meaning(bare):
+    listed = {action.type: action.description for action in bare.list_actions()}
+    expected = {"ListDatasets", "DropDataset", "ListModels", "DescribeModel", "DropModel", "Train", "Score", "Evaluate"}
+    assert expected | {"ListJobs", "JobStatus", "WatchJob", "CancelJob", "ListMembers"} <= set(listed)
+    assert all(listed.values())
+
+
+def test_a_models_schema_is_its_inputs_then_its_answers(bare, census_model):
+    names = bare.get_flight_info(flight.FlightDescriptor.for_path("models", "census")).schema.names
+    assert names[-2:] == ["prediction", "probability"]
+    assert "age" in names

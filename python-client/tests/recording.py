@@ -1,0 +1,118 @@
+"""A Flight server that keeps what it was asked and answers what it was told: the protocol of docs/protocol.md, in memory.
+
+It trains nothing. `answers` maps an action's name to its answers, or to a function of the body that makes them;
+`scorer` makes the answer columns of a batch. Datasets are kept, so that reading gives back what was written.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+
+class RecordingServer(flight.FlightServerBase):
+    """Listens on a free port of the loopback."""
+
+    def __init__(self) -> None:
+        super().__init__("grpc://127.0.0.1:0")
+        self.questions: list[tuple[str, dict]] = []
+        self.answers: dict[str, object] = {}
+        self.datasets: dict[str, list[pa.Table]] = {}
+        self.paths: dict[tuple[str, ...], pa.Table] = {}
+        self.queries: dict[str, pa.Table] = {}
+        self.messages: list[int] = []
+        self.aborted = threading.Event()
+        self.scorer = lambda batch: pa.record_batch({"prediction": pa.array([0.5] * batch.num_rows, pa.float32())})
+        self.put_error: Exception | None = None
+
+    @property
+    def url(self) -> str:
+        return f"grpc://127.0.0.1:{self.port}"
+
+    def asked(self, name: str) -> list[dict]:
+        """Every body that came with this action or command."""
+        return [body for each, body in self.questions if each == name]
+
+    # -- verbs ------------------------------------------------------------------------------------------------
+
+    def do_action(self, context, action):
+        body = json.loads(action.body.to_pybytes() or b"{}")
+        self.questions.append((action.type, body))
+        if action.type == "DropDataset" and action.type not in self.answers:
+            if self.datasets.pop(body["name"], None) is None:
+                raise pa.ArrowKeyError(f'dataset "{body["name"]}" does not exist')
+            return iter([b"{}"])
+        answers = self.answers[action.type]
+        answers = answers(body) if callable(answers) else answers
+        return (answer if isinstance(answer, bytes) else json.dumps(answer).encode() for answer in answers)
+
+    def _rows(self, descriptor) -> pa.Table:
+        if descriptor.path:
+            path = tuple(part.decode() for part in descriptor.path)
+            self.questions.append(("path", {"path": list(path)}))
+            if path in self.paths:
+                return self.paths[path]
+            name, _, version = path[0].partition("@")
+            if name not in self.datasets:
+                raise pa.ArrowKeyError(
+                    f'dataset "{name}" does not exist; there are {", ".join(self.datasets) or "none"}'
+                )
+            return self.datasets[name][int(version) if version else -1]
+        body = json.loads(descriptor.command)
+        self.questions.append((body["@type"].rpartition(".")[2], body))
+        return self.queries[body["sql"]]
+
+    def get_schema(self, context, descriptor):
+        return flight.SchemaResult(self._rows(descriptor).schema)
+
+    def get_flight_info(self, context, descriptor):
+        table = self._rows(descriptor)
+        middle = table.num_rows // 2
+        # Two endpoints, one that names no place and one that says "here" in Flight's own words.
+        places = [(0, middle, []), (middle, table.num_rows, ["arrow-flight-reuse-connection://?"])]
+        endpoints = []
+        for start, stop, locations in places:
+            self.tickets = getattr(self, "tickets", [])
+            self.tickets.append(table.slice(start, stop - start))
+            endpoints.append(flight.FlightEndpoint(str(len(self.tickets) - 1), locations))
+        return flight.FlightInfo(table.schema, descriptor, endpoints, table.num_rows, -1)
+
+    def do_get(self, context, ticket):
+        return flight.RecordBatchStream(self.tickets[int(ticket.ticket)].combine_chunks())
+
+    def do_put(self, context, descriptor, reader, writer):
+        body = json.loads(descriptor.command)
+        self.questions.append(("Put", body))
+        batches, rows = [], 0
+        if self.put_error is not None:
+            raise self.put_error
+        for chunk in reader:
+            if chunk.data is None:
+                if chunk.app_metadata is not None and b"abort" in chunk.app_metadata.to_pybytes():
+                    self.aborted.set()
+                    raise flight.FlightCancelledError("the upload was given up")
+                continue
+            batches.append(chunk.data)
+            self.messages.append(chunk.data.nbytes)
+            rows += chunk.data.num_rows
+            writer.write(json.dumps({"rows": str(rows)}).encode())
+        versions = self.datasets.setdefault(body["dataset"], [])
+        versions.append(pa.Table.from_batches(batches, reader.schema))
+        writer.write(json.dumps({"rows": str(rows), "version": str(len(versions) - 1)}).encode())
+
+    def do_exchange(self, context, descriptor, reader, writer):
+        body = json.loads(descriptor.command)
+        self.questions.append(("Predict", body))
+        empty = pa.RecordBatch.from_pylist([], schema=reader.schema)
+        writer.begin(self.scorer(empty).schema)
+        for chunk in reader:
+            self.messages.append(chunk.data.nbytes)
+            writer.write_batch(self.scorer(chunk.data))
+
+
+def job(state: str, **fields: object) -> dict:
+    """A Job message."""
+    return {"id": "0190-job", "kind": "TRAIN", "state": state, "name": "census", **fields}

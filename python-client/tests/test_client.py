@@ -1,0 +1,240 @@
+"""Client calls, beside a recording server."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import volary
+from volary import errors
+
+ROWS = {"age": [39, 50, None], "job": ["clerk", None, "cook"]}
+
+
+def test_put_takes_every_kind_of_frame(client, server, tmp_path):
+    pq.write_table(pa.table(ROWS), tmp_path / "rows.parquet")
+    kinds = {
+        "pandas": pd.DataFrame({"age": pd.array(ROWS["age"], dtype="Int64"), "job": ROWS["job"]}),
+        "polars": pl.DataFrame(ROWS),
+        "table": pa.table(ROWS),
+        "batch": pa.record_batch(ROWS),
+        "reader": pa.table(ROWS).to_reader(),
+        "dict": ROWS,
+        "file": tmp_path / "rows.parquet",
+        "directory": str(tmp_path),
+    }
+    for name, rows in kinds.items():
+        table = client.put(name, rows)
+        assert repr(table) == f"Table('{name}@0')"
+        assert client.table(name).to_arrow().to_pydict() == ROWS, name
+    assert server.asked("Put")[0] == {
+        "@type": "type.googleapis.com/volary.v1.Put",
+        "dataset": "pandas",
+        "mode": "ERROR",
+    }
+
+
+def test_versions_are_numbered_and_read_back(client, server):
+    client.put("t", {"a": [1]})
+    assert client.put("t", {"a": [2]}, mode="append").version == 1
+    assert client.table("t@0").to_arrow().to_pydict() == {"a": [1]}
+    assert client.table("t", 1).to_arrow().to_pydict() == {"a": [2]}
+    assert [body["mode"] for body in server.asked("Put")] == ["ERROR", "APPEND"]
+    with pytest.raises(ValueError, match='unknown mode "replace"'):
+        client.put("t", {"a": [1]}, mode="replace")
+
+
+def test_a_big_batch_is_cut_into_small_messages(client, server):
+    rows = pd.DataFrame({"x": np.arange(2_000_000.0), "y": np.arange(2_000_000)})
+    seen = []
+    client.put("big", rows, acknowledged=seen.append)
+    assert max(server.messages) <= 4 * 1024 * 1024
+    assert seen[-1] == 2_000_000
+    assert seen == sorted(seen)
+    assert client.table("big").to_pandas().equals(rows)
+
+
+def test_rows_of_very_different_sizes_are_cut_too(client, server):
+    text = ["a"] * 100_000 + ["b" * 1_000_000] * 60
+    client.put("uneven", {"text": text})
+    assert max(server.messages) <= 16 * 1024 * 1024
+    assert client.table("uneven").to_arrow()["text"].to_pylist() == text
+
+
+def test_a_category_column_and_a_named_index_arrive(client):
+    rows = pd.DataFrame({"c": pd.Categorical(["x", "y", "x"])}, index=pd.Index([7, 8, 9], name="id"))
+    client.put("t", rows)
+    assert client.table("t").to_pandas()["id"].tolist() == [7, 8, 9]
+    assert client.table("t").to_pandas()["c"].tolist() == ["x", "y", "x"]
+
+
+def test_a_frame_that_is_none_is_refused_before_anything_is_sent(client, server):
+    with pytest.raises(TypeError, match="cannot read rows from a int"):
+        client.put("t", 3)
+    with pytest.raises(errors.InvalidArgumentError, match="column mixed"):
+        client.put("t", pd.DataFrame({"mixed": [1, "x", {}]}))
+    assert server.questions == []
+
+
+def test_a_source_that_breaks_half_way_leaves_nothing(client, server):
+    def batches():
+        yield pa.record_batch({"a": [1, 2]})
+        raise RuntimeError("the disk went away")
+
+    reader = pa.RecordBatchReader.from_batches(pa.schema({"a": pa.int64()}), batches())
+    with pytest.raises(RuntimeError, match="the disk went away"):
+        client.put("half", reader)
+    assert server.aborted.wait(10)
+    assert "half" not in server.datasets
+
+
+def test_a_refused_upload_raises_the_servers_words(client, server):
+    server.put_error = pa.ArrowInvalid('column "a" has no type')
+    with pytest.raises(errors.InvalidArgumentError) as raised:
+        client.put("t", pd.DataFrame({"x": np.arange(2_000_000.0)}))
+    assert raised.value.message == 'column "a" has no type'
+
+
+def test_tables_and_queries_are_read(client, server):
+    client.put("t", {"a": list(range(10))})
+    table = client.table("t")
+    assert table.schema == pa.schema({"a": pa.int64()})
+    assert (table.rows, len(table)) == (10, 10)
+    assert table.head(3).to_pydict() == {"a": [0, 1, 2]}
+    assert table.to_polars()["a"].to_list() == list(range(10))
+    assert table.to_reader().read_all().num_rows == 10
+    assert "10 rows" in table._repr_html_()
+    server.queries["SELECT 1"] = pa.table({"one": [1]})
+    assert client.sql("SELECT 1").to_pandas()["one"].tolist() == [1]
+    assert client.sql("SELECT 1").schema.names == ["one"]
+    with pytest.raises(errors.NotFoundError, match=r'^dataset "nope" does not exist; there are t$'):
+        client.table("nope").to_arrow()
+
+
+def test_listings_read_both_name_forms_and_print_as_tables(client, server):
+    server.answers["ListMembers"] = [
+        {"name": "a", "address": "127.0.0.1:1", "state": "READY", "version": "0.1", "cores": 2, "memoryBytes": "1024"},
+        {"name": "b", "address": "127.0.0.1:2", "state": "READY", "version": "0.1", "cores": 2, "memory_bytes": 2048},
+    ]
+    server.answers["ListDatasets"] = [
+        {"name": "t", "version": "3", "rows": "10", "bytes": "99", "files": 1, "committed": "2026-11-22T10:00:00.5Z"}
+    ]
+    server.answers["ListModels"] = [
+        {"name": "m", "version": "2", "classes": ["<=50K", ">50K"], "metrics": {"auc": 0.9}}
+    ]
+    server.answers["ListJobs"] = []
+    assert [member.memory_bytes for member in client.members()] == [1024, 2048]
+    [dataset] = client.datasets()
+    assert (dataset.version, dataset.rows, dataset.committed.microsecond) == (3, 10, 500_000)
+    assert repr(client.datasets()).splitlines()[1].split()[:3] == ["t", "3", "10"]
+    assert client.models()[0].classes == ("<=50K", ">50K")
+    assert "auc=0.9" in repr(client.models())
+    assert client.jobs().to_pandas().empty
+    assert client.datasets().to_pandas()["rows"].tolist() == [10]
+    assert "<td>t</td>" in client.datasets()._repr_html_()
+
+
+def test_predict_answers_in_kind_in_order_and_on_the_same_index(client, server):
+    server.scorer = lambda batch: pa.record_batch({"prediction": batch["x"], "probability": batch["x"]})
+    rows = pd.DataFrame({"x": np.arange(100_000.0)}, index=pd.Index(range(5, 100_005), name="id"))
+    answers = client.model("m").predict(rows, keep=["x"])
+    assert answers.index.equals(rows.index)
+    assert answers["prediction"].equals(rows["x"])
+    assert server.asked("Predict") == [
+        {"@type": "type.googleapis.com/volary.v1.Predict", "model": "m", "version": 0, "keep": ["x"]}
+    ]
+    assert client.model("m", 2).predict(pl.DataFrame({"x": [1.0]}))["prediction"].to_list() == [1.0]
+    assert client.model("m").predict(pa.table({"x": [1.0]})).column_names == ["prediction", "probability"]
+    assert client.model("m").predict({"x": [1.0]}) == {"prediction": [1.0], "probability": [1.0]}
+    stream = client.model("m").predict(pa.table({"x": [1.0, 2.0]}).to_reader())
+    assert stream.read_all()["prediction"].to_pylist() == [1.0, 2.0]
+    client.put("t", {"x": [3.0, 4.0]})
+    assert client.model("m").predict(client.table("t"))["prediction"].to_pylist() == [3.0, 4.0]
+    assert client.model("m").predict(rows.head(0)).empty
+
+
+def test_a_server_that_writes_far_more_than_it_reads_does_not_lock(client, server):
+    wide = pa.array(["x" * 1000])
+    server.scorer = lambda batch: pa.record_batch({"prediction": wide.take(pa.array([0] * batch.num_rows, pa.int64()))})
+    rows = pa.table({"x": np.zeros(300_000)})
+    start = time.monotonic()
+    assert client.model("m").predict(rows).num_rows == 300_000
+    assert time.monotonic() - start < 60
+
+
+def test_a_refused_batch_raises_the_servers_words_while_rows_are_still_written(client, server):
+    def scorer(batch):
+        if batch.num_rows:
+            raise pa.ArrowInvalid('column "age" is missing')
+        return batch
+
+    server.scorer = scorer
+    with pytest.raises(errors.InvalidArgumentError, match=r'^column "age" is missing$'):
+        client.model("m").predict(pa.table({"x": np.zeros(3_000_000)}))
+
+
+def test_rows_that_break_while_scoring_raise_their_own_error(client, server):
+    def batches():
+        yield pa.record_batch({"x": [1.0]})
+        raise RuntimeError("the disk went away")
+
+    reader = pa.RecordBatchReader.from_batches(pa.schema({"x": pa.float64()}), batches())
+    with pytest.raises(RuntimeError, match="the disk went away"):
+        client.model("m").predict(reader).read_all()
+
+
+def test_answers_that_nobody_reads_to_the_end_stop_the_stream(client, server):
+    stream = client.model("m").predict(pa.table({"x": np.zeros(1_000_000)}).to_reader())
+    stream.read_next_batch()
+    del stream  # joins the writer; the test would hang if the call went on waiting
+
+
+def test_describe_evaluate_and_drop_send_what_they_mean(client, server):
+    server.answers["DescribeModel"] = [{"name": "m", "version": "3", "summary": "Dense 64", "seed": "7"}]
+    server.answers["Evaluate"] = [{"metrics": {"auc": 0.9, "loss": "NaN"}, "rows": "3"}]
+    server.answers["DropModel"] = [{}]
+    assert client.model("m", 3).describe().summary == "Dense 64"
+    assert client.model("m").evaluate(client.table("t@2"), metrics=["auc"])["auc"] == 0.9
+    client.drop_model("m")
+    assert server.asked("DescribeModel") == [{"name": "m", "version": 3}]
+    assert server.asked("Evaluate") == [{"model": "m", "version": 0, "source": {"table": "t@2"}, "metrics": ["auc"]}]
+    assert server.asked("DropModel") == [{"name": "m"}]
+    with pytest.raises(TypeError, match="metrics is a list"):
+        client.model("m").evaluate(client.table("t"), metrics="auc")
+
+
+def test_evaluating_a_frame_leaves_no_dataset_behind(client, server):
+    server.answers["Evaluate"] = [{"metrics": {}}]
+    client.model("m").evaluate(pd.DataFrame({"x": [1.0]}))
+    assert server.asked("Evaluate")[0]["source"]["table"].startswith("temporary-")
+    assert server.datasets == {}
+
+
+def test_score_waits_and_answers_the_dataset(client, server):
+    server.answers["Score"] = [{"id": "j", "state": "QUEUED"}]
+    server.answers["WatchJob"] = [{"id": "j", "state": "RUNNING"}, {"id": "j", "state": "SUCCEEDED", "version": "4"}]
+    assert repr(client.score("m", "t@3", into="out", keep=["age"])) == "Table('out@4')"
+    client.score(client.model("m", 2), client.sql("SELECT 1"), into="out", mode="overwrite")
+    client.score("m", path="/data/x.parquet", into="out")
+    bodies = server.asked("Score")
+    assert bodies[0] == {
+        "model": "m", "version": 0, "source": {"table": "t@3"}, "into": "out", "mode": "ERROR", "keep": ["age"],
+    }  # fmt: skip
+    assert (bodies[1]["version"], bodies[1]["source"], bodies[1]["mode"]) == (2, {"query": "SELECT 1"}, "OVERWRITE")
+    assert bodies[2]["source"] == {"path": "/data/x.parquet"}
+    with pytest.raises(TypeError, match="exactly one of table, query and path; got none"):
+        client.score("m", into="out")
+
+
+def test_a_server_that_is_not_there_is_unavailable():
+    with (
+        volary.connect("grpc://127.0.0.1:1") as client,
+        pytest.raises(errors.UnavailableError, match=r"127\.0\.0\.1:1"),
+    ):
+        client.datasets()

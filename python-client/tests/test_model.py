@@ -1,0 +1,284 @@
+"""Networks as descriptions, and fit, beside a recording server."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import volary
+from recording import job
+from volary import Input, Model, Sequential, errors, features, layers, optimizers
+from volary.callbacks import EarlyStopping
+
+HISTORY = pa.table(
+    {
+        "epoch": pa.array([1, 2], pa.uint32()),
+        "loss": [0.5, 0.4],
+        "auc": [0.8, 0.85],
+        "val_loss": [0.45, 0.41],
+        "val_auc": [0.81, 0.84],
+        "rows_per_second": [1e5, 1.1e5],
+    }
+)
+
+
+def census_model() -> Sequential:
+    model = Sequential(
+        [layers.Dense(64, activation="relu"), layers.Dropout(0.1), layers.Dense(1, activation="sigmoid")]
+    )
+    model.compile(optimizer=optimizers.Adam(1e-3), loss="binary_crossentropy", metrics=["auc", "accuracy"])
+    return model
+
+
+@pytest.fixture
+def trained(server):
+    """The server as if training went well."""
+    server.answers["Train"] = [job("QUEUED")]
+    server.answers["WatchJob"] = [
+        job("QUEUED"),
+        job("RUNNING", epochs=2, progress=0.2, rowsPerSecond=51234.5, metrics={"loss": 0.6}, notes=["lanes are few"]),
+        job("RUNNING", epoch=1, epochs=2, progress=0.5, rowsPerSecond=51234.5, metrics={"loss": 0.5, "val_auc": 0.81}),
+        job("SUCCEEDED", epoch=2, epochs=2, progress=1.0, metrics={"loss": 0.4}, version="3", notes=["lanes are few"]),
+    ]
+    server.paths["jobs", "0190-job", "history"] = HISTORY
+    return server
+
+
+def test_a_sequential_model_is_described_with_every_option():
+    assert census_model().to_json() == {
+        "format_version": 1,
+        "name": "model",
+        "layers": [
+            {"name": "input", "layer": "Input", "config": {"columns": None, "dtype": "float32"}, "inputs": []},
+            {
+                "name": "dense",
+                "layer": "Dense",
+                "config": {
+                    "units": 64,
+                    "activation": "relu",
+                    "use_bias": True,
+                    "kernel_initializer": "glorot_uniform",
+                    "bias_initializer": "zeros",
+                },
+                "inputs": ["input"],
+            },
+            {"name": "dropout", "layer": "Dropout", "config": {"rate": 0.1}, "inputs": ["dense"]},
+            {
+                "name": "dense_1",
+                "layer": "Dense",
+                "config": {
+                    "units": 1,
+                    "activation": "sigmoid",
+                    "use_bias": True,
+                    "kernel_initializer": "glorot_uniform",
+                    "bias_initializer": "zeros",
+                },
+                "inputs": ["dropout"],
+            },
+        ],
+        "outputs": ["dense_1"],
+    }
+    assert census_model().to_json() == census_model().to_json()
+
+
+def test_a_model_of_several_inputs_is_a_graph():
+    numbers, town = Input(["age", "hours"], name="numbers"), Input(["town"], dtype="int32")
+    towns = layers.Flatten()(layers.Embedding(32, 4)(town))
+    out = layers.Dense(1)(layers.BatchNormalization()(layers.Concatenate()([numbers, towns])))
+    form = Model([numbers, town], out, name="wide").to_json()
+    inputs = {each["name"]: each["inputs"] for each in form["layers"]}
+    assert inputs["concatenate"] == ["numbers", "flatten"]
+    assert inputs["embedding"] == ["input"]
+    assert form["outputs"] == ["dense"]
+    assert json.loads(json.dumps(form)) == form
+    with pytest.raises(ValueError, match="no output depends on the input"):
+        Model([numbers, Input(["other"])], out)
+
+
+def test_wrong_descriptions_are_refused_where_they_are_written():
+    dense = layers.Dense(1)
+    with pytest.raises(ValueError, match="a layer is used twice"):
+        Sequential([dense, dense]).to_json()
+    with pytest.raises(TypeError, match="a Sequential holds layers"):
+        Sequential(["relu"])
+    with pytest.raises(TypeError, match="called on tensors"):
+        dense(3)
+    with pytest.raises(ValueError, match='unknown optimizer "adm"; there are sgd, adam, adamw'):
+        Sequential([dense]).compile(optimizer="adm")
+    with pytest.raises(TypeError, match="a pipeline holds transforms"):
+        volary.Pipeline(["impute"])
+
+
+def test_layers_and_optimizers_survive_their_configurations():
+    for layer in (layers.Dense(3), layers.Embedding(3, 4), layers.BatchNormalization(momentum=0.9), layers.Flatten()):
+        assert type(layer).from_config(layer.get_config()) == layer
+    for optimizer in (optimizers.SGD(0.1, 0.9), optimizers.AdamW(optimizers.StepDecay(0.1, 3))):
+        assert type(optimizer).from_config(optimizer.get_config()) == optimizer
+
+
+def test_every_transform_has_its_json_form_and_comes_back_from_it():
+    pipeline = volary.Pipeline(
+        [
+            features.Impute(["a", "b"], "constant", fill_value=0),
+            features.Standardize("a"),
+            features.MinMax("b"),
+            features.OneHot(["c"], handle_unknown="ignore", max_categories=10),
+            features.StringIndex("d", min_frequency=5),
+            features.Hash("e", buckets=64),
+            features.Bucketize("f", boundaries=[1.0, 2.5]),
+            features.Bucketize("g", quantiles=4),
+            features.Log1p("h"),
+            features.Clip("i", minimum=0.0),
+            features.Cross(["c", "d"], name="cd", buckets=100),
+            features.Expression("j", "a / b"),
+            features.Drop("k"),
+        ]
+    )
+    form = pipeline.to_json()
+    assert form[0] == {"transform": "impute", "columns": ["a", "b"], "strategy": "constant", "fill_value": 0}
+    assert form[6] == {"transform": "bucketize", "columns": ["f"], "boundaries": [1.0, 2.5]}
+    assert form[9] == {"transform": "clip", "columns": ["i"], "min": 0.0}
+    assert volary.Pipeline.from_json(json.loads(json.dumps(form))) == pipeline
+    with pytest.raises(ValueError, match='unknown transform "imput"'):
+        volary.Pipeline.from_json([{"transform": "imput"}])
+
+
+def test_fit_asks_for_what_it_was_given(client, trained):
+    model = census_model()
+    history = model.fit(
+        client.table("census@3"),
+        "income",
+        features=["age", "job"],
+        pipeline=[features.Impute("age")],
+        epochs=2,
+        batch_size=256,
+        validation_split=0.1,
+        seed=2**63,
+        sample_weight="fnlwgt",
+        class_weight={">50K": 2, True: 3.5},
+        callbacks=[EarlyStopping("val_auc", patience=3, restore_best_weights=True, mode="max")],
+        name="census",
+        verbose=0,
+    )
+    [request] = trained.asked("Train")
+    assert request.pop("model") == {**model.to_json(), "name": "census"}
+    assert request == {
+        "name": "census",
+        "source": {"table": "census@3"},
+        "label": "income",
+        "features": ["age", "job"],
+        "pipeline": [{"transform": "impute", "columns": ["age"], "strategy": "median"}],
+        "loss": "binary_crossentropy",
+        "optimizer": {"name": "adam", "learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
+        "metrics": ["auc", "accuracy"],
+        "epochs": 2,
+        "batchSize": 256,
+        "seed": str(2**63),
+        "lanes": 0,
+        "shuffle": True,
+        "classWeight": {">50K": 2.0, "true": 3.5},
+        "validationSplit": 0.1,
+        "earlyStopping": {
+            "monitor": "val_auc",
+            "patience": 3,
+            "minDelta": 0.0,
+            "restoreBestWeights": True,
+            "maximize": True,
+        },
+        "sampleWeight": "fnlwgt",
+    }
+    assert history.history["val_auc"] == [0.81, 0.84]
+    assert history.epoch == [1, 2]
+    assert history.to_pandas()["loss"].tolist() == [0.5, 0.4]
+    assert "val_auc 0.8400" in repr(history)
+    assert repr(model.served) == "ServedModel('census', version=3)"
+
+
+def test_fit_takes_queries_and_frames(client, trained):
+    model = census_model()
+    model.fit(client.sql("SELECT * FROM t"), "y", verbose=0, validation_data=client.table("v"))
+    request = trained.asked("Train")[-1]
+    assert request["source"] == {"query": "SELECT * FROM t"}
+    assert request["validationSource"] == {"table": "v"}
+    model.fit(pd.DataFrame({"x": [1.0], "y": [1]}), "y", verbose=0)
+    assert trained.asked("Train")[-1]["source"]["table"].startswith("temporary-")
+    assert trained.datasets == {}
+    assert model.predict(pd.DataFrame({"x": [1.0]}))["prediction"].tolist() == [0.5]
+    assert trained.asked("Predict")[-1]["version"] == 3
+
+
+def test_a_failed_job_raises_its_error_and_drops_the_upload(client, trained):
+    trained.answers["WatchJob"] = [
+        job("RUNNING"),
+        job("FAILED", error={"code": "UNAVAILABLE", "message": 'server "b" was lost during epoch 2'}),
+    ]
+    with pytest.raises(errors.UnavailableError, match='server "b" was lost'):
+        census_model().fit(pd.DataFrame({"x": [1.0], "y": [1]}), "y", verbose=0)
+    assert trained.datasets == {}
+    trained.answers["WatchJob"] = [job("CANCELLED")]
+    with pytest.raises(errors.CancelledError, match="was cancelled"):
+        census_model().fit(client.table("t"), "y", verbose=0)
+
+
+def test_an_interrupt_cancels_the_job(client, trained):
+    def watch(body):
+        yield job("RUNNING")
+        os.kill(os.getpid(), signal.SIGINT)
+        while not trained.asked("CancelJob"):
+            time.sleep(0.05)  # the server's half-second beat
+            yield job("RUNNING")
+        yield job("CANCELLED")
+
+    trained.answers["CancelJob"] = [{}]
+    trained.answers["WatchJob"] = watch
+    with pytest.raises(KeyboardInterrupt):
+        census_model().fit(client.table("t"), "y", verbose=0)
+    assert trained.asked("CancelJob") == [{"id": "0190-job"}]
+
+
+def test_progress_is_lines_where_nobody_watches(client, trained, capsys):
+    census_model().fit(client.table("t"), "y")
+    shown = capsys.readouterr().err
+    assert "note: lanes are few\n" in shown
+    assert shown.count("note") == 1
+    assert "epoch 1/2  loss 0.5000  val_auc 0.8100  51,234 rows/s" in shown
+    assert "epoch 2/2  loss 0.4000" in shown
+
+
+def test_progress_is_a_bar_in_a_terminal(client, trained, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    census_model().fit(client.table("t"), "y")
+    shown = capsys.readouterr().err
+    assert "epoch 2/2" in shown
+    assert "100%" in shown
+
+
+def test_wrong_calls_of_fit_are_refused_before_anything_is_sent(client, trained):
+    with pytest.raises(RuntimeError, match="not compiled"):
+        Sequential([layers.Dense(1)]).fit(client.table("t"), "y")
+    with pytest.raises(TypeError, match="not both"):
+        census_model().fit(client.table("t"), "y", validation_split=0.1, validation_data=client.table("v"))
+    with pytest.raises(TypeError, match=r"callbacks takes one volary.callbacks.EarlyStopping"):
+        census_model().fit(client.table("t"), "y", callbacks=[print])
+    with pytest.raises(TypeError, match="features is a list"):
+        census_model().fit(client.table("t"), "y", features="age")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        census_model().fit(client.table("t"), "y", validation_split=math.nan)
+    with pytest.raises(RuntimeError, match="not trained"):
+        census_model().predict({"x": [1]})
+    assert trained.questions == []
+
+
+def test_curves_are_drawn(client, trained, tmp_path):
+    pytest.importorskip("matplotlib")
+    history = census_model().fit(client.table("t"), "y", verbose=0)
+    history.plot(tmp_path / "training.png")
+    assert (tmp_path / "training.png").stat().st_size > 10_000
+    assert [axes.get_title(loc="left") for axes in history.plot().axes] == ["Loss", "Metrics"]
