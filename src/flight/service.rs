@@ -17,13 +17,14 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument, Span};
 
 use super::codec::DecodeLimits;
 use super::error::FlightError;
 use super::peer::PeerClient;
 use super::proto::DESCRIPTORS;
+use super::status::code_name;
 use super::ticket::Signer;
 use super::verbs;
 use crate::catalog::Catalog;
@@ -31,6 +32,7 @@ use crate::cluster::Cluster;
 use crate::features::QueryEngine;
 use crate::serving::Serving;
 use crate::support::shutdown::Shutdown;
+use crate::telemetry::metrics::{RequestTimer, request_started};
 use crate::training::Training;
 
 /// Settings of the port.
@@ -60,7 +62,7 @@ impl FlightConfig {
     pub fn new(ticket_key: [u8; 32]) -> Self {
         Self {
             message_bytes_max: 256 << 20,
-            message_bytes_option: "--max-message-bytes",
+            message_bytes_option: "--max-message-size",
             ticket_key,
             ticket_lifetime: Duration::from_secs(3600),
         }
@@ -196,7 +198,9 @@ impl VolaryService {
     /// Counts the call as running work, gives it an id and a span, and logs how it went.
     fn begin(&self, verb: &'static str, metadata: &MetadataMap) -> Result<Call, Status> {
         let guard = self.context.services.shutdown.guard();
+        let timer = request_started(verb);
         if self.context.services.shutdown.has_begun() {
+            timer.finish(code_name(Code::Unavailable));
             return Err(FlightError::Stopping.into());
         }
         let header = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
@@ -214,7 +218,12 @@ impl VolaryService {
             ),
             None => tracing::info_span!("flight", verb, request_id = %id),
         };
-        Ok(Call { id, span, guard })
+        Ok(Call {
+            id,
+            span,
+            timer,
+            guard,
+        })
     }
 }
 
@@ -256,6 +265,7 @@ impl<'a> TraceParent<'a> {
 struct Call {
     id: String,
     span: Span,
+    timer: RequestTimer,
     guard: TaskTrackerToken,
 }
 
@@ -265,8 +275,16 @@ impl Call {
         self,
         work: impl Future<Output = Result<T, Status>>,
     ) -> Result<Response<T>, Status> {
-        let Self { id, span, guard } = self;
+        let Self {
+            id,
+            span,
+            timer,
+            guard,
+        } = self;
         let result = work.instrument(span.clone()).await;
+        timer.finish(code_name(
+            result.as_ref().err().map_or(Code::Ok, Status::code),
+        ));
         drop(guard);
         span.in_scope(|| log(&result));
         let mut response = Response::new(result?);
@@ -279,12 +297,25 @@ impl Call {
         self,
         work: impl Future<Output = Result<BoxStream<'static, Result<T, Status>>, Status>>,
     ) -> Result<Response<BoxStream<'static, Result<T, Status>>>, Status> {
-        let Self { id, span, guard } = self;
+        let Self {
+            id,
+            span,
+            timer,
+            guard,
+        } = self;
         let result = work.instrument(span.clone()).await;
         span.in_scope(|| log(&result));
+        let inner = match result {
+            Ok(inner) => inner,
+            Err(status) => {
+                timer.finish(code_name(status.code()));
+                return Err(status);
+            }
+        };
         let stream = CallStream {
-            inner: result?,
+            inner,
             span,
+            timer: Some(timer),
             _guard: guard,
         };
         let mut response = Response::new(stream.boxed());
@@ -312,6 +343,8 @@ fn mark(metadata: &mut MetadataMap, id: &str) {
 struct CallStream<T> {
     inner: BoxStream<'static, Result<T, Status>>,
     span: Span,
+    /// Taken when the stream ends; a stream that is dropped before counts as cancelled.
+    timer: Option<RequestTimer>,
     _guard: TaskTrackerToken,
 }
 
@@ -322,8 +355,18 @@ impl<T> Stream for CallStream<T> {
         let this = &mut *self;
         let _entered = this.span.enter();
         let next = this.inner.poll_next_unpin(context);
-        if let Poll::Ready(Some(Err(status))) = &next {
-            tracing::debug!(code = ?status.code(), message = status.message(), "stream ended");
+        let code = match &next {
+            Poll::Ready(Some(Err(status))) => {
+                tracing::debug!(code = ?status.code(), message = status.message(), "stream ended");
+                Some(status.code())
+            }
+            Poll::Ready(None) => Some(Code::Ok),
+            _ => None,
+        };
+        if let Some(code) = code
+            && let Some(timer) = this.timer.take()
+        {
+            timer.finish(code_name(code));
         }
         next
     }

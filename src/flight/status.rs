@@ -42,6 +42,19 @@ pub(super) fn code_of(fault: Fault) -> Code {
     }
 }
 
+/// A code's name in metrics.
+pub(super) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Unknown => "UNKNOWN",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::DataLoss => "DATA_LOSS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+        other => fault_of(other).name(),
+    }
+}
+
 /// The class that a peer's status stands for. Codes we never send count as the server's fault.
 pub(super) fn fault_of(code: Code) -> Fault {
     match code {

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tonic::{Code, Status, Streaming};
 
 use crate::flight::error::FlightError;
+use crate::telemetry::metrics;
 
 /// Most fields of a schema, nested ones included. A wide table has thousands; a field costs a few hundred bytes.
 const FIELDS_MAX: usize = 20_000;
@@ -276,6 +277,7 @@ impl DecodeState {
         message: ipc::Message<'_>,
         body: Bytes,
     ) -> Result<RecordBatch, FlightError> {
+        let bytes = body.len() as u64;
         let schema = self.schema.as_ref().ok_or(FlightError::NoSchema)?;
         let batch = message
             .header_as_record_batch()
@@ -291,7 +293,7 @@ impl DecodeState {
             });
         }
         let body = Buffer::from(body);
-        guarded(|| {
+        let batch = guarded(|| {
             RecordBatchDecoder::try_new(
                 &body,
                 batch,
@@ -300,7 +302,9 @@ impl DecodeState {
                 &message.version(),
             )?
             .read_record_batch()
-        })
+        })?;
+        metrics::batch_received(batch.num_rows() as u64, bytes);
+        Ok(batch)
     }
 }
 
@@ -484,7 +488,7 @@ mod tests {
     const LIMITS: DecodeLimits = DecodeLimits {
         message_bytes_max: 1 << 20,
         batch_bytes_max: 8 << 20,
-        option: "--max-message-bytes",
+        option: "--max-message-size",
     };
 
     /// What an outside client's writer makes of a batch: dictionaries and views stay what they are.

@@ -22,6 +22,7 @@ use tonic::Status;
 use tracing::Instrument;
 
 use crate::flight::error::FlightError;
+use crate::telemetry::metrics;
 
 /// Largest body of a message to a client: half of what Go and Rust clients accept by default, and the size beyond
 /// which fresh allocations make encoding slower.
@@ -228,6 +229,7 @@ impl BatchEncoder {
                 &mut self.context,
             )
             .map_err(encoding_failed)?;
+        metrics::batch_sent(batch.num_rows() as u64, encoded.arrow_data.len() as u64);
         Ok(FlightData {
             data_header: encoded.ipc_message.into(),
             data_body: encoded.arrow_data.into(),
