@@ -63,23 +63,23 @@ impl Exchange {
         expected: &[Vec<u32>],
         length: usize,
     ) -> Result<Vec<(u32, Vec<f32>)>, TrainingError> {
-        let both_ways = self
-            .links
-            .iter_mut()
-            .zip(outgoing)
-            .zip(expected)
-            .map(|((link, sums), expected)| {
-                let Link {
-                    server,
-                    toward,
-                    from,
-                    ..
-                } = link;
-                let server: &str = server;
-                let send = send_sums(server, toward, step, sums);
-                let receive = receive_sums(server, from, step, expected, length);
-                async { try_join(send, receive).await.map(|((), sums)| sums) }
-            });
+        let both_ways =
+            self.links
+                .iter_mut()
+                .zip(outgoing)
+                .zip(expected)
+                .map(|((link, sums), expected)| {
+                    let Link {
+                        server,
+                        toward,
+                        from,
+                        ..
+                    } = link;
+                    let server: &str = server;
+                    let send = send_sums(server, toward, step, sums);
+                    let receive = receive_sums(server, from, step, expected, length);
+                    async { try_join(send, receive).await.map(|((), sums)| sums) }
+                });
         let received = try_join_all(both_ways).await?;
         Ok(received.into_iter().flatten().collect())
     }
@@ -93,27 +93,23 @@ impl Exchange {
         lengths: &[usize],
         mut write: impl FnMut(u32, usize, &[f32]),
     ) -> Result<(), TrainingError> {
-        let both_ways = self
-            .links
-            .iter_mut()
-            .zip(lengths)
-            .map(|(link, &length)| {
-                let own = own.clone();
-                let Link {
-                    worker,
-                    server,
-                    toward,
-                    from,
-                } = link;
-                let (server, worker): (&str, u32) = (server, *worker);
-                async move {
-                    let send = send_values(server, from, step, 0, own, true);
-                    let receive = receive_values(server, toward, step, 0, Some(length));
-                    try_join(send, receive)
-                        .await
-                        .map(|((), (values, _))| (worker, values))
-                }
-            });
+        let both_ways = self.links.iter_mut().zip(lengths).map(|(link, &length)| {
+            let own = own.clone();
+            let Link {
+                worker,
+                server,
+                toward,
+                from,
+            } = link;
+            let (server, worker): (&str, u32) = (server, *worker);
+            async move {
+                let send = send_values(server, from, step, 0, own, true);
+                let receive = receive_values(server, toward, step, 0, Some(length));
+                try_join(send, receive)
+                    .await
+                    .map(|((), (values, _))| (worker, values))
+            }
+        });
         for (worker, values) in try_join_all(both_ways).await? {
             write(worker, 0, &values);
         }
@@ -450,8 +446,12 @@ mod tests {
         .unwrap();
         assert!(left.is_empty() && right.is_empty());
         try_join(
-            zero.gather(1, Bytes::new(), &[0], |_, _, values| assert!(values.is_empty())),
-            one.gather(1, Bytes::new(), &[0], |_, _, values| assert!(values.is_empty())),
+            zero.gather(1, Bytes::new(), &[0], |_, _, values| {
+                assert!(values.is_empty())
+            }),
+            one.gather(1, Bytes::new(), &[0], |_, _, values| {
+                assert!(values.is_empty())
+            }),
         )
         .await
         .unwrap();
