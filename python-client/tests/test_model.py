@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import time
 
 import pandas as pd
 import pyarrow as pa
@@ -224,14 +227,19 @@ def test_a_failed_job_raises_its_error_and_drops_the_upload(client, trained):
         census_model().fit(client.table("t"), "y", verbose=0)
 
 
-def test_an_interrupt_cancels_the_job(client, trained, monkeypatch):
-    def interrupt(self, state):
-        raise KeyboardInterrupt
+def test_an_interrupt_cancels_the_job(client, trained):
+    def watch(body):
+        yield job("RUNNING")
+        os.kill(os.getpid(), signal.SIGINT)
+        while not trained.asked("CancelJob"):
+            time.sleep(0.05)  # the server's half-second beat
+            yield job("RUNNING")
+        yield job("CANCELLED")
 
     trained.answers["CancelJob"] = [{}]
-    monkeypatch.setattr("volary.progress.Progress.show", interrupt)
+    trained.answers["WatchJob"] = watch
     with pytest.raises(KeyboardInterrupt):
-        census_model().fit(client.table("t"), "y")
+        census_model().fit(client.table("t"), "y", verbose=0)
     assert trained.asked("CancelJob") == [{"id": "0190-job"}]
 
 

@@ -53,6 +53,14 @@ impl DatasetReference {
     }
 }
 
+/// One column of a dataset's file as the type the dataset shows. For readers of the files besides [`Dataset::scan`].
+pub fn restore_column(
+    column: &arrow::array::ArrayRef,
+    exact: &arrow::datatypes::DataType,
+) -> Result<arrow::array::ArrayRef, CatalogError> {
+    Ok(crate::storage::physical::restore_column(column, exact)?)
+}
+
 /// What happens to the rows that a dataset already has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteMode {

@@ -341,9 +341,13 @@ impl JobBoard {
     /// Every job of the store, newest first.
     pub async fn list(&self) -> Result<Vec<JobStatus>, CatalogError> {
         let folders = self.board.objects.folders(&Path::from("jobs")).await?;
-        let ids = folders.iter().rev().filter_map(|name| name.parse().ok());
+        let ids: Vec<JobId> = folders
+            .iter()
+            .rev()
+            .filter_map(|name| name.parse().ok())
+            .collect();
         let found: Vec<Option<JobStatus>> = futures::stream::iter(ids)
-            .map(|id: JobId| async move {
+            .map(|id| async move {
                 match self.status(id).await {
                     Ok(status) => Ok(Some(status)),
                     // A folder that holds staged rows and no journal.

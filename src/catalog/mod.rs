@@ -9,8 +9,9 @@ pub mod job;
 pub mod model;
 pub mod name;
 mod number;
+mod secret;
 
-pub use dataset::{DataFile, Dataset, DatasetReference, DatasetWriter, Datasets, WriteMode};
+pub use dataset::{DataFile, Dataset, DatasetReference, DatasetWriter, Datasets, WriteMode, restore_column};
 pub use error::CatalogError;
 pub use job::{JobBoard, JobError, JobId, JobKind, JobOutcome, JobState, JobStatus, LiveJob};
 pub use model::{LabelColumn, ModelManifest, ModelVersion, Models};
@@ -28,6 +29,7 @@ pub struct Catalog {
     pub models: Arc<Models>,
     /// Jobs: this server's live ones and every server's journals.
     pub jobs: Arc<JobBoard>,
+    objects: Objects,
 }
 
 impl Catalog {
@@ -45,8 +47,14 @@ impl Catalog {
         Ok(Self {
             datasets: Arc::new(Datasets::new(objects.clone())),
             models: Arc::new(Models::new(objects.clone())),
-            jobs: Arc::new(JobBoard::new(objects, server)),
+            jobs: Arc::new(JobBoard::new(objects.clone(), server)),
+            objects,
         })
+    }
+
+    /// A secret that all servers of this store share, created if it is absent.
+    pub async fn secret(&self, name: &str) -> Result<[u8; secret::SECRET_BYTES], CatalogError> {
+        secret::secret(&self.objects, name).await
     }
 
     /// Waits until what runs in the background (deleting the files of broken uploads, last words of lost jobs) is done.

@@ -10,6 +10,7 @@ pub mod pipeline;
 pub mod session;
 pub mod source;
 mod statements;
+mod stored_types;
 mod tables;
 mod transforms;
 

@@ -88,6 +88,13 @@ impl QueryEngine {
                     .map_err(from_datafusion)?;
                 self.scan(state, &dataset.name, table)?
             }
+            Source::Staged(job) => {
+                let dataset = self.catalog.datasets.open_staged(*job).await?;
+                let state = self.session(1, false).await?;
+                let table = ParquetTable::of_dataset(&dataset, state.runtime_env(), true)
+                    .map_err(from_datafusion)?;
+                self.scan(state, "rows", table)?
+            }
             Source::Path(path) => {
                 let real = allowed_path(path, &self.limits.allow_read)?;
                 let state = self.session(1, false).await?;

@@ -25,6 +25,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::FeatureError;
+use super::stored_types::StoredTypes;
 use crate::catalog::{Catalog, Dataset, DatasetReference};
 
 /// Parquet files read as one table, in their order.
@@ -205,6 +206,7 @@ impl TableProvider for ParquetTable {
             // A filter above the scan decides which rows count towards the limit.
             .with_limit(if filters.is_empty() { limit } else { None })
             .with_preserve_order(self.in_order)
+            .with_expr_adapter(Some(Arc::new(StoredTypes)))
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }

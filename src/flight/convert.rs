@@ -208,10 +208,13 @@ fn summary(manifest: &ModelManifest) -> String {
         let word = |key: &str| fields.get(key).and_then(serde_json::Value::as_str);
         let kind = word("type").or_else(|| word("layer")).unwrap_or("layer");
         let name = word("name").unwrap_or("");
-        let settings: Vec<String> = fields
-            .iter()
-            .filter(|(key, _)| !matches!(key.as_str(), "type" | "layer" | "name"))
-            .filter(|(_, value)| !value.is_object() && !value.is_null())
+        let config = fields.get("config").and_then(serde_json::Value::as_object);
+        let settings: Vec<String> = config
+            .into_iter()
+            .flatten()
+            .filter(|(key, value)| {
+                !value.is_object() && !value.is_null() && !key.ends_with("_initializer")
+            })
             .map(|(key, value)| format!("{key}={value}"))
             .collect();
         text.push_str(&format!("  {kind} {name} {}\n", settings.join(" ")));

@@ -88,21 +88,29 @@ impl DecodedRows {
 
     /// Adds a contiguous stretch of other rows of the same shape.
     pub fn append(&mut self, other: &DecodedRows, rows: Range<usize>) {
-        self.extend(other, |values, width, into| {
-            into.extend_from_slice(&values[rows.start * width..rows.end * width]);
-        }, |values, width, into| {
-            into.extend_from_slice(&values[rows.start * width..rows.end * width]);
-        });
+        self.extend(
+            other,
+            |values, width, into| {
+                into.extend_from_slice(&values[rows.start * width..rows.end * width]);
+            },
+            |values, width, into| {
+                into.extend_from_slice(&values[rows.start * width..rows.end * width]);
+            },
+        );
         self.rows += rows.len();
     }
 
     /// Adds rows of another, of the same shape, by their numbers.
     pub fn gather(&mut self, other: &DecodedRows, rows: &[u32]) {
-        self.extend(other, |values, width, into| {
-            gather_rows(values, width, rows, into);
-        }, |values, width, into| {
-            gather_rows(values, width, rows, into);
-        });
+        self.extend(
+            other,
+            |values, width, into| {
+                gather_rows(values, width, rows, into);
+            },
+            |values, width, into| {
+                gather_rows(values, width, rows, into);
+            },
+        );
         self.rows += rows.len();
     }
 
@@ -116,14 +124,20 @@ impl DecodedRows {
         for pair in self.inputs.iter_mut().zip(&other.inputs) {
             match pair {
                 (
-                    Matrix::Float32 { width, values: into },
+                    Matrix::Float32 {
+                        width,
+                        values: into,
+                    },
                     Matrix::Float32 {
                         width: other_width,
                         values,
                     },
                 ) if width == other_width => floats(values, *width, into),
                 (
-                    Matrix::Int32 { width, values: into },
+                    Matrix::Int32 {
+                        width,
+                        values: into,
+                    },
                     Matrix::Int32 {
                         width: other_width,
                         values,
@@ -225,7 +239,11 @@ mod tests {
             ],
             target: (first..first + count).map(|row| -(row as f32)).collect(),
             target_width: 1,
-            weights: Some((first..first + count).map(|row| 10.0 * row as f32).collect()),
+            weights: Some(
+                (first..first + count)
+                    .map(|row| 10.0 * row as f32)
+                    .collect(),
+            ),
         }
     }
 

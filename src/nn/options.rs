@@ -25,7 +25,9 @@ impl<'a> Options<'a> {
 
     /// The value of an option; `None` when absent or null.
     pub(super) fn value(&mut self, option: &'static str) -> Option<&'a Value> {
-        self.known.push(option);
+        if !self.known.contains(&option) {
+            self.known.push(option);
+        }
         self.values.get(option).filter(|value| !value.is_null())
     }
 

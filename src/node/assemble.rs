@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, ClusterConfig};
 use crate::config::NodeConfig;
 use crate::features::{ModelFunctions, QueryEngine, QueryLimits};
 use crate::flight::{FlightConfig, PeerClient, Services};
-use crate::serving::Serving;
+use crate::serving::{Serving, ServingConfig};
 use crate::support::machine;
 use crate::support::shutdown::Shutdown;
 use crate::training::{PeerNetwork, Training, TrainingConfig};
@@ -54,7 +54,13 @@ pub async fn assemble(
     let catalog = Catalog::open(&config.store, &listener.name).await?;
     let ticket_key = catalog.secret(TICKET_KEY).await?;
 
-    let serving = Serving::new(catalog.clone());
+    let serving = Serving::with_config(
+        catalog.clone(),
+        ServingConfig {
+            threads: config.threads,
+            ..ServingConfig::default()
+        },
+    );
     let spill = SpillDirectory::of(&listener.name);
     let models: Arc<dyn ModelFunctions> = serving.clone();
     let queries = Arc::new(QueryEngine::new(

@@ -168,6 +168,14 @@ fn restore_whole(
     RecordBatch::try_new_with_options(Arc::clone(exact), columns, &options)
 }
 
+/// One column of a file as the exact type (for the SQL scan, which reads files itself).
+pub fn restore_column(column: &ArrayRef, exact: &DataType) -> Result<ArrayRef, StorageError> {
+    to_exact(column, exact).map_err(|error| StorageError::Corrupt {
+        what: format!("a stored {} column", column.data_type()),
+        reason: error.to_string(),
+    })
+}
+
 /// Whether two types hold the same values and differ in encoding alone: a dictionary, a view or a 64-bit offset more.
 /// Rows of one may be appended to a dataset of the other.
 pub fn same_values(one: &DataType, other: &DataType) -> bool {

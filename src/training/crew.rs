@@ -123,9 +123,7 @@ impl SharedVector {
     pub(crate) unsafe fn write(&self, range: Range<usize>) -> &mut [f32] {
         let cells = &self.values[range];
         // SAFETY: `UnsafeCell::raw_get` gives a pointer that may be written; the caller promises exclusive access.
-        unsafe {
-            std::slice::from_raw_parts_mut(UnsafeCell::raw_get(cells.as_ptr()), cells.len())
-        }
+        unsafe { std::slice::from_raw_parts_mut(UnsafeCell::raw_get(cells.as_ptr()), cells.len()) }
     }
 }
 

@@ -97,7 +97,10 @@ mod tests {
             restore_best_weights: true,
             maximize,
         });
-        let verdicts: Vec<Verdict> = values.iter().map(|&value| stopping.observe(value)).collect();
+        let verdicts: Vec<Verdict> = values
+            .iter()
+            .map(|&value| stopping.observe(value))
+            .collect();
         let stopped = verdicts.iter().position(|verdict| verdict.stop);
         assert_eq!(stopped.map(|index| index + 1), stops, "{values:?}");
         let lived = &verdicts[..stopped.map_or(values.len(), |index| index + 1)];

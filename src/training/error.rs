@@ -2,6 +2,7 @@
 
 use crate::catalog::CatalogError;
 use crate::features::FeatureError;
+use crate::frames::FrameError;
 use crate::support::fault::{Fault, Faulty};
 
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +11,8 @@ pub enum TrainingError {
     Catalog(#[from] CatalogError),
     #[error(transparent)]
     Feature(#[from] FeatureError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
     #[error("{option} is {received}; {hint}")]
     BadOption {
         option: &'static str,
@@ -50,6 +53,7 @@ impl Faulty for TrainingError {
         match self {
             Self::Catalog(error) => error.fault(),
             Self::Feature(error) => error.fault(),
+            Self::Frame(error) => error.fault(),
             Self::BadOption { .. } | Self::BadModel { .. } | Self::BadLabel { .. } => {
                 Fault::InvalidArgument
             }

@@ -62,37 +62,78 @@ fn one_two_three_and_eight_servers_train_the_same_bytes() {
 
 #[test]
 fn the_number_of_threads_changes_nothing() {
-    let one = trained_on(1, Case { threads: 1, ..Case::usual() });
+    let one = trained_on(
+        1,
+        Case {
+            threads: 1,
+            ..Case::usual()
+        },
+    );
     for threads in [2, 3, 8] {
-        let many = trained_on(1, Case { threads, ..Case::usual() });
+        let many = trained_on(
+            1,
+            Case {
+                threads,
+                ..Case::usual()
+            },
+        );
         assert!(many.archive == one.archive, "{threads} threads");
     }
 }
 
 #[test]
 fn rows_read_in_windows_train_the_same_bytes_on_any_cluster() {
-    let case = Case { cached: false, ..Case::usual() };
+    let case = Case {
+        cached: false,
+        ..Case::usual()
+    };
     let one = trained_on(1, case.clone());
     for servers in [2, 3] {
-        assert!(trained_on(servers, case.clone()).archive == one.archive, "{servers} servers");
+        assert!(
+            trained_on(servers, case.clone()).archive == one.archive,
+            "{servers} servers"
+        );
     }
-    assert!(one.archive != trained_on(1, Case::usual()).archive, "windows have an order of their own");
+    assert!(
+        one.archive != trained_on(1, Case::usual()).archive,
+        "windows have an order of their own"
+    );
 }
 
 #[test]
 fn more_servers_than_lanes_and_fewer_rows_than_lanes_are_fine() {
     // The last minibatch has 5 rows for 16 lanes: most lanes are empty in it.
-    let case = Case { rows: 105, batch_size: 50, lanes: 16, ..Case::usual() };
+    let case = Case {
+        rows: 105,
+        batch_size: 50,
+        lanes: 16,
+        ..Case::usual()
+    };
     assert!(trained_on(3, case.clone()).archive == trained_on(1, case).archive);
-    let case = Case { rows: 33, batch_size: 8, lanes: 2, ..Case::usual() };
+    let case = Case {
+        rows: 33,
+        batch_size: 8,
+        lanes: 2,
+        ..Case::usual()
+    };
     assert!(trained_on(8, case.clone()).archive == trained_on(1, case).archive);
 }
 
 #[test]
 fn training_learns_what_can_be_learnt() {
-    let history = trained_on(1, Case { epochs: 15, ..Case::usual() }).history;
+    let history = trained_on(
+        1,
+        Case {
+            epochs: 15,
+            ..Case::usual()
+        },
+    )
+    .history;
     let (first, last) = (&history[0], &history[14]);
-    assert!(last["val_loss"].unwrap() < 0.6 * first["val_loss"].unwrap(), "{first:?} {last:?}");
+    assert!(
+        last["val_loss"].unwrap() < 0.6 * first["val_loss"].unwrap(),
+        "{first:?} {last:?}"
+    );
     assert!(last["val_auc"].unwrap() > 0.95, "{last:?}");
     assert_eq!(first["epoch"], Some(1.0));
     assert_eq!(last["epoch"], Some(15.0));
@@ -101,10 +142,19 @@ fn training_learns_what_can_be_learnt() {
 #[test]
 fn early_stopping_ends_the_job_on_every_server_and_keeps_the_best_weights() {
     // A rate this high makes the validation loss worse soon.
-    let case = Case { epochs: 60, learning_rate: 0.5, patience: Some(2), ..Case::usual() };
+    let case = Case {
+        epochs: 60,
+        learning_rate: 0.5,
+        patience: Some(2),
+        ..Case::usual()
+    };
     let one = trained_on(1, case.clone());
     assert!(one.history.len() < 60, "{} epochs", one.history.len());
-    let best = one.history.iter().map(|row| row["val_loss"].unwrap()).fold(f64::INFINITY, f64::min);
+    let best = one
+        .history
+        .iter()
+        .map(|row| row["val_loss"].unwrap())
+        .fold(f64::INFINITY, f64::min);
     assert_eq!(one.kept["val_loss"], Some(best));
     let three = trained_on(3, case);
     assert!(three.archive == one.archive);
@@ -113,9 +163,23 @@ fn early_stopping_ends_the_job_on_every_server_and_keeps_the_best_weights() {
 #[test]
 fn a_loss_that_is_no_number_names_epoch_and_step() {
     for servers in [1, 3] {
-        let failures = failures_on(servers, Case { poisoned: true, ..Case::usual() }, None);
+        let failures = failures_on(
+            servers,
+            Case {
+                poisoned: true,
+                ..Case::usual()
+            },
+            None,
+        );
         let told = |failure: &TrainingError| {
-            matches!(failure, TrainingError::NotFinite { epoch: 1, step: 1..=13, .. })
+            matches!(
+                failure,
+                TrainingError::NotFinite {
+                    epoch: 1,
+                    step: 1..=13,
+                    ..
+                }
+            )
         };
         assert!(failures.iter().any(told), "{failures:?}");
     }
@@ -124,9 +188,18 @@ fn a_loss_that_is_no_number_names_epoch_and_step() {
 #[test]
 fn a_stopped_job_ends_on_every_server_and_none_hangs() {
     for servers in [1, 3] {
-        let failures = failures_on(servers, Case { epochs: 1_000_000, ..Case::usual() }, Some(Stop::All));
+        let failures = failures_on(
+            servers,
+            Case {
+                epochs: 1_000_000,
+                ..Case::usual()
+            },
+            Some(Stop::All),
+        );
         assert!(
-            failures.iter().all(|failure| matches!(failure, TrainingError::Cancelled)),
+            failures
+                .iter()
+                .all(|failure| matches!(failure, TrainingError::Cancelled)),
             "{failures:?}"
         );
     }
@@ -134,7 +207,14 @@ fn a_stopped_job_ends_on_every_server_and_none_hangs() {
 
 #[test]
 fn a_lost_worker_is_named_by_the_others_and_none_hangs() {
-    let failures = failures_on(3, Case { epochs: 1_000_000, ..Case::usual() }, Some(Stop::Worker(1)));
+    let failures = failures_on(
+        3,
+        Case {
+            epochs: 1_000_000,
+            ..Case::usual()
+        },
+        Some(Stop::Worker(1)),
+    );
     let named: Vec<&str> = failures
         .iter()
         .filter_map(|failure| match failure {
@@ -170,19 +250,29 @@ fn trained_on(servers: u32, case: Case) -> Outcome {
         archives.push(archive_of(&trained));
     }
     let archive = archives.swap_remove(0);
-    Outcome { archive, history, kept: kept.unwrap() }
+    Outcome {
+        archive,
+        history,
+        kept: kept.unwrap(),
+    }
 }
 
 fn failures_on(servers: u32, case: Case, stop: Option<Stop>) -> Vec<TrainingError> {
     let (results, _) = run(servers, case, stop);
-    results.into_iter().map(|result| result.expect_err("the job fails")).collect()
+    results
+        .into_iter()
+        .map(|result| result.expect_err("the job fails"))
+        .collect()
 }
 
 fn run(
     servers: u32,
     case: Case,
     stop: Option<Stop>,
-) -> (Vec<Result<Trained, TrainingError>>, Vec<super::worker::HistoryRow>) {
+) -> (
+    Vec<Result<Trained, TrainingError>>,
+    Vec<super::worker::HistoryRow>,
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .build()
@@ -223,7 +313,10 @@ fn run(
         }
     }
     drop(receiver);
-    let results = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    let results = threads
+        .into_iter()
+        .map(|thread| thread.join().expect("no panic"))
+        .collect();
     (results, history)
 }
 
@@ -263,8 +356,14 @@ fn stream(runtime: &tokio::runtime::Handle) -> (GradientStream, GradientStream) 
     let (near_out, far_in) = pipe();
     let (far_out, near_in) = pipe();
     (
-        GradientStream { outgoing: near_out, incoming: near_in },
-        GradientStream { outgoing: far_out, incoming: far_in },
+        GradientStream {
+            outgoing: near_out,
+            incoming: near_in,
+        },
+        GradientStream {
+            outgoing: far_out,
+            incoming: far_in,
+        },
     )
 }
 
@@ -281,8 +380,16 @@ fn task(case: &Case, worker: u32, workers: u32) -> WorkerTask {
         {"name": "answer", "layer": "Dense", "config": {"units": 1, "activation": "sigmoid"}, "inputs": ["drop"]},
     ], "outputs": ["answer"]});
     let features = [
-        FeatureColumn { name: "x".into(), width: 5, kind: FeatureKind::Float },
-        FeatureColumn { name: "kind".into(), width: 1, kind: FeatureKind::Integer },
+        FeatureColumn {
+            name: "x".into(),
+            width: 5,
+            kind: FeatureKind::Float,
+        },
+        FeatureColumn {
+            name: "kind".into(),
+            width: 1,
+            kind: FeatureKind::Integer,
+        },
     ];
     let model = Model::build(&ModelSpec::from_json(&spec).unwrap(), &features).unwrap();
     let optimizer = json!({"name": "adam", "learning_rate": case.learning_rate});
@@ -369,8 +476,14 @@ impl TestRows {
             rows: DecodedRows {
                 rows: count,
                 inputs: vec![
-                    Matrix::Float32 { width: 5, values: x },
-                    Matrix::Int32 { width: 1, values: kind },
+                    Matrix::Float32 {
+                        width: 5,
+                        values: x,
+                    },
+                    Matrix::Int32 {
+                        width: 1,
+                        values: kind,
+                    },
                 ],
                 target,
                 target_width: 1,
@@ -391,7 +504,10 @@ impl RowGroups for TestRows {
     async fn read(&self, row_group: usize) -> Result<DecodedRows, TrainingError> {
         let start: u64 = self.groups[..row_group].iter().sum();
         let mut rows = DecodedRows::with_capacity(&self.shape, 0);
-        rows.append(&self.rows, start as usize..(start + self.groups[row_group]) as usize);
+        rows.append(
+            &self.rows,
+            start as usize..(start + self.groups[row_group]) as usize,
+        );
         Ok(rows)
     }
 }

@@ -1,7 +1,11 @@
-//! A training job as asked for.
+//! A training job as asked for, and as resolved for its workers.
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+use super::early_stopping::StoppingRule;
+use crate::catalog::{JobId, LabelColumn};
 use crate::features::Source;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -44,4 +48,48 @@ pub struct EarlyStopping {
     pub restore_best_weights: bool,
     /// None: decided by the metric.
     pub maximize: Option<bool>,
+}
+
+/// A job with every choice made: what each worker is told, the same for all of them. Travels as JSON between servers
+/// of one version, and is a promise to nobody else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedJob {
+    pub seed: u64,
+    pub epochs: u32,
+    pub batch_size: u32,
+    pub lanes: u32,
+    pub shuffle: bool,
+    /// JSON of `nn::ModelSpec`.
+    pub model: serde_json::Value,
+    /// JSON of `features::FittedPipeline`.
+    pub pipeline: serde_json::Value,
+    pub loss: String,
+    pub optimizer: serde_json::Value,
+    pub metrics: Vec<String>,
+    pub label: LabelColumn,
+    /// One weight per class, in class order; empty when all weigh 1.
+    pub class_weight: Vec<f32>,
+    pub sample_weight: Option<String>,
+    pub train: ResolvedRows,
+    pub validation: Option<ResolvedRows>,
+    pub early_stopping: Option<StoppingRule>,
+}
+
+/// Rows of a job, and how every server reads them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedRows {
+    pub place: RowsPlace,
+    pub rows: u64,
+    /// Whether the decoded rows are kept in memory: decided once for the job, never by a server.
+    pub cached: bool,
+    /// Rows that a window is filled up to, where they are not.
+    pub window_rows: u64,
+}
+
+/// Where the rows of a job are: nothing can change them while it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowsPlace {
+    Table { name: String, version: i64 },
+    Staged { job: JobId },
 }

@@ -1,13 +1,35 @@
 //! Synchronous data-parallel training: lanes, a fixed reduction tree, sharded owners. Does not know Flight or serving.
+//!
+//! The invariant: the same job, seed and data give the same bits on any number of servers and threads.
+//! `docs/training.md` says how. In reading order: what a job is (`job`, `prepare`), the sums (`reduction`), one worker
+//! (`crew`, `feed`, `decode`, `step`, `exchange`, `report`, `early_stopping`, `worker`), the workers of this server
+//! (`host`), and the server that drives a job (`coordinator`).
 
+mod coordinator;
+mod crew;
+mod decode;
+pub mod early_stopping;
 pub mod error;
 pub mod exchange;
+mod feed;
+mod host;
+#[cfg(test)]
+mod invariance;
 pub mod job;
+#[cfg(test)]
+mod memory_network;
 pub mod network;
+mod prepare;
+pub mod reduction;
+mod report;
+mod step;
+mod worker;
 
 use std::sync::Arc;
 
+use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
 
 pub use error::TrainingError;
 pub use job::{EarlyStopping, TrainRequest, Validation};
@@ -15,7 +37,7 @@ pub use network::{
     GradientMessage, GradientStream, PeerNetwork, StartWorker, TrainingPeer, WorkerEvent,
 };
 
-use crate::catalog::{Catalog, JobId};
+use crate::catalog::{Catalog, JobId, JobKind};
 use crate::features::QueryEngine;
 
 /// Settings of training on one server.
@@ -29,7 +51,13 @@ pub struct TrainingConfig {
 
 /// Both roles of a server in training: coordinator of jobs submitted here, worker of anybody's jobs.
 #[derive(Debug)]
-pub struct Training {}
+pub struct Training {
+    catalog: Catalog,
+    queries: Arc<QueryEngine>,
+    network: Arc<dyn PeerNetwork>,
+    config: TrainingConfig,
+    host: Arc<host::Host>,
+}
 
 impl Training {
     pub fn new(
@@ -38,14 +66,27 @@ impl Training {
         network: Arc<dyn PeerNetwork>,
         config: TrainingConfig,
     ) -> Arc<Self> {
-        let _ = (catalog, queries, network, config);
-        todo!("training")
+        Arc::new(Self {
+            catalog,
+            queries,
+            network,
+            config,
+            host: Arc::default(),
+        })
     }
 
     /// Checks what can be checked at once, starts the job, returns its id.
     pub async fn submit(self: &Arc<Self>, request: TrainRequest) -> Result<JobId, TrainingError> {
-        let _ = request;
-        todo!("training")
+        let checked = prepare::check(request, &self.queries).await?;
+        let (name, epochs) = (&checked.request.name, checked.request.epochs);
+        let live = self
+            .catalog
+            .jobs
+            .create(JobKind::Train, name, epochs)
+            .await?;
+        let id = live.id;
+        tokio::spawn(Arc::clone(self).drive(live, checked));
+        Ok(id)
     }
 
     /// Becomes a worker of a job; ends the work when the returned stream is dropped.
@@ -53,11 +94,32 @@ impl Training {
         self: &Arc<Self>,
         start: StartWorker,
     ) -> Result<BoxStream<'static, WorkerEvent>, TrainingError> {
-        let _ = start;
-        todo!("training")
+        let stop = CancellationToken::new();
+        // Moves into the stream: dropped with it, or here when the worker cannot start.
+        let stops = stop.clone().drop_guard();
+        let network = Arc::clone(&self.network);
+        let running = self
+            .host
+            .start(start, &self.catalog, network, self.config.threads, stop)
+            .await?;
+        let mut news = running.news;
+        let events = async_stream::stream! {
+            let _stops = stops;
+            while let Some(told) = news.recv().await {
+                match serde_json::to_vec(&told) {
+                    Ok(bytes) => yield WorkerEvent(bytes.into()),
+                    Err(error) => {
+                        tracing::error!(%error, "a worker's word cannot be written");
+                        break;
+                    }
+                }
+            }
+        };
+        Ok(events.boxed())
     }
 
-    /// The owner's end of a gradient stream that another worker opened.
+    /// The owner's end of a gradient stream that another worker opened. Returns once the worker has it; a job or
+    /// generation that does not run here is refused after a short wait, an older generation at once.
     pub async fn accept_gradients(
         self: &Arc<Self>,
         job: JobId,
@@ -66,7 +128,8 @@ impl Training {
         to_worker: u32,
         stream: GradientStream,
     ) -> Result<(), TrainingError> {
-        let _ = (job, generation, from_worker, to_worker, stream);
-        todo!("training")
+        self.host
+            .accept_gradients(job, generation, from_worker, to_worker, stream)
+            .await
     }
 }

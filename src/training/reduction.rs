@@ -249,7 +249,9 @@ mod tests {
         let left = reference(values, lanes, 2 * node);
         let right = reference(values, lanes, 2 * node + 1);
         match (left, right) {
-            (Some(left), Some(right)) => Some(left.iter().zip(&right).map(|(l, r)| l + r).collect()),
+            (Some(left), Some(right)) => {
+                Some(left.iter().zip(&right).map(|(l, r)| l + r).collect())
+            }
             (left, right) => left.or(right),
         }
     }

@@ -47,7 +47,10 @@ pub(crate) fn merge(report: &EpochReport) -> Result<Merged, TrainingError> {
     })
 }
 
-fn merge_states(merged: &mut Vec<MetricState>, states: &[MetricState]) -> Result<(), TrainingError> {
+fn merge_states(
+    merged: &mut Vec<MetricState>,
+    states: &[MetricState],
+) -> Result<(), TrainingError> {
     if merged.is_empty() {
         merged.extend_from_slice(states);
         return Ok(());

@@ -223,7 +223,8 @@ impl Crew {
                 let there = received
                     .iter()
                     .map(|(node, values)| (*node, self.share.shard.start, values));
-                let (node, offset, values) = here.chain(there).find(|(found, ..)| *found == node)?;
+                let (node, offset, values) =
+                    here.chain(there).find(|(found, ..)| *found == node)?;
                 Some(NodeValues {
                     node,
                     offset,
@@ -237,7 +238,12 @@ impl Crew {
             }
             // SAFETY: every thread has its own range, and between the barriers around this phase nobody reads.
             let values = unsafe { self.vector.write(owned.clone()) };
-            let parameters = self.share.model.parameter_len().clamp(owned.start, owned.end) - owned.start;
+            let parameters = self
+                .share
+                .model
+                .parameter_len()
+                .clamp(owned.start, owned.end)
+                - owned.start;
             let (parameter_values, statistics) = values.split_at_mut(parameters);
             let (gradient, statistics_sum) = hand.sum.split_at(parameters);
             let optimizer = &self.share.optimizer;

@@ -130,7 +130,11 @@ pub(crate) fn train(
     crate::tensor::blas::use_one_thread();
     let rows = unless_stopped(runtime, stop, load(&task.train, task.threads))?;
     let validation_rows = match &task.validation {
-        Some(validation) => Some(unless_stopped(runtime, stop, load(validation, task.threads))?),
+        Some(validation) => Some(unless_stopped(
+            runtime,
+            stop,
+            load(validation, task.threads),
+        )?),
         None => None,
     };
     let exchange = unless_stopped(runtime, stop, connect)?;
@@ -380,14 +384,19 @@ impl Leader<'_> {
             return Ok(EpochVerdict { row: None, flow });
         }
         if let Some(exchange) = &mut self.exchange {
-            let reports = unless_stopped(self.runtime, self.stop, exchange.take_reports(total_step))?;
+            let reports =
+                unless_stopped(self.runtime, self.stop, exchange.take_reports(total_step))?;
             for bytes in reports {
                 report.extend(report::decode(&bytes)?);
             }
         }
         if report.len() != self.crew.share.lanes as usize {
             return Err(TrainingError::Internal {
-                reason: format!("{} lanes reported of {}", report.len(), self.crew.share.lanes),
+                reason: format!(
+                    "{} lanes reported of {}",
+                    report.len(),
+                    self.crew.share.lanes
+                ),
             });
         }
         let row = self.history_row(&report, epoch, total_step, trained, began)?;

@@ -188,14 +188,17 @@ class Transport:
         with _translated():
             writer, replies = self._client.do_put(self._descriptor(command), rows.schema, options=self._options())
         last: dict[str, Any] = {}
+        unheard: list[BaseException] = []
 
         def listen() -> None:
-            # The stream of replies ends without a word when the call fails; closing the writer then says why.
-            with contextlib.suppress(pa.ArrowException, flight.FlightError, StopIteration):
+            # When the call fails its reason reaches whoever asks first: this stream of replies, or the closing writer.
+            try:
                 while (reply := replies.read()) is not None:
                     last.update(_commands.decode(reply.to_pybytes()))
                     if acknowledged is not None and "rows" in last:
                         acknowledged(int(last["rows"]))
+            except BaseException as error:
+                unheard.append(error)
 
         listener = threading.Thread(target=listen, name="volary-put-replies", daemon=True)
         listener.start()
@@ -222,8 +225,12 @@ class Transport:
                 writer.done_writing()
             listener.join()
             writer.close()
-            if broken is not None:
-                raise broken
+            if broken is not None or unheard:
+                raise broken or unheard[0]
+        if "version" not in last:
+            raise errors.InternalError(
+                "the server ended the upload without a version; ask it whether the rows are there"
+            )
         return last
 
     def exchange(self, command: Mapping[str, Any], rows: pa.RecordBatchReader) -> BatchStream:

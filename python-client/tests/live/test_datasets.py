@@ -107,7 +107,8 @@ def test_other_programs_read_the_directory_as_it_is(client, store):
     assert pl.read_delta(path).sort("a").to_dict(as_series=False) == expected
     files = table.file_uris()
     assert pd.concat(pd.read_parquet(file) for file in files).sort_values("a").to_dict("list") == expected
-    assert duckdb.sql(f"SELECT sum(a) FROM read_parquet({files!r})").fetchone() == (6,)
+    assert duckdb.sql(f"SELECT sum(a) FROM read_parquet({files!r})").fetchall() == [(6,)]
+    assert sorted(duckdb.from_arrow(client.table("shared").to_reader()).fetchall()) == [(1, "x"), (2, "y"), (3, "z")]
 
 
 def test_a_source_that_breaks_half_way_leaves_no_version(client):

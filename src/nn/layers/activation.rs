@@ -104,6 +104,13 @@ pub(super) struct ActivationLayer {
 
 impl ActivationLayer {
     pub(super) fn read(options: &mut Options<'_>) -> Result<Self, SpecError> {
+        if options.word("activation")?.is_none() {
+            return Err(options.bad(
+                "activation",
+                &serde_json::Value::Null,
+                "name a function, such as \"relu\"".to_string(),
+            ));
+        }
         Ok(ActivationLayer {
             activation: Activation::read(options)?,
         })

@@ -248,24 +248,26 @@ multiversion! {
                 }
             }
             for (position, instruction) in chain.instructions.iter().enumerate() {
-                // SAFETY: targets differ from the registers read (`Chain::new`), registers and operand tiles are apart,
-                // and the result is written to a register first, so no exclusive slice overlaps a shared one.
+                // SAFETY: targets differ from the registers read (`Chain::new`), registers and operand tiles are apart.
+                // The result goes straight to its place unless the last function reads that very place; then it goes
+                // through a register. So no exclusive slice overlaps a shared one.
                 unsafe {
-                    let find = |source: Source| {
-                        let place = match source {
-                            Source::Operand(operand) => sources[usize::from(operand)],
-                            Source::Register(register) => base.add(usize::from(register)).cast::<f32>().cast_const(),
-                        };
-                        std::slice::from_raw_parts(place, len)
+                    let find = |source: Source| match source {
+                        Source::Operand(operand) => sources[usize::from(operand)],
+                        Source::Register(register) => base.add(usize::from(register)).cast::<f32>().cast_const(),
                     };
-                    let target = std::slice::from_raw_parts_mut(base.add(usize::from(instruction.target)).cast::<f32>(), len);
-                    let left = find(instruction.left);
+                    let (left, right) = (find(instruction.left), find(instruction.right));
+                    let place = out.add(start);
+                    let register = base.add(usize::from(instruction.target)).cast::<f32>();
+                    let direct = position == last && left != place.cast_const() && right != place.cast_const();
+                    let target = std::slice::from_raw_parts_mut(if direct { place } else { register }, len);
+                    let (left, right) = (std::slice::from_raw_parts(left, len), std::slice::from_raw_parts(right, len));
                     match instruction.function {
                         Function::Unary(function) => apply_unary(function, left, target),
-                        Function::Binary(function) => apply_binary(function, left, find(instruction.right), target),
+                        Function::Binary(function) => apply_binary(function, left, right, target),
                     }
-                    if position == last {
-                        std::ptr::copy_nonoverlapping(target.as_ptr(), out.add(start), len);
+                    if position == last && !direct {
+                        std::ptr::copy_nonoverlapping(register, place, len);
                     }
                 }
             }

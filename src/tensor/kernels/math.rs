@@ -24,7 +24,7 @@ pub fn exp(x: f32) -> f32 {
     p = p * r + 8.333_452e-3;
     p = p * r + 4.166_579_6e-2;
     p = p * r + 1.666_666_6e-1;
-    p = p * r + 5.000_000_1e-1;
+    p = p * r + 0.5;
     let p = p * (r * r) + r + 1.0;
     // 2^whole in two factors, so that 2^128 does not overflow before the product does.
     let half = (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32);
