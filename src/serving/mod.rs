@@ -14,6 +14,8 @@ pub mod loaded;
 mod network;
 mod ordered;
 pub mod score;
+#[cfg(test)]
+mod stories;
 
 use std::sync::Arc;
 
