@@ -1,7 +1,7 @@
 //! Categories to places: a table built once when a pipeline is fitted or loaded, and asked once per value.
 //!
-//! The tables are small (tens to thousands of categories) and the values short, so a value's first sixteen bytes are
-//! read as one number: they are the hash's input and, with the length, for values of up to sixteen bytes the whole
+//! The tables are small (tens to thousands of categories) and the values short, so a value's first and last sixteen
+//! bytes are read as numbers: they are the hash's input and, with the length, for values of up to 32 bytes the whole
 //! comparison. No string is made and nothing is allocated per row.
 
 use std::sync::Arc;
@@ -192,17 +192,19 @@ struct Table {
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
-    /// First sixteen bytes, zeros after the end.
-    head: u128,
+    ends: Ends,
     length: u32,
     place: u32,
 }
 
 const EMPTY: Bucket = Bucket {
-    head: 0,
+    ends: Ends { head: 0, tail: 0 },
     length: 0,
     place: NOWHERE,
 };
+
+/// Up to this length the two ends and the length are the whole value.
+const ENDS_BYTES: usize = 32;
 
 impl Table {
     fn new<'a>(keys: impl Iterator<Item = &'a [u8]>) -> Self {
@@ -214,13 +216,13 @@ impl Table {
             keys: Vec::new(),
         };
         for (place, key) in keys.iter().enumerate() {
-            let head = head(key, 0, key.len());
-            let mut at = (mix(head, key, 0, key.len()) >> table.shift) as usize;
+            let ends = Ends::of(key, 0, key.len());
+            let mut at = (ends.mix(key.len()) >> table.shift) as usize;
             while table.buckets[at].place != NOWHERE {
                 at = (at + 1) & (size - 1);
             }
             table.buckets[at] = Bucket {
-                head,
+                ends,
                 length: key.len() as u32,
                 place: place as u32,
             };
@@ -232,60 +234,81 @@ impl Table {
     /// Place of `bytes[start..start + length]`, or `unknown`.
     #[inline]
     fn find(&self, bytes: &[u8], start: usize, length: usize, unknown: u32) -> u32 {
-        let head = head(bytes, start, length);
-        let mut at = (mix(head, bytes, start, length) >> self.shift) as usize;
+        let ends = Ends::of(bytes, start, length);
+        let last = self.buckets.len() - 1;
+        let mut at = (ends.mix(length) >> self.shift) as usize & last;
         loop {
-            let bucket = self.buckets[at];
+            let bucket = &self.buckets[at];
+            let same = (bucket.ends.head == ends.head)
+                & (bucket.ends.tail == ends.tail)
+                & (bucket.length as usize == length);
             if bucket.place == NOWHERE {
                 return unknown;
             }
-            if bucket.head == head
-                && bucket.length as usize == length
-                && (length <= 16
+            if same
+                && (length <= ENDS_BYTES
                     || *self.keys[bucket.place as usize] == bytes[start..start + length])
             {
                 return bucket.place;
             }
-            at = (at + 1) & (self.buckets.len() - 1);
+            at = (at + 1) & last;
         }
     }
 }
 
-/// The first sixteen bytes as a number, zeros after the end.
-#[inline]
-fn head(bytes: &[u8], start: usize, length: usize) -> u128 {
-    let mask = if length >= 16 {
-        u128::MAX
-    } else {
-        (1_u128 << (8 * length)) - 1
-    };
-    match bytes[start..].first_chunk::<16>() {
-        Some(chunk) => u128::from_le_bytes(*chunk) & mask,
-        None => {
-            let mut chunk = [0; 16];
-            let taken = length.min(16);
-            chunk[..taken].copy_from_slice(&bytes[start..start + taken]);
-            u128::from_le_bytes(chunk)
-        }
-    }
+/// The first and the last sixteen bytes of a value as numbers; of a shorter value, both are all of it, zeros behind.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Ends {
+    head: u128,
+    tail: u128,
 }
 
-/// Multiply-and-fold (as wyhash and foldhash do) of head, length and, when longer, the last eight bytes.
-#[inline]
-fn mix(head: u128, bytes: &[u8], start: usize, length: usize) -> u64 {
-    // Digits of pi: any odd numbers with mixed bits will do.
-    const LOW: u64 = 0x243f_6a88_85a3_08d3;
-    const HIGH: u64 = 0x1319_8a2e_0370_7345;
-    let mut low = head as u64 ^ LOW;
-    let high = (head >> 64) as u64 ^ HIGH ^ (length as u64).wrapping_mul(0xa409_3822_299f_31d1);
-    if length > 16
-        && let Some(tail) = bytes[..start + length].last_chunk::<8>()
-    {
-        low ^= u64::from_le_bytes(*tail).rotate_left(23);
+impl Ends {
+    /// Without a branch on the length while sixteen bytes can be read: values of mixed lengths are the rule.
+    #[inline]
+    fn of(bytes: &[u8], start: usize, length: usize) -> Self {
+        let reach = length.max(16);
+        let Some(around) = bytes.get(start..start + reach) else {
+            return Self::at_the_end(&bytes[start..start + length]);
+        };
+        let mask = u128::MAX >> (128 - 8 * length.clamp(1, 16));
+        let mask = if length == 0 { 0 } else { mask };
+        match (around.first_chunk::<16>(), around.last_chunk::<16>()) {
+            (Some(head), Some(tail)) => Self {
+                head: u128::from_le_bytes(*head) & mask,
+                tail: u128::from_le_bytes(*tail) & mask,
+            },
+            _ => Self::at_the_end(&bytes[start..start + length]),
+        }
     }
-    let product = u128::from(low) * u128::from(high);
-    let folded = (product as u64) ^ ((product >> 64) as u64);
-    folded.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+
+    /// A value of fewer than sixteen bytes at the end of the buffer.
+    #[cold]
+    fn at_the_end(value: &[u8]) -> Self {
+        let mut chunk = [0; 16];
+        for (to, from) in chunk.iter_mut().zip(value) {
+            *to = *from;
+        }
+        let head = u128::from_le_bytes(chunk);
+        Self { head, tail: head }
+    }
+
+    /// Multiply-and-fold, as wyhash and foldhash do.
+    #[inline]
+    fn mix(self, length: usize) -> u64 {
+        // Digits of pi: any odd numbers with mixed bits will do.
+        const LOW: u64 = 0x243f_6a88_85a3_08d3;
+        const HIGH: u64 = 0x1319_8a2e_0370_7345;
+        const LENGTH: u64 = 0xa409_3822_299f_31d1;
+        let low = self.head as u64 ^ ((self.tail >> 64) as u64).rotate_left(23) ^ LOW;
+        let high = (self.head >> 64) as u64
+            ^ (self.tail as u64).rotate_left(41)
+            ^ HIGH
+            ^ (length as u64).wrapping_mul(LENGTH);
+        let product = u128::from(low) * u128::from(high);
+        let folded = (product as u64) ^ ((product >> 64) as u64);
+        folded.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
 }
 
 #[cfg(test)]

@@ -158,7 +158,7 @@ mod tests {
         );
         assert_eq!(
             run(NumericFunction::Log1p, vec![Some(1e-12), None]),
-            [Some(1e-12), None]
+            [Some(9.999_999_999_995e-13), None]
         );
     }
 }
