@@ -176,11 +176,12 @@ pub async fn commit(
                 StorageError::failed(format!("committing to table {folder}"), source)
             })?;
     }
-    let engine = HashMap::from([(
-        "engineInfo".to_string(),
-        serde_json::Value::from(concat!("volary/", env!("CARGO_PKG_VERSION"))),
+    // Who wrote the entry, in the place that delta-rs leaves for it.
+    let writer = HashMap::from([(
+        "clientVersion".to_string(),
+        serde_json::Value::from(concat!("volary.", env!("CARGO_PKG_VERSION"))),
     )]);
-    let entry = CommitData::new(actions, operation, engine, Vec::new())
+    let entry = CommitData::new(actions, operation, writer, Vec::new())
         .get_bytes()
         .map_err(|source| StorageError::failed(format!("committing to table {folder}"), source))?;
 

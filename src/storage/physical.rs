@@ -33,11 +33,12 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray as _, FixedSizeListArray, Int32Array, Int64Array, ListArray, MapArray,
-    PrimitiveArray, RecordBatch, RecordBatchOptions, StructArray, new_null_array,
+    Array, ArrayRef, AsArray as _, BooleanArray, FixedSizeListArray, Int32Array, Int64Array,
+    ListArray, MapArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StructArray,
+    new_null_array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{CastOptions, cast_with_options, take};
+use arrow::compute::{CastOptions, cast_with_options, filter, take};
 use arrow::datatypes::{
     DataType, Field, FieldRef, Fields, Int32Type, IntervalDayTime, IntervalDayTimeType,
     IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, Schema,
@@ -677,6 +678,18 @@ fn as_plain_list(array: &ArrayRef) -> Result<ListArray, ArrowError> {
             return Err(ArrowError::CastError(format!("{other} is no list")));
         }
     };
+    if let (FixedSizeList(_, size), Some(nulls)) = (array.data_type(), array.nulls()) {
+        // Values below a null row are anything, nulls included where the items may have none: leave them out.
+        let width = usize::try_from(*size).unwrap_or(0);
+        let kept: BooleanArray = nulls
+            .iter()
+            .flat_map(|valid| std::iter::repeat_n(Some(valid), width))
+            .collect();
+        let values = filter(array.as_fixed_size_list().values(), &kept)?;
+        let lengths = nulls.iter().map(|valid| if valid { width } else { 0 });
+        let offsets = OffsetBuffer::from_lengths(lengths);
+        return ListArray::try_new(Arc::clone(item), offsets, values, Some(nulls.clone()));
+    }
     let list = strict_cast(array, &List(Arc::clone(item)))?;
     Ok(list.as_list::<i32>().clone())
 }
