@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
 use futures::future::{join_all, select_all};
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::TrainingError;
@@ -66,7 +66,9 @@ impl Training {
         } = self;
         let (catalog, queries): (&Catalog, &QueryEngine) = (catalog, queries);
         let trained = async {
-            let prepared = prepare(checked, live.id, catalog, queries, config.cache_bytes).boxed().await?;
+            let prepared = prepare(checked, live.id, catalog, queries, config.cache_bytes)
+                .boxed()
+                .await?;
             let servers = servers_in_order(self.network.as_ref())?;
             announce(live, &prepared, &servers, config);
             let trained = self.train_on(live, &prepared, servers).await?;

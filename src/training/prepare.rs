@@ -159,9 +159,7 @@ pub(crate) async fn prepare(
         reference.version = dataset_version;
     }
     let request = &checked.request;
-    let (train, validation) = place_rows(request, job, catalog, queries)
-        .boxed()
-        .await?;
+    let (train, validation) = place_rows(request, job, catalog, queries).boxed().await?;
     // With a split the classes are those of all rows; a validation source must not bring new ones.
     let mut datasets = vec![&train.1];
     if let (Validation::Split(_), Some(validation)) = (&request.validation, &validation) {
