@@ -11,9 +11,7 @@ pub mod name;
 mod number;
 mod secret;
 
-pub use dataset::{
-    DataFile, Dataset, DatasetReference, DatasetWriter, Datasets, WriteMode, restore_column,
-};
+pub use dataset::{DataFile, Dataset, DatasetReference, DatasetWriter, Datasets, WriteMode, restore_column};
 pub use error::CatalogError;
 pub use job::{JobBoard, JobError, JobId, JobKind, JobOutcome, JobState, JobStatus, LiveJob};
 pub use model::{LabelColumn, ModelManifest, ModelVersion, Models};

@@ -58,10 +58,7 @@ impl PhysicalExprAdapterFactory for StoredTypes {
                     if stored.data_type() != field.data_type() && !casts(field.data_type()) =>
                 {
                     restored.push(Arc::clone(field));
-                    let stored = field
-                        .as_ref()
-                        .clone()
-                        .with_data_type(stored.data_type().clone());
+                    let stored = field.as_ref().clone().with_data_type(stored.data_type().clone());
                     Arc::new(stored)
                 }
                 _ => Arc::clone(field),
@@ -84,10 +81,7 @@ struct StoredTypesAdapter {
 }
 
 impl PhysicalExprAdapter for StoredTypesAdapter {
-    fn rewrite(
-        &self,
-        expression: Arc<dyn PhysicalExpr>,
-    ) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
+    fn rewrite(&self, expression: Arc<dyn PhysicalExpr>) -> DataFusionResult<Arc<dyn PhysicalExpr>> {
         let wrapped = expression
             .transform_down(|part| {
                 let field = part.downcast_ref::<Column>().and_then(|column| {
