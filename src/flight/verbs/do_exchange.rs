@@ -23,6 +23,7 @@ use crate::flight::proto::v1::Predict;
 use crate::flight::proto::v1::peer::{OpenGradientStream, StartWorker};
 use crate::flight::service::VerbContext;
 use crate::serving::ScoringSession;
+use crate::telemetry::metrics::rows_scored;
 
 /// Batches of one stream that are scored or wait to be sent.
 const BATCHES_IN_FLIGHT: usize = 2;
@@ -136,6 +137,7 @@ fn score(
     app_metadata: Bytes,
 ) -> Result<FlightData, Status> {
     let schema = session.schema();
+    rows_scored("exchange", batch.num_rows() as u64);
     let answer = if batch.num_rows() == 0 {
         RecordBatch::new_empty(Arc::clone(&schema))
     } else {
