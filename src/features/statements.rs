@@ -8,7 +8,8 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr,
-    Statement as SqlStatement, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
+    Statement as SqlStatement, TableFactor, TableFunctionArgs, Value, Visit, VisitMut, Visitor,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
@@ -18,7 +19,10 @@ use super::FeatureError;
 pub(super) const STATEMENT_BYTES_MAX: usize = 1 << 20;
 
 /// Functions that stand where a table stands. They make rows out of their arguments and reach nothing else.
-const TABLE_FUNCTIONS: [&str; 3] = ["generate_series", "range", "unnest"];
+///
+/// Their rows are made one batch at a time as they are asked for, so a series itself holds one batch however long it
+/// is; what an operator above keeps of them is counted against the query memory.
+const TABLE_FUNCTIONS: [&str; 2] = ["generate_series", "range"];
 
 /// A statement that passed the allow-list.
 #[derive(Debug)]
@@ -80,7 +84,7 @@ pub(super) fn check(sql: &str) -> Result<CheckedStatement, FeatureError> {
         };
         let _ = VisitMut::visit(body, &mut numbering);
     }
-    let _ = VisitMut::visit(body, &mut FieldsByName);
+    let _ = VisitMut::visit(body, &mut PlannerForms);
     Ok(CheckedStatement {
         models: survey.models,
         lists_datasets,
@@ -164,29 +168,56 @@ impl Visitor for Survey {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<FeatureError> {
-        let function = match factor {
+        let (name, arguments, modified) = match factor {
             TableFactor::Table {
                 name,
-                args: Some(_),
+                args: Some(TableFunctionArgs { args, settings }),
+                with_hints,
+                version,
+                with_ordinality,
+                sample,
                 ..
+            } => {
+                let modified = *with_ordinality
+                    || settings.is_some()
+                    || !with_hints.is_empty()
+                    || version.is_some()
+                    || sample.is_some();
+                (name, args, modified)
             }
-            | TableFactor::Function { name, .. } => name.to_string(),
-            TableFactor::TableFunction { expr, .. } => match expr {
-                Expr::Function(function) => function.name.to_string(),
-                other => other.to_string(),
-            },
+            TableFactor::Function {
+                name,
+                args,
+                with_ordinality,
+                ..
+            } => (name, args, *with_ordinality),
+            TableFactor::TableFunction { expr, .. } => {
+                return ControlFlow::Break(FeatureError::StatementNotAllowed {
+                    statement: format!("FROM TABLE({expr})"),
+                });
+            }
             _ => return ControlFlow::Continue(()),
         };
-        if TABLE_FUNCTIONS
+        let function = name.to_string();
+        if !TABLE_FUNCTIONS
             .iter()
             .any(|known| function.eq_ignore_ascii_case(known))
         {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(FeatureError::StatementNotAllowed {
+            return ControlFlow::Break(FeatureError::StatementNotAllowed {
                 statement: format!("FROM {function}(...)"),
-            })
+            });
         }
+        let unnamed = arguments
+            .iter()
+            .all(|argument| matches!(argument, FunctionArg::Unnamed(FunctionArgExpr::Expr(_))));
+        if modified || !unnamed {
+            return ControlFlow::Break(FeatureError::BadSql {
+                reason: format!(
+                    "{factor} is not understood; write FROM {function}(start, stop, step), with the values alone"
+                ),
+            });
+        }
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<FeatureError> {
@@ -286,12 +317,34 @@ impl VisitorMut for Numbering {
     }
 }
 
-/// Turns `predict('m', a).probability` into `predict('m', a).'probability'`, the one form of a field of
-/// a computed struct that DataFusion's planner takes after a dot.
-struct FieldsByName;
+/// Writes two things in the one form that DataFusion's planner takes.
+///
+/// `predict('m', a).probability` becomes `predict('m', a).'probability'`: a field of a computed struct.
+/// `FROM range(1, 3)` becomes a function by its node, not a table with arguments: the names of tables are looked up
+/// in the catalog before planning, and a function's name is none.
+struct PlannerForms;
 
-impl VisitorMut for FieldsByName {
+impl VisitorMut for PlannerForms {
     type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table {
+            name,
+            alias,
+            args: Some(arguments),
+            ..
+        } = factor
+        {
+            *factor = TableFactor::Function {
+                lateral: false,
+                name: name.clone(),
+                args: std::mem::take(&mut arguments.args),
+                with_ordinality: false,
+                alias: alias.take(),
+            };
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<()> {
         if let Expr::CompoundFieldAccess { root, access_chain } = expression
@@ -336,6 +389,7 @@ mod tests {
             "EXPLAIN SELECT * FROM census",
             "EXPLAIN ANALYZE VERBOSE SELECT * FROM census",
             "SELECT * FROM generate_series(1, 10);",
+            "SELECT * FROM Range(3) AS r(i), UNNEST([1, 2]) AS u(j)",
         ] {
             check(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
@@ -366,6 +420,8 @@ mod tests {
             ),
             ("SELECT * FROM read_parquet('/etc/passwd')", "read_parquet"),
             ("SELECT * FROM t, LATERAL read_csv('x')", "read_csv"),
+            ("SELECT * FROM TABLE(range(1, 3))", "FROM TABLE"),
+            ("SELECT * FROM other.range(1, 3)", "other.range"),
         ] {
             let said = refusal(sql);
             assert!(said.contains(name), "{sql}: {said}");
@@ -382,8 +438,20 @@ mod tests {
 
     #[test]
     fn a_syntax_error_says_where() {
-        let said = refusal("SELECT 1\nFROM WHERE");
+        let said = refusal("SELECT 1\nFROM t WHERE )");
         assert!(said.contains("Line: 2"), "{said}");
+    }
+
+    #[test]
+    fn a_series_takes_values_alone() {
+        for sql in [
+            "SELECT * FROM range(stop => 3, start => 1)",
+            "SELECT * FROM generate_series(1, 3) WITH ORDINALITY",
+            "SELECT * FROM t, LATERAL range(start => 1)",
+        ] {
+            let said = refusal(sql);
+            assert!(said.contains("with the values alone"), "{sql}: {said}");
+        }
     }
 
     #[test]

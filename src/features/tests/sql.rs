@@ -474,6 +474,52 @@ async fn a_wrong_call_of_predict_says_what_the_model_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_series_is_a_table_beside_the_datasets() {
+    let bench = bench().await;
+    for (sql, values) in [
+        ("SELECT * FROM generate_series(1, 3)", vec!["1", "2", "3"]),
+        ("SELECT value FROM RANGE(4, 0, -2)", vec!["4", "2"]),
+        (
+            "SELECT a.i * 10 + b.value FROM range(2) AS a(i), range(2) AS b ORDER BY 1",
+            vec!["0", "1", "10", "11"],
+        ),
+        (
+            "WITH range AS (SELECT 7 AS seven) SELECT seven + value FROM range, range(1, 3) AS r ORDER BY 1",
+            vec!["8", "9"],
+        ),
+        (
+            "SELECT count(*) FROM generate_series(1, 1000000)",
+            vec!["1000000"],
+        ),
+    ] {
+        assert_eq!(bench.texts(sql).await, values, "{sql}");
+    }
+    for sql in [
+        "SELECT * FROM range(1, 3, 0)",
+        "SELECT * FROM range()",
+        "SELECT * FROM range('a', 'b')",
+        "SELECT * FROM generate_series(1, 3) AS s, range(1, s.value) AS r",
+    ] {
+        let error = bench.refusal(sql).await;
+        assert!(
+            matches!(error, FeatureError::BadSql { .. }),
+            "{sql}: {error:?}"
+        );
+    }
+    // Without arguments it is a dataset like any other.
+    let error = bench.refusal("SELECT * FROM range(1, 3) AS r, range").await;
+    assert_eq!(error.fault(), Fault::NotFound, "{error}");
+
+    bench.put("range", WriteMode::Error, &[people(0, 5)]).await;
+    assert_eq!(
+        bench
+            .texts("SELECT count(*) FROM range, range(1, 3) AS r")
+            .await,
+        ["10"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_outgrows_its_memory_is_refused() {
     let bench = bench_with(4 << 20, 2).await;
     let error = bench
