@@ -5,7 +5,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use serde_json::json;
-use volary::nn::{FeatureColumn, FeatureKind, InputData, LaneBatch, LaneTrainer, Loss, Model, ModelSpec, StepKey};
+use volary::nn::{
+    FeatureColumn, FeatureKind, InputData, LaneBatch, LaneTrainer, Loss, Model, ModelSpec, StepKey,
+};
 use volary::optim::{Optimizer, OptimizerSpec};
 
 /// Counts this thread's allocations; the test harness has threads of its own.
@@ -46,20 +48,33 @@ fn a_training_step_and_an_update_allocate_nothing() {
         {"name": "out", "layer": "Dense", "config": {"units": 3, "activation": "softmax"}, "inputs": ["norm"]},
     ], "outputs": ["out"]});
     let features = [
-        FeatureColumn { name: "x".to_string(), width: 10, kind: FeatureKind::Float },
-        FeatureColumn { name: "i".to_string(), width: 1, kind: FeatureKind::Integer },
+        FeatureColumn {
+            name: "x".to_string(),
+            width: 10,
+            kind: FeatureKind::Float,
+        },
+        FeatureColumn {
+            name: "i".to_string(),
+            width: 1,
+            kind: FeatureKind::Integer,
+        },
     ];
     let model = Arc::new(Model::build(&ModelSpec::from_json(&json).unwrap(), &features).unwrap());
     let optimizer = Optimizer::build(&OptimizerSpec::from_json(&json!("adamw")).unwrap()).unwrap();
-    let mut trainer = LaneTrainer::new(Arc::clone(&model), Loss::SparseCategoricalCrossentropy).unwrap();
+    let mut trainer =
+        LaneTrainer::new(Arc::clone(&model), Loss::SparseCategoricalCrossentropy).unwrap();
     let mut parameters = model.initial_parameters(1);
     let statistics = model.initial_statistics();
-    let (mut gradient, mut new_statistics) = (vec![0.0; parameters.len()], vec![0.0; statistics.len()]);
+    let (mut gradient, mut new_statistics) =
+        (vec![0.0; parameters.len()], vec![0.0; statistics.len()]);
     let mut slots = vec![vec![0.0; parameters.len()]; optimizer.slots()];
     let (numbers, indices, target) = (vec![0.5f32; 320], vec![3i32; 32], vec![2.0f32; 32]);
     let batches = [32, 20].map(|rows| LaneBatch {
         rows,
-        inputs: vec![InputData::Float32(&numbers[..rows * 10]), InputData::Int32(&indices[..rows])],
+        inputs: vec![
+            InputData::Float32(&numbers[..rows * 10]),
+            InputData::Int32(&indices[..rows]),
+        ],
         target: &target[..rows],
         weights: None,
     });
@@ -69,10 +84,31 @@ fn a_training_step_and_an_update_allocate_nothing() {
         if step == 3 {
             before = ALLOCATIONS.get();
         }
-        let key = StepKey { seed: 1, epoch: 0, step, lane: 0 };
+        let key = StepKey {
+            seed: 1,
+            epoch: 0,
+            step,
+            lane: 0,
+        };
         let batch = &batches[(step % 2) as usize];
-        trainer.step(&parameters, &statistics, batch, &key, 32.0, &mut gradient, &mut new_statistics).unwrap();
-        optimizer.update(step, optimizer.learning_rate(step, 0), &mut parameters, &gradient, &mut slots);
+        trainer
+            .step(
+                &parameters,
+                &statistics,
+                batch,
+                &key,
+                32.0,
+                &mut gradient,
+                &mut new_statistics,
+            )
+            .unwrap();
+        optimizer.update(
+            step,
+            optimizer.learning_rate(step, 0),
+            &mut parameters,
+            &gradient,
+            &mut slots,
+        );
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
 }

@@ -273,7 +273,8 @@ fn log_store(objects: &Objects, folder: &Path) -> Result<LogStoreRef, StorageErr
     };
     // The URL's path is the place below our store's root: delta-rs sees no other store than ours. The scheme only has
     // to be one that it knows and does not look up on this machine's disk, as it does for `file`.
-    let root = Url::parse("memory:///").map_err(|source| StorageError::failed("opening", source))?;
+    let root =
+        Url::parse("memory:///").map_err(|source| StorageError::failed("opening", source))?;
     let url = root
         .join(&format!("/{folder}/"))
         .map_err(|source| StorageError::failed("opening", source))?;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -166,9 +166,10 @@ fn directory_of(url: &str) -> Result<PathBuf, StorageError> {
 struct DurableDirectory {
     inner: Arc<LocalFileSystem>,
     root: PathBuf,
-    /// Makes the names of files under way differ.
-    counter: AtomicU64,
 }
+
+/// Makes the names of files under way differ, among all stores of this process too.
+static FILES_UNDER_WAY: AtomicU64 = AtomicU64::new(0);
 
 impl DurableDirectory {
     fn open(directory: &FilePath) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
@@ -178,14 +179,14 @@ impl DurableDirectory {
         Ok(Self {
             inner: Arc::new(inner),
             root,
-            counter: AtomicU64::new(u64::from(std::process::id()) << 32),
         })
     }
 
     /// Where bytes wait until they are whole: `object_store` hides names that end in `#` and digits from listings.
     fn waiting_place(&self, target: &FilePath) -> PathBuf {
         let mut name = target.as_os_str().to_owned();
-        name.push(format!("#{}", self.counter.fetch_add(1, Ordering::Relaxed)));
+        let number = FILES_UNDER_WAY.fetch_add(1, Ordering::Relaxed);
+        name.push(format!("#{}{number:010}", std::process::id()));
         PathBuf::from(name)
     }
 }
@@ -271,8 +272,15 @@ impl ObjectStore for DurableDirectory {
         self.inner.delete_stream(locations)
     }
 
+    /// In the order of names, as object stores list and as readers of a Delta log expect; a directory has no order.
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix).boxed()
+        let listed = self.inner.list(prefix);
+        let in_order = async move {
+            let mut found: Vec<ObjectMeta> = listed.try_collect().await?;
+            found.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+            Ok(futures::stream::iter(found.into_iter().map(Ok)))
+        };
+        in_order.try_flatten_stream().boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {

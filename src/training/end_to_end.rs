@@ -89,6 +89,7 @@ async fn queries_and_numbers_can_be_trained_on_too() {
     let request = TrainRequest {
         source: Source::Query("SELECT age, spend, 2 * age AS twice FROM customers".into()),
         label: "twice".into(),
+        features: vec![],
         pipeline: vec![json!({"transform": "standardize", "columns": ["age", "spend"]})],
         loss: "mse".into(),
         model: model_of(1, "linear"),
@@ -193,7 +194,19 @@ async fn a_request_that_cannot_work_is_refused_at_once() {
         "\"chrun\" is no column",
     )
     .await;
-    refused(|asked| asked.label = "age".into(), "has type Float64").await;
+    refused(
+        |asked| asked.label = "age".into(),
+        "a model that reads its label",
+    )
+    .await;
+    refused(
+        |asked| {
+            asked.label = "age".into();
+            asked.features.clear();
+        },
+        "has type Float64",
+    )
+    .await;
     refused(|asked| asked.loss = "mse".into(), "has type Utf8").await;
     refused(|asked| asked.features = vec!["agee".into()], "\"agee\"").await;
     refused(|asked| asked.loss = "hinge2".into(), "hinge2").await;
@@ -248,6 +261,7 @@ async fn a_job_whose_rows_are_wrong_fails_with_the_reason() {
         TrainRequest {
             source: Source::Table(DatasetReference::parse(name).unwrap()),
             label: "label".into(),
+            features: vec![],
             pipeline: vec![],
             model: model_of(1, "sigmoid"),
             metrics: vec![],
