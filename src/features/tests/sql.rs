@@ -523,7 +523,7 @@ async fn a_series_is_a_table_beside_the_datasets() {
 async fn a_query_that_outgrows_its_memory_is_refused() {
     let bench = bench_with(4 << 20, 2).await;
     let error = bench
-        .refusal("SELECT count(*) FROM (SELECT array_agg(value) AS all FROM generate_series(1, 5000000))")
+        .refusal("SELECT array_length(array_agg(value)) FROM generate_series(1, 5000000)")
         .await;
     assert!(
         matches!(error, FeatureError::OutOfMemory { .. }),
