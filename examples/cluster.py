@@ -132,7 +132,7 @@ class Cluster:
         """Drain all of them at once."""
         for server in self.servers:
             if server.process.poll() is None:
-                server.terminate()
+                server.terminate()  # all at once; then each is waited for
         for server in self.servers:
             server.stop()
 

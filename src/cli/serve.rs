@@ -37,7 +37,8 @@ pub fn serve(arguments: &clap::ArgMatches) -> Result<(), CliError> {
     outcome
 }
 
-/// The first signal drains; a second one ends the process at once, as an impatient operator means it.
+/// The first signal drains. A repeated SIGTERM changes nothing, as supervisors repeat it; Ctrl-C during the drain ends the
+/// process at once, as an impatient person means it.
 fn stop_on_signals(shutdown: &Shutdown) -> Result<(), NodeError> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |source| NodeError::Signals { source };
@@ -45,15 +46,15 @@ fn stop_on_signals(shutdown: &Shutdown) -> Result<(), NodeError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let shutdown = shutdown.clone();
     tokio::spawn(async move {
-        for patience in [true, false] {
-            let name = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
+        loop {
+            let (name, impatient) = tokio::select! {
+                _ = terminate.recv() => ("SIGTERM", false),
+                _ = interrupt.recv() => ("SIGINT", true),
             };
-            if patience {
+            if !shutdown.has_begun() {
                 tracing::info!(signal = name, "asked to stop");
                 shutdown.begin();
-            } else {
+            } else if impatient {
                 tracing::warn!(signal = name, "asked again; ending without the drain");
                 std::process::exit(1);
             }

@@ -4,8 +4,8 @@
 //! expression over raw columns; then [`AppliedPipeline::apply`] runs per record batch, without plan, lock or async.
 //! Training and every scoring door go through these two, so that they cannot disagree.
 //!
-//! What a feature column is in the end: numbers and booleans are Float32, indices Int32, one-hot columns
-//! FixedSizeList<Float32>. What each transform does with nulls and unseen values is in [`super::transforms`].
+//! What a feature column is in the end: numbers and booleans are Float32, whole numbers Int64 (a network's float32 or
+//! int32 input takes them), indices Int32, one-hot columns FixedSizeList<Float32>. What each transform does with nulls and unseen values is in [`super::transforms`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -265,7 +265,7 @@ impl FittedPipeline {
         Arc::clone(&self.input)
     }
 
-    /// Feature columns made: Float32 or Int32, or FixedSizeList<Float32> of them (one-hot), in order.
+    /// Feature columns made: Float32, Int64 or Int32, or FixedSizeList<Float32> (one-hot), in order.
     /// An Int32 column's field says in its metadata ([`CARDINALITY`]) below which number its values are.
     pub fn output_schema(&self) -> SchemaRef {
         Arc::clone(&self.output)
@@ -394,6 +394,7 @@ fn feature_field(name: &str, kind: &ColumnKind) -> Field {
         ColumnKind::OneHot { slots } => {
             Field::new(name, super::functions::one_hot_type(*slots), false)
         }
+        ColumnKind::Integer => Field::new(name, DataType::Int64, false),
         _ => Field::new(name, DataType::Float32, false),
     }
 }
@@ -597,11 +598,10 @@ impl Output {
             }
             ColumnKind::Integer => {
                 let numbers = made.as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
-                numbers
-                    .values()
-                    .iter()
-                    .map(|number| *number as f32)
-                    .collect()
+                return Ok(Arc::new(PrimitiveArray::<Int64Type>::new(
+                    numbers.values().clone(),
+                    None,
+                )));
             }
             ColumnKind::Boolean => {
                 let flags = made.as_boolean_opt().ok_or_else(wrong)?;

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float32Type, Int32Type, Schema};
+use arrow::datatypes::{DataType, Float32Type, Int32Type, Int64Type, Schema};
 use parking_lot::Mutex;
 
 use crate::nn::{
@@ -224,9 +224,19 @@ impl Matrix {
         };
         let range = first * part.width..(first + rows) * part.width;
         match self {
+            Self::Integer(matrix) if matches!(numbers.data_type(), DataType::Int64) => {
+                let values = &numbers.as_primitive::<Int64Type>().values()[range];
+                // What no index can be becomes the nearest that can, and is refused as out of range where it is used.
+                let nearest = |value: i64| value.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+                spread(values, matrix, part, width, nearest);
+            }
             Self::Integer(matrix) => {
                 let values = &numbers.as_primitive::<Int32Type>().values()[range];
                 spread(values, matrix, part, width, |value| value);
+            }
+            Self::Float(matrix) if matches!(numbers.data_type(), DataType::Int64) => {
+                let values = &numbers.as_primitive::<Int64Type>().values()[range];
+                spread(values, matrix, part, width, |value| value as f32);
             }
             Self::Float(matrix) if matches!(numbers.data_type(), DataType::Float32) => {
                 let values = &numbers.as_primitive::<Float32Type>().values()[range];
@@ -309,7 +319,7 @@ fn feature_columns(features: &Schema) -> Result<Vec<FeatureColumn>, String> {
         };
         let kind = match values {
             DataType::Float32 => FeatureKind::Float,
-            DataType::Int32 => FeatureKind::Integer,
+            DataType::Int32 | DataType::Int64 => FeatureKind::Integer,
             other => {
                 return Err(format!(
                     "feature column {:?} has type {other}, which no network takes",

@@ -57,7 +57,7 @@ def test_a_wrong_statement_is_a_programming_error_with_our_words(cursor):
         cursor.execute("DROP TABLE drivers")
         cursor.fetchall()
     cursor.execute("SELECT 1 AS one")
-    assert cursor.fetch_arrow_table() == pa.table({"one": pa.array([1], pa.int64())})
+    assert cursor.fetch_arrow_table().to_pydict() == {"one": [1]}
 
 
 def test_the_model_answers_drivers_too(cursor, census_model):
