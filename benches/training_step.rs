@@ -128,6 +128,7 @@ fn run(batch: usize, lanes: usize, threads: usize, seconds: f64) {
                             step: step as u64,
                             lane: lane as u32,
                         };
+                        // SAFETY: a lane belongs to one thread until the barrier.
                         let gradient = unsafe { &mut *gradients.add(lane) };
                         trainer
                             .step(
@@ -144,6 +145,7 @@ fn run(batch: usize, lanes: usize, threads: usize, seconds: f64) {
                         // The tree's sums that this lane completes, while both sides are in the cache.
                         let (place, mut width) = (lane - thread * mine, 1);
                         while width < mine && place & width != 0 {
+                            // SAFETY: both lanes belong to this thread, and they differ.
                             let (left, right) = unsafe {
                                 (
                                     &mut *gradients.add(lane + 1 - 2 * width),

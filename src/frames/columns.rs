@@ -121,6 +121,7 @@ macro_rules! whole {
     ($($native:ty),*) => {$(
         impl Whole for $native {
             #[inline]
+            #[allow(clippy::cast_lossless)] // infallible for the narrow ones only
             fn to_f32(self) -> f32 { self as f32 }
             #[inline]
             fn to_i32(self) -> Option<i32> { i32::try_from(self).ok() }

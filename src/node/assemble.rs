@@ -62,7 +62,7 @@ pub async fn assemble(
         },
     );
     let spill = SpillDirectory::of(&listener.name);
-    let models: Arc<dyn ModelFunctions> = serving.clone();
+    let models = Arc::clone(&serving) as Arc<dyn ModelFunctions>;
     let queries = Arc::new(QueryEngine::new(
         catalog.clone(),
         models,
@@ -90,7 +90,7 @@ pub async fn assemble(
         .await?,
     );
     let peers = PeerClient::new(Arc::clone(&cluster));
-    let network: Arc<dyn PeerNetwork> = peers.clone();
+    let network = Arc::clone(&peers) as Arc<dyn PeerNetwork>;
     let training = Training::new(
         catalog.clone(),
         Arc::clone(&queries),

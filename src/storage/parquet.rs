@@ -134,8 +134,8 @@ impl RowsWriter {
             let room = ROW_GROUP_ROWS_MAX - self.gathered_rows;
             let mut rows = room.min(batch.num_rows() - from);
             let bytes_left = ROW_GROUP_BYTES_MAX.saturating_sub(self.gathered_bytes);
-            if row_bytes > 0 {
-                rows = rows.min((bytes_left / row_bytes).max(1));
+            if let Some(fitting) = bytes_left.checked_div(row_bytes) {
+                rows = rows.min(fitting.max(1));
             }
             let part = batch.slice(from, rows);
             if !self.precise && self.schema.needs_nanoseconds(&part) {

@@ -93,7 +93,7 @@ impl StoredSchema {
 
     /// Whether some timestamp lies between two microseconds, so that the batch needs a file in nanoseconds.
     pub fn needs_nanoseconds(&self, batch: &RecordBatch) -> bool {
-        self.precise.is_some() && batch.columns().iter().any(|c| has_odd_nanoseconds(c))
+        self.precise.is_some() && batch.columns().iter().any(has_odd_nanoseconds)
     }
 
     /// Turns columns (in the exact schema's order) into those of a file.

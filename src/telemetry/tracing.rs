@@ -47,9 +47,15 @@ impl LogConfig {
     }
 }
 
+/// Libraries that report every read as a change of state; directives of the operator come after these and win.
+const CHATTY: &str = "buoyant_kernel=warn,deltalake_core=warn,chitchat=warn";
+
 /// Starts the log. The first call of a process decides; later ones (a second server in a test) change nothing.
 pub fn install(config: &LogConfig) {
-    let filter = || EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = || {
+        let quiet = format!("{CHATTY},{}", config.level);
+        EnvFilter::try_new(quiet).unwrap_or_else(|_| EnvFilter::new("info"))
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter())
         .with_writer(std::io::stderr)

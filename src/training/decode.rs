@@ -40,6 +40,7 @@ struct Decoder {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // one a job
 enum Target {
     Number,
     Class {

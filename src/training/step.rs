@@ -600,11 +600,12 @@ impl Pass<'_> {
 }
 
 fn inputs(rows: &DecodedRows) -> Vec<InputData<'_>> {
-    let input = |matrix| match matrix {
-        &Matrix::Float32 { ref values, .. } => InputData::Float32(values),
-        &Matrix::Int32 { ref values, .. } => InputData::Int32(values),
-    };
-    rows.inputs.iter().map(input).collect()
+    let each = rows.inputs.iter();
+    each.map(|matrix| match matrix {
+        Matrix::Float32 { values, .. } => InputData::Float32(values),
+        Matrix::Int32 { values, .. } => InputData::Int32(values),
+    })
+    .collect()
 }
 
 fn program_error(error: ProgramError) -> TrainingError {

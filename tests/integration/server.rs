@@ -35,6 +35,10 @@ async fn server(name: &'static str) -> Server {
     );
     let shutdown = Shutdown::new();
     let end = tokio::spawn(node::run(config, listener, shutdown.clone()));
+    // The port is bound before the server is ready; an answer says that it is.
+    let mut client = Client::connect(&url).await.expect("connected");
+    let members = client.action("ListMembers", &serde_json::json!({})).await;
+    members.expect("an answer");
     Server {
         http,
         url,

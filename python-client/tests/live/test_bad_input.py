@@ -159,7 +159,7 @@ def test_too_few_rows_or_classes_are_refused(client):
 
 
 def test_shapes_that_do_not_fit_are_refused_with_both_layers(client):
-    left = layers.Dense(4, name="left")(layers.Flatten()(volary.Input(["a"])))
+    left = layers.Dense(4, name="left")(volary.Input(["a"]))
     embedded = layers.Embedding(4, 3, name="right")(volary.Input(["c"], dtype="int32"))
     joined = layers.Dense(1, activation="sigmoid")(layers.Concatenate(name="joined")([left, embedded]))
     model = volary.Model(outputs=joined)

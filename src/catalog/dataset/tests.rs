@@ -314,7 +314,9 @@ async fn every_type_comes_back_equal() {
         let store = store();
         let data_type = column.data_type().clone();
         let batch = as_columns(vec![column]);
-        let written = store.put("t", WriteMode::Error, &[batch.clone()]).await;
+        let written = store
+            .put("t", WriteMode::Error, std::slice::from_ref(&batch))
+            .await;
         let written = written.unwrap_or_else(|error| panic!("{data_type}: {error}"));
         assert_eq!(written.schema, batch.schema(), "{data_type}");
         assert_eq!(all(&written).await, batch, "{data_type}");
@@ -480,7 +482,7 @@ async fn odd_column_names_are_kept() {
     let columns = names.map(|name| (name, Arc::new(Int64Array::from(vec![1])) as ArrayRef));
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let dataset = store
-        .put("t", WriteMode::Error, &[batch.clone()])
+        .put("t", WriteMode::Error, std::slice::from_ref(&batch))
         .await
         .unwrap();
     assert_eq!(all(&dataset).await, batch);
@@ -508,7 +510,7 @@ async fn modes_do_what_they_say_and_versions_stay() {
     let text: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![1, 2]));
     let other = RecordBatch::try_from_iter([("other", text)]).unwrap();
     let two = store
-        .put("t", WriteMode::Overwrite, &[other.clone()])
+        .put("t", WriteMode::Overwrite, std::slice::from_ref(&other))
         .await
         .unwrap();
     assert_eq!((two.version, all(&two).await), (2, other.clone()));

@@ -76,7 +76,7 @@ pub(crate) async fn do_action(
         ActionKind::ListJobs => {
             body.read::<v1::ListJobs>()?;
             let mut listed = catalog.jobs.list().await?;
-            listed.sort_by(|a, b| b.id.cmp(&a.id));
+            listed.sort_by_key(|status| std::cmp::Reverse(status.id));
             Ok(many(listed.iter().map(convert::job), form))
         }
         ActionKind::JobStatus => {

@@ -5,6 +5,8 @@
 //! A client that cannot cancel a call (pyarrow ends every half-written stream as if it were whole) gives an upload up
 //! by a message without rows whose `app_metadata` is `{"abort": true}`.
 
+use std::sync::Arc;
+
 use arrow_flight::{FlightData, PutResult};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -58,7 +60,7 @@ fn gives_up(words: &[u8]) -> bool {
 }
 
 fn write(context: &VerbContext, mut inbound: Inbound, name: String, mode: WriteMode) -> PutStream {
-    let datasets = context.services.catalog.datasets.clone();
+    let datasets = Arc::clone(&context.services.catalog.datasets);
     async_stream::try_stream! {
         let schema = loop {
             match inbound.next().await? {
