@@ -512,6 +512,7 @@ impl DatasetWriter {
             .finish()
             .await
             .map_err(|error| CatalogError::about(&name, error))?;
+        let mut may_stand = false;
         let attempt = async {
             for _ in 0..COMMIT_TRIES_MAX {
                 let about = |error| CatalogError::about(&name, error);
@@ -522,7 +523,11 @@ impl DatasetWriter {
                 match committed {
                     Ok(version) => return Ok(version),
                     Err(StorageError::VersionTaken { .. }) => {}
-                    Err(error) => return Err(about(error)),
+                    Err(error) => {
+                        // The store may have failed after it took the log entry.
+                        may_stand = matches!(error, StorageError::Failed { .. });
+                        return Err(about(error));
+                    }
                 }
             }
             Err(CatalogError::Store {
@@ -533,9 +538,12 @@ impl DatasetWriter {
         let version = match attempt.await {
             Ok(version) => version,
             Err(error) => {
-                for file in &files {
-                    // Best effort: a file that no version names is invisible.
-                    let _ = objects.remove(&file.path).await;
+                // Files of a version that may stand are kept; files that no version names are invisible, so that
+                // removing the others is tidiness and may fail.
+                if !may_stand {
+                    for file in &files {
+                        let _ = objects.remove(&file.path).await;
+                    }
                 }
                 return Err(error);
             }
