@@ -83,7 +83,7 @@ def training(options, work):
                 "Train", name="bench", source={"table": "rows"}, label="label", model=layers(), loss="binary_crossentropy",
                 optimizer={"name": "adam", "learning_rate": 0.001}, metrics=[], epochs=options.epochs, batchSize=batch, seed="1",
             )  # fmt: skip
-            return float(status["rowsPerSecond"])
+            return float(status["rows_per_second"])
 
         def step(batch):
             done = subprocess.run([engine, str(batch), str(options.seconds)], capture_output=True, text=True, check=True)
