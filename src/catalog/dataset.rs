@@ -227,20 +227,22 @@ impl Datasets {
         }
     }
 
-    /// The newest version of every dataset, by name.
+    /// The newest version of every dataset, by name. One that cannot be opened is logged and left out: it must not hide
+    /// the others.
     pub async fn list(&self) -> Result<Vec<Dataset>, CatalogError> {
         let names = self.objects.folders(&Path::from("datasets")).await?;
-        let opened: Vec<Result<Option<Dataset>, CatalogError>> = futures::stream::iter(names)
+        let opened: Vec<Option<Dataset>> = futures::stream::iter(names)
             .map(|name| async move {
-                match check_name("dataset", &name) {
-                    Ok(()) => self.open_newest(&name).await,
-                    Err(_) => Ok(None),
-                }
+                check_name("dataset", &name).ok()?;
+                self.open_newest(&name).await.unwrap_or_else(|error| {
+                    tracing::warn!(dataset = name, %error, "a dataset cannot be opened and is not listed");
+                    None
+                })
             })
             .buffered(OPENS_MAX)
             .collect()
             .await;
-        opened.into_iter().filter_map(Result::transpose).collect()
+        Ok(opened.into_iter().flatten().collect())
     }
 
     /// Opens the newest version, or the one named.

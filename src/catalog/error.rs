@@ -27,7 +27,7 @@ pub enum CatalogError {
     #[error("there is no job {id:?}; list the jobs to see which exist")]
     UnknownJob { id: String },
     #[error(
-        "{kind} name {name:?} cannot be used: {reason}; use 1 to 128 of A-Z a-z 0-9 _ - . and begin with a letter, digit or underscore"
+        "{kind} name {name:?} cannot be used: {reason}; use 1 to 128 of A-Z a-z 0-9 _ - . and begin with a letter or digit"
     )]
     BadName {
         kind: &'static str,

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -11,16 +12,18 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
 use super::CatalogError;
 use crate::storage::{Objects, Path};
+use crate::support::fault::Fault;
 
 /// UUID version 7: sorts by time.
 pub type JobId = Uuid;
@@ -92,6 +95,8 @@ pub struct LiveJob {
     pub cancelled: CancellationToken,
     driven: Arc<Driven>,
     board: Arc<Board>,
+    /// Counts as a driven job until its end is written.
+    _counted: TaskTrackerToken,
 }
 
 impl LiveJob {
@@ -116,8 +121,14 @@ impl LiveJob {
         self.driven.history.lock().push(row);
     }
 
-    /// Sets the final state, writes it, tells the watchers.
+    /// Sets the final state, writes it, tells the watchers. A job cancelled because the server stops has failed.
     pub async fn finish(self, outcome: Result<Option<u64>, JobOutcome>) {
+        let outcome = outcome.map_err(|outcome| match outcome {
+            JobOutcome::Cancelled if self.driven.server_stops.load(Ordering::Acquire) => {
+                JobOutcome::Failed(self.board.stopping())
+            }
+            other => other,
+        });
         self.driven.conclude(outcome);
         self.board.save_last(&self.driven).await;
     }
@@ -151,6 +162,8 @@ pub enum JobOutcome {
 #[derive(Debug)]
 struct Driven {
     cancelled: CancellationToken,
+    /// Whether it is the server's stop that cancelled it.
+    server_stops: AtomicBool,
     status: watch::Sender<Arc<JobStatus>>,
     history: Mutex<Vec<BTreeMap<String, Option<f64>>>>,
     /// One writer of the journal at a time, so that an older status never covers a newer one.
@@ -158,6 +171,14 @@ struct Driven {
 }
 
 impl Driven {
+    /// Cancels the job because the server stops; one that a client has cancelled stays the client's.
+    fn stop(&self) {
+        if !self.cancelled.is_cancelled() {
+            self.server_stops.store(true, Ordering::Release);
+            self.cancelled.cancel();
+        }
+    }
+
     fn update(&self, change: impl FnOnce(&mut JobStatus)) {
         self.status.send_modify(|status| {
             let status = Arc::make_mut(status);
@@ -214,10 +235,22 @@ struct Board {
     server: String,
     /// Driven here and not yet in the journal with their end: as many as the engines run.
     driven: Mutex<HashMap<JobId, Arc<Driven>>>,
+    /// Set once the server stops: a job registered later is stopped at once.
+    stops: AtomicBool,
     tracker: TaskTracker,
 }
 
 impl Board {
+    fn stopping(&self) -> JobError {
+        JobError {
+            code: Fault::Unavailable.name().into(),
+            message: format!(
+                "server {:?} is stopping; start the job again on another one",
+                self.server
+            ),
+        }
+    }
+
     /// Writes a final state. When the store refuses, this server goes on telling of it from memory.
     async fn save_last(&self, driven: &Driven) {
         let id = driven.status.borrow().id;
@@ -244,6 +277,7 @@ impl JobBoard {
                 objects,
                 server: server.to_string(),
                 driven: Mutex::new(HashMap::new()),
+                stops: AtomicBool::new(false),
                 tracker: TaskTracker::new(),
             }),
         }
@@ -292,16 +326,24 @@ impl JobBoard {
         }
         let driven = Arc::new(Driven {
             cancelled: CancellationToken::new(),
+            server_stops: AtomicBool::new(false),
             status: watch::Sender::new(Arc::new(status)),
             history: Mutex::new(Vec::new()),
             journal: tokio::sync::Mutex::new(()),
         });
+        // Counted before it is entered, so that a stop never sees it entered and not counted.
+        let counted = self.board.tracker.token();
         self.board.driven.lock().insert(id, Arc::clone(&driven));
+        // After the entry: either this look or the one of `stop_all` finds the other.
+        if self.board.stops.load(Ordering::SeqCst) {
+            driven.stop();
+        }
         Ok(LiveJob {
             id,
             cancelled: driven.cancelled.clone(),
             driven,
             board: Arc::clone(&self.board),
+            _counted: counted,
         })
     }
 
@@ -338,7 +380,40 @@ impl JobBoard {
         }
     }
 
-    /// Every job of the store, newest first.
+    /// Cancels every job driven here, now and later, because the server stops: they end FAILED with UNAVAILABLE.
+    /// [`Self::settled`] waits for their end.
+    pub fn stop_all(&self) {
+        self.board.stops.store(true, Ordering::SeqCst);
+        for driven in self.board.driven.lock().values() {
+            driven.stop();
+        }
+    }
+
+    /// Whether the journal names this server as the one that drives the job, and it does not: an earlier process of
+    /// the same name was stopped while it did.
+    pub fn is_left_over(&self, status: &JobStatus) -> bool {
+        !status.state.is_final()
+            && status.coordinator == self.board.server
+            && self.driven(status.id).is_none()
+    }
+
+    /// Writes down the end of a job that an earlier process of this server's name drove.
+    pub async fn end_left_over(&self, mut status: JobStatus) -> Result<(), CatalogError> {
+        status.state = JobState::Failed;
+        status.finished_ms = Some(now_ms());
+        status.error = Some(JobError {
+            code: Fault::Unavailable.name().into(),
+            message: format!(
+                "server {:?} was stopped while it drove the job; start the job again",
+                self.board.server
+            ),
+        });
+        let journal = encode_status(&status)?;
+        let path = place(status.id, STATUS);
+        Ok(self.board.objects.put(&path, journal).await?)
+    }
+
+    /// Every job of the store, newest first. One whose journal cannot be read is logged and left out.
     pub async fn list(&self) -> Result<Vec<JobStatus>, CatalogError> {
         let folders = self.board.objects.folders(&Path::from("jobs")).await?;
         let ids: Vec<JobId> = folders
@@ -349,15 +424,18 @@ impl JobBoard {
         let found: Vec<Option<JobStatus>> = futures::stream::iter(ids)
             .map(|id| async move {
                 match self.status(id).await {
-                    Ok(status) => Ok(Some(status)),
+                    Ok(status) => Some(status),
                     // A folder that holds staged rows and no journal.
-                    Err(CatalogError::UnknownJob { .. }) => Ok(None),
-                    Err(error) => Err(error),
+                    Err(CatalogError::UnknownJob { .. }) => None,
+                    Err(error) => {
+                        tracing::warn!(job = %id, %error, "a job's journal cannot be read; it is not listed");
+                        None
+                    }
                 }
             })
             .buffered(READS_MAX)
-            .try_collect()
-            .await?;
+            .collect()
+            .await;
         Ok(found.into_iter().flatten().collect())
     }
 
@@ -379,7 +457,8 @@ impl JobBoard {
         }
     }
 
-    /// Waits until the last words of lost jobs are written.
+    /// Waits until no job is driven here and the last words of all are written. Does not end the jobs: see
+    /// [`Self::stop_all`].
     pub async fn settled(&self) {
         self.board.tracker.close();
         self.board.tracker.wait().await;
@@ -542,5 +621,69 @@ mod tests {
         assert!(!driver.cancel(id));
         let unknown = other.status(Uuid::now_v7()).await.unwrap_err();
         assert!(matches!(unknown, CatalogError::UnknownJob { .. }));
+    }
+    #[tokio::test]
+    async fn a_stopping_server_ends_its_jobs_and_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let (driver, other) = boards_on(&directory);
+        let asked = driver.create(JobKind::Score, "asked", 0).await.unwrap();
+        let early = driver.create(JobKind::Train, "early", 2).await.unwrap();
+        assert!(driver.cancel(asked.id));
+        driver.stop_all();
+        let late = driver.create(JobKind::Train, "late", 2).await.unwrap();
+        for job in [&asked, &early, &late] {
+            assert!(job.cancelled.is_cancelled());
+        }
+        let ids = [asked.id, early.id, late.id];
+        let settled = driver.settled();
+        tokio::pin!(settled);
+        assert!(futures::poll!(settled.as_mut()).is_pending());
+        for job in [asked, early, late] {
+            job.finish(Err(JobOutcome::Cancelled)).await;
+        }
+        settled.await;
+        let by_client = other.status(ids[0]).await.unwrap();
+        assert_eq!(by_client.state, JobState::Cancelled);
+        for id in &ids[1..] {
+            let status = other.status(*id).await.unwrap();
+            assert_eq!(status.state, JobState::Failed);
+            let error = status.error.unwrap();
+            assert_eq!(error.code, "UNAVAILABLE");
+            assert_eq!(
+                error.message,
+                "server \"server-1\" is stopping; start the job again on another one"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_restarted_server_ends_the_jobs_it_was_killed_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let (killed, other) = boards_on(&directory);
+        let (restarted, _) = boards_on(&directory);
+        let job = killed.create(JobKind::Train, "census", 2).await.unwrap();
+        let status = other.status(job.id).await.unwrap();
+        assert!(restarted.is_left_over(&status));
+        assert!(!other.is_left_over(&status));
+        assert!(!killed.is_left_over(&status));
+        restarted.end_left_over(status).await.unwrap();
+        let ended = other.status(job.id).await.unwrap();
+        assert_eq!(ended.state, JobState::Failed);
+        assert_eq!(ended.error.clone().unwrap().code, "UNAVAILABLE");
+        assert!(!restarted.is_left_over(&ended));
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_cannot_be_read_hides_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let (driver, other) = boards_on(&directory);
+        let broken = driver.create(JobKind::Score, "a", 0).await.unwrap();
+        let whole = driver.create(JobKind::Score, "b", 0).await.unwrap();
+        let path = place(broken.id, STATUS);
+        let junk = Bytes::from_static(b"{");
+        driver.board.objects.put(&path, junk).await.unwrap();
+        let listed = other.list().await.unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].id, whole.id);
     }
 }

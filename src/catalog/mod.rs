@@ -59,9 +59,10 @@ impl Catalog {
         secret::secret(&self.objects, name).await
     }
 
-    /// Waits until what runs in the background (deleting the files of broken uploads, last words of lost jobs) is done.
+    /// Waits until no job is driven here any more and what runs in the background (deleting the files of broken uploads,
+    /// last words of lost jobs) is done. Jobs first: one that is stopped leaves a broken upload.
     pub async fn settled(&self) {
-        self.datasets.settled().await;
         self.jobs.settled().await;
+        self.datasets.settled().await;
     }
 }

@@ -9,7 +9,8 @@ pub const NAME_CHARACTERS_MAX: usize = 128;
 const HINT_NAMES_MAX: usize = 5;
 
 /// Refuses a name that could not be a folder of the store.
-/// A name is 1 to 128 of `A-Z a-z 0-9 _ - .`, and starts with a letter, digit or underscore.
+/// A name is 1 to 128 of `A-Z a-z 0-9 _ - .`, and starts with a letter or digit: a folder that starts with an
+/// underscore is Delta's own, as `_delta_log` is.
 pub fn check_name(kind: &'static str, name: &str) -> Result<(), CatalogError> {
     let length = name.chars().count();
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -19,7 +20,7 @@ pub fn check_name(kind: &'static str, name: &str) -> Result<(), CatalogError> {
         format!("it has {length} characters")
     } else if let Some(odd) = name.chars().find(|c| !fits(*c)) {
         format!("it holds {odd:?}")
-    } else if name.starts_with(['-', '.']) {
+    } else if name.starts_with(['-', '.', '_']) {
         format!("it begins with {:?}", &name[..1])
     } else {
         return Ok(());
@@ -98,7 +99,7 @@ mod tests {
     #[test]
     fn names_are_folder_names_on_every_store() {
         let longest = "a".repeat(NAME_CHARACTERS_MAX);
-        for good in ["a", "census", "_x", "9lives", "v1.2-b_C", longest.as_str()] {
+        for good in ["a", "census", "x_", "9lives", "v1.2-b_C", longest.as_str()] {
             check_name("dataset", good).unwrap();
         }
         let endless = "a".repeat(10_000);
@@ -111,6 +112,8 @@ mod tests {
             "a\0b",
             "-x",
             ".hidden",
+            "_delta_log",
+            "_x",
             "a b",
             "größe",
             "a@3",

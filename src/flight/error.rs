@@ -80,6 +80,9 @@ pub enum FlightError {
     GivenUp,
     #[error("the server is stopping; ask another one")]
     Stopping,
+    /// The last word of a worker to its coordinator, which names the server.
+    #[error("it is stopping")]
+    WorkerStopping,
     #[error("{doing} failed: {reason}")]
     Internal { doing: &'static str, reason: String },
 }
@@ -105,7 +108,9 @@ impl Faulty for FlightError {
             Self::MessageTooLarge { .. } | Self::BatchTooLarge { .. } => Fault::ResourceExhausted,
             Self::NotServed { .. } => Fault::Unimplemented,
             Self::GivenUp => Fault::Aborted,
-            Self::PeerUnreachable { .. } | Self::Stopping => Fault::Unavailable,
+            Self::PeerUnreachable { .. } | Self::Stopping | Self::WorkerStopping => {
+                Fault::Unavailable
+            }
             Self::Internal { .. } => Fault::Internal,
         }
     }

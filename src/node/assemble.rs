@@ -101,6 +101,8 @@ pub async fn assemble(
         },
     );
 
+    training.end_left_overs().await;
+
     let mut flight = FlightConfig::new(ticket_key);
     flight.message_bytes_max = config.max_message_bytes;
     flight.message_bytes_option = "--max-message-size";

@@ -20,9 +20,11 @@ use crate::telemetry::metrics::{self, MetricsPage};
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 /// The HTTP port may take this long to end its last answers.
 const HTTP_GRACE: Duration = Duration::from_secs(1);
+/// After the drain, even one of no time, jobs may take this long to write their end and broken uploads to be deleted.
+const STORE_GRACE: Duration = Duration::from_secs(10);
 
 /// Runs one server on the bound ports until `shutdown` begins, and through the drain that follows: health off, new work
-/// refused, running streams finished up to the drain timeout, goodbye to the cluster.
+/// refused, jobs ended, running streams finished up to the drain timeout, goodbye to the cluster.
 pub async fn run(
     config: NodeConfig,
     listener: Listener,
@@ -77,20 +79,29 @@ pub async fn run(
         "ready"
     );
 
-    tokio::select! {
-        () = shutdown.begun() => {}
-        outcome = &mut grpc_server => return Err(stopped("gRPC", outcome)),
+    let grpc_ended = tokio::select! {
+        biased;
+        () = shutdown.begun() => false,
+        outcome = &mut grpc_server => match outcome {
+            // An idle port may have ended of the shutdown before this task saw it begin.
+            Ok(Ok(())) if shutdown.has_begun() => true,
+            outcome => return Err(stopped("gRPC", outcome)),
+        },
         outcome = &mut http_server => return Err(stopped("HTTP", outcome)),
-    }
+    };
 
     let drain = Instant::now();
     tracing::info!(timeout = ?config.drain_timeout, "draining");
     metrics::server_draining();
+    // A job may take hours: it ends now and says so, and is started again elsewhere.
+    catalog.jobs.stop_all();
     let drained = async {
         cluster.drain().await;
-        shutdown.finished().await;
-        // Clients keep idle connections; only those that end by themselves are waited for here.
-        let _ = tokio::time::timeout(HTTP_GRACE, &mut grpc_server).await;
+        tokio::join!(catalog.jobs.settled(), shutdown.finished());
+        if !grpc_ended {
+            // Clients keep idle connections; only those that end by themselves are waited for here.
+            let _ = tokio::time::timeout(HTTP_GRACE, &mut grpc_server).await;
+        }
     };
     let finished = tokio::time::timeout(config.drain_timeout, drained).await;
     if finished.is_err() {
@@ -98,7 +109,12 @@ pub async fn run(
     }
     drop(grpc_server);
     cluster.stop().await;
-    catalog.settled().await;
+    if tokio::time::timeout(STORE_GRACE, catalog.settled())
+        .await
+        .is_err()
+    {
+        tracing::warn!(timeout = ?STORE_GRACE, "jobs or broken uploads did not end; their files may be left");
+    }
     let _ = http_end.send(true);
     let _ = tokio::time::timeout(HTTP_GRACE, http_server).await;
     drop(spill);

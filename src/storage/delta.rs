@@ -107,10 +107,30 @@ pub async fn open(
         StorageError::failed(format!("opening table {folder}"), error)
     };
     let mut table = table_at(objects, folder)?;
-    table.load_version(number).await.map_err(failed)?;
-    describe(objects, folder, table, entry.committed)
-        .await
-        .map(Some)
+    let opened = async {
+        table.load_version(number).await.map_err(failed)?;
+        describe(objects, folder, table, entry.committed).await
+    };
+    match opened.await {
+        Ok(table) => Ok(Some(table)),
+        // A table that was removed while it was read fails in many ways, and all of them mean that it is not there.
+        Err(error) => match same_entry(objects, folder, entry).await? {
+            true => Err(error),
+            false => Ok(None),
+        },
+    }
+}
+
+/// Whether a log entry is still the one that was listed.
+async fn same_entry(
+    objects: &Objects,
+    folder: &Path,
+    listed: &LogEntry,
+) -> Result<bool, StorageError> {
+    let entries = log_entries(objects, folder).await?;
+    Ok(entries
+        .iter()
+        .any(|entry| entry.version == listed.version && entry.tag == listed.tag))
 }
 
 /// Commits files as one version. `base` is the version that the change was decided on (`None`: there is no table).

@@ -267,7 +267,7 @@ impl Watch<'_> {
                         self.suspicion.alive.insert(self.servers[worker].name.clone());
                     }
                     RemoteEvent::News(_) => {}
-                    RemoteEvent::Broken(error) => return Err(self.lost(worker, error.to_string())),
+                    RemoteEvent::Broken(error) => return Err(self.broken(worker, error)),
                     RemoteEvent::Ended if self.spoke_itself(worker) => {}
                     RemoteEvent::Ended => {
                         return Err(self.lost(worker, "its event stream ended".into()));
@@ -314,6 +314,15 @@ impl Watch<'_> {
                 Ok(())
             }
             own => Err(own),
+        }
+    }
+
+    /// A broken event stream that names the lost server already is passed on as it is.
+    fn broken(&self, worker: usize, error: TrainingError) -> TrainingError {
+        match error {
+            lost @ TrainingError::ServerLost { .. } => lost,
+            TrainingError::Internal { reason } => self.lost(worker, reason),
+            other => self.lost(worker, other.to_string()),
         }
     }
 

@@ -42,6 +42,9 @@ pub use network::{
 use crate::catalog::{Catalog, JobId, JobKind};
 use crate::features::QueryEngine;
 
+/// Jobs of an earlier run that are looked after at once when a server starts.
+const LEFT_OVERS_AT_ONCE: usize = 16;
+
 /// Settings of training on one server.
 #[derive(Debug, Clone)]
 pub struct TrainingConfig {
@@ -89,6 +92,37 @@ impl Training {
         let id = live.id;
         tokio::spawn(Arc::clone(self).drive(live, checked));
         Ok(id)
+    }
+
+    /// For the start of a server: ends the jobs that an earlier process of its name was killed with, and removes the rows
+    /// that they, and jobs that have ended, left staged. A store that refuses is logged; the server starts all the same.
+    pub async fn end_left_overs(&self) {
+        let jobs = &self.catalog.jobs;
+        let listed = match jobs.list().await {
+            Ok(listed) => listed,
+            Err(error) => {
+                tracing::warn!(%error, "jobs of an earlier run were not looked for");
+                return;
+            }
+        };
+        let ending = listed.into_iter().map(|status| async move {
+            let left_over = jobs.is_left_over(&status);
+            if left_over || status.state.is_final() {
+                prepare::clean_up(status.id, &self.catalog).await;
+            }
+            // The rows first: a job that has ended is not expected to have any.
+            if left_over {
+                let id = status.id;
+                match jobs.end_left_over(status).await {
+                    Ok(()) => tracing::info!(job = %id, "a job of an earlier run has failed"),
+                    Err(error) => tracing::warn!(job = %id, %error, "a job's end was not written"),
+                }
+            }
+        });
+        futures::stream::iter(ending)
+            .buffer_unordered(LEFT_OVERS_AT_ONCE)
+            .collect::<()>()
+            .await;
     }
 
     /// Becomes a worker of a job; ends the work when the returned stream is dropped.

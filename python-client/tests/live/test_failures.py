@@ -18,7 +18,7 @@ from cluster import Cluster, Server, binary
 from volary import errors, layers
 
 
-def endless_job(client) -> volary.JobHandle:
+def endless_job(client, **more) -> volary.JobHandle:
     """A training that would take hours, past its first step."""
     random = np.random.default_rng(1)
     client.put("endless", pd.DataFrame({"a": random.normal(size=50_000), "y": random.normal(size=50_000)}))
@@ -26,7 +26,7 @@ def endless_job(client) -> volary.JobHandle:
     job = client.train(
         {
             "name": "endless", "source": {"table": "endless"}, "label": "y", "model": model.to_json(), "loss": "mse",
-            "optimizer": {"name": "adam"}, "epochs": 100_000, "batchSize": 512, "seed": "1",
+            "optimizer": {"name": "adam"}, "epochs": 100_000, "batchSize": 512, "seed": "1", **more,
         }
     )  # fmt: skip
     for state in job.watch():
@@ -57,6 +57,51 @@ def test_a_killed_server_ends_the_job_with_an_error_that_names_it(tmp_path):
             time.sleep(0.1)
         model.fit(client.table("endless"), "y", epochs=1, batch_size=512, seed=1, verbose=0)
         assert len(model.history.job.status().servers) == 2
+
+
+def test_a_drained_server_ends_the_job_it_drives_at_once_and_says_so(tmp_path):
+    server = Server("driver", tmp_path / "store", tmp_path, options=["--drain-timeout", "30s"])
+    with volary.connect(server.url) as client:
+        job = endless_job(client)
+        began = time.monotonic()
+        server.terminate()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 15
+    with Cluster(1, tmp_path / "store", tmp_path) as again, volary.connect(again.url) as client:
+        ended = client.job(job.id).status()
+        assert (ended.state, ended.error_code) == ("FAILED", "UNAVAILABLE")
+        assert ended.error == 'server "driver" is stopping; start the job again on another one'
+        assert client.models() == []
+
+
+def test_a_drained_worker_ends_the_job_at_once_and_is_named_once(tmp_path):
+    with Cluster(2, tmp_path / "store", tmp_path) as cluster, volary.connect(cluster.url) as client:
+        job = endless_job(client)
+        coordinator = job.status().coordinator
+        [worker] = [server for server in cluster.servers if server.name != coordinator]
+        [other] = [server for server in cluster.servers if server.name == coordinator]
+        began = time.monotonic()
+        assert worker.stop() == 0
+        assert time.monotonic() - began < 15
+        with volary.connect(other.url) as left:
+            with pytest.raises(errors.UnavailableError, match=worker.name) as caught:
+                left.job(job.id).wait()
+        assert str(caught.value).count("was lost during the job") == 1
+        assert "is stopping" in str(caught.value)
+
+
+def test_a_server_killed_and_started_again_ends_its_job_and_removes_its_rows(tmp_path):
+    store = tmp_path / "store"
+    server = Server("server-1", store, tmp_path)
+    with volary.connect(server.url) as client:
+        job = endless_job(client, validationSplit=0.1)
+        server.kill()
+    assert list((store / "jobs").rglob("*.parquet"))
+    with Cluster(1, store, tmp_path) as again, volary.connect(again.url) as client:
+        [ended] = client.jobs()
+        assert (ended.id, ended.state, ended.error_code) == (job.id, "FAILED", "UNAVAILABLE")
+        assert not list((store / "jobs").rglob("*.parquet"))
+        assert client.table("endless").rows == 50_000
 
 
 def test_a_server_that_joins_and_leaves_is_seen_within_five_seconds(tmp_path):

@@ -852,3 +852,43 @@ async fn a_full_disk_is_said_and_leaves_everything_as_it_was() {
     assert!(full, "{outcome}");
     assert_eq!((rows, after), ((0, 1_000), 1));
 }
+
+#[tokio::test]
+async fn a_dataset_that_cannot_be_opened_hides_no_other() {
+    let store = store();
+    let mode = WriteMode::Error;
+    store.put("broken", mode, &[numbers(0..3)]).await.unwrap();
+    store.put("whole", mode, &[numbers(0..3)]).await.unwrap();
+    let refused = store.put("_delta_log", mode, &[numbers(0..3)]).await;
+    assert!(matches!(refused, Err(CatalogError::BadName { .. })));
+    let log = Path::from("datasets/broken/_delta_log/00000000000000000000.json");
+    let junk = bytes::Bytes::from_static(b"{\n");
+    store.datasets.objects.put(&log, junk).await.unwrap();
+    let listed = store.datasets.list().await.unwrap();
+    let names: Vec<&str> = listed.iter().map(|dataset| dataset.name.as_str()).collect();
+    assert_eq!(names, ["whole"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dataset_opened_while_it_is_removed_is_there_or_is_not() {
+    let store = Arc::new(store());
+    let writer = Arc::clone(&store);
+    let changes = tokio::spawn(async move {
+        for _ in 0..20 {
+            for _ in 0..3 {
+                writer
+                    .put("census", WriteMode::Append, &[numbers(0..3)])
+                    .await
+                    .unwrap();
+            }
+            writer.datasets.remove("census").await.unwrap();
+        }
+    });
+    while !changes.is_finished() {
+        match store.open("census").await {
+            Ok(_) | Err(CatalogError::UnknownDataset { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    changes.await.unwrap();
+}

@@ -77,7 +77,8 @@ pub(crate) async fn do_action(
             body.read::<v1::ListJobs>()?;
             let mut listed = catalog.jobs.list().await?;
             listed.sort_by_key(|status| std::cmp::Reverse(status.id));
-            Ok(many(listed.iter().map(convert::job), form))
+            let listed = jobs::all_current(context, listed, forwarded).await;
+            Ok(many(listed.into_iter(), form))
         }
         ActionKind::JobStatus => {
             let id = jobs::parse_id(&body.read::<v1::JobStatus>()?.id)?;

@@ -147,7 +147,8 @@ fn score(
     Ok(encoder.encode_whole(&answer, app_metadata)?)
 }
 
-/// The worker's end of a coordinator's stream: events out, until either side stops.
+/// The worker's end of a coordinator's stream: events out, until either side stops. A server that drains does not wait
+/// for the end of the job: the job fails at once and can be started again.
 async fn work(
     context: &VerbContext,
     mut inbound: Inbound,
@@ -155,9 +156,15 @@ async fn work(
 ) -> Result<FlightStream, Status> {
     let start = start_of(start)?;
     let mut events = context.services.training.accept_worker(start).await?;
+    let shutdown = context.services.shutdown.clone();
     Ok(async_stream::stream! {
         loop {
             tokio::select! {
+                biased;
+                () = shutdown.begun() => {
+                    yield Err(FlightError::WorkerStopping.into());
+                    return;
+                }
                 event = events.next() => match event {
                     Some(event) => yield Ok(event_message(event)),
                     None => return,

@@ -21,6 +21,9 @@ use crate::training::PeerNetwork;
 /// How often a job is looked at when nobody can tell of its changes, and at least how often a watcher hears of it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Jobs asked for at once when all are listed.
+const ASKED_AT_ONCE: usize = 16;
+
 pub(crate) fn is_final(job: &v1::Job) -> bool {
     matches!(
         job.state(),
@@ -52,6 +55,26 @@ pub(crate) async fn current(
         // It may have ended between the two looks.
         None => settled(context, id).await,
     }
+}
+
+/// Jobs as they stand, in the order given: those that have not ended are asked for where they are driven. One that
+/// nobody can tell of stands as its journal has it.
+pub(crate) async fn all_current(
+    context: &VerbContext,
+    listed: Vec<JobStatus>,
+    forwarded: bool,
+) -> Vec<v1::Job> {
+    futures::stream::iter(listed)
+        .map(|status| async move {
+            if status.state.is_final() {
+                return convert::job(&status);
+            }
+            let job = current(context, status.id, forwarded).await;
+            job.unwrap_or_else(|_| convert::job(&status))
+        })
+        .buffered(ASKED_AT_ONCE)
+        .collect()
+        .await
 }
 
 /// Asks for the end of a job, wherever it is driven; answers with the job as it then stands.
