@@ -21,6 +21,9 @@ pub fn serve(arguments: &clap::ArgMatches) -> Result<(), CliError> {
         .thread_name("server")
         // With one core a query would otherwise keep health checks and the other servers waiting.
         .worker_threads(crate::support::machine::cores().max(2))
+        // Worker and blocking threads alike: the planner recurses to the depth of the query, and a stack that overflows
+        // ends the process. The default of 2 MiB is too small for the depth that queries may have.
+        .thread_stack_size(crate::support::machine::THREAD_STACK_BYTES)
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {

@@ -42,6 +42,15 @@ pub enum FeatureError {
         "the query needs more memory than it may have ({limit}); narrow it, or raise `{option}`"
     )]
     OutOfMemory { limit: String, option: &'static str },
+    /// One call of a function whose result is as large as its argument says.
+    #[error(
+        "{function} would make {bytes:.0} bytes of one batch of rows; at most {limit} are made, so ask for less"
+    )]
+    CallTooLarge {
+        function: String,
+        bytes: f64,
+        limit: usize,
+    },
     /// The rows do not allow what was asked of them: a division by zero, text that is no number.
     #[error("the query failed: {reason}")]
     Execution { reason: String },
@@ -68,7 +77,7 @@ impl Faulty for FeatureError {
             | Self::ModelFunction { .. }
             | Self::StatementNotAllowed { .. } => Fault::InvalidArgument,
             Self::NoRows { .. } => Fault::FailedPrecondition,
-            Self::OutOfMemory { .. } => Fault::ResourceExhausted,
+            Self::OutOfMemory { .. } | Self::CallTooLarge { .. } => Fault::ResourceExhausted,
             Self::ModelUnavailable { fault, .. } => *fault,
             Self::Internal { .. } => Fault::Internal,
         }

@@ -6,6 +6,7 @@
 pub mod error;
 mod functions;
 pub mod model_function;
+mod nesting;
 pub mod pipeline;
 pub mod session;
 pub mod source;

@@ -16,7 +16,7 @@ use arrow::array::{
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, Schema, SchemaRef};
 use datafusion::common::{Column, DFSchema};
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use datafusion::physical_expr::PhysicalExpr;
 use serde_json::{Value, json};
@@ -72,6 +72,13 @@ impl PipelineSpec {
         let (state, plan) = engine.open(source).await?.into_parts();
         let mut plan = LogicalPlanBuilder::from(plan);
         if let Some(filter) = filter {
+            if filter.len() > super::statements::STATEMENT_BYTES_MAX {
+                return Err(FeatureError::BadSql {
+                    reason: "the filter is longer than a statement may be; shorten it".into(),
+                });
+            }
+            super::nesting::check_nesting(filter)
+                .map_err(|reason| FeatureError::BadSql { reason })?;
             let condition = state
                 .create_logical_expr(filter, plan.schema())
                 .map_err(from_datafusion)?;
@@ -380,10 +387,18 @@ fn replay(raw: &[Field], steps: &[FittedStep]) -> Result<ColumnSet, FeatureError
 fn expressions() -> &'static SessionState {
     static STATE: OnceLock<SessionState> = OnceLock::new();
     STATE.get_or_init(|| {
-        SessionStateBuilder::new()
+        let mut state = SessionStateBuilder::new()
             .with_config(super::session::session_config(1))
             .with_default_features()
-            .build()
+            .build();
+        // One for all pipelines, so no server's memory limit is known: the fixed one holds.
+        let functions = super::functions::bounded(state.scalar_functions().values(), usize::MAX);
+        for function in functions {
+            // Refused only by a registry that cannot be written to.
+            let registered = state.register_udf(function);
+            debug_assert!(registered.is_ok());
+        }
+        state
     })
 }
 
@@ -621,9 +636,17 @@ impl Output {
                 .iter()
                 .position(|number| !number.is_finite())
                 .unwrap_or(0);
+            let met = made
+                .as_primitive_opt::<Float64Type>()
+                .map_or(f64::from(floats[row]), |numbers| numbers.value(row));
+            let problem = if met.is_finite() {
+                format!("is {met:e} at row {row}, which is beyond float32")
+            } else {
+                format!("is {met} at row {row}")
+            };
             return Err(FeatureError::BadColumn {
                 column: self.field.name().clone(),
-                problem: format!("is {} at row {row}", floats[row]),
+                problem,
                 hint: "impute or clip it in the pipeline, or leave such rows out".into(),
             });
         }

@@ -190,10 +190,13 @@ impl QueryEngine {
             .config()
             .clone()
             .with_target_partitions(partitions.max(1));
-        Ok(SessionStateBuilder::new_from_existing(base.clone())
+        let mut state = SessionStateBuilder::new_from_existing(base.clone())
             .with_config(config)
             .with_catalog_list(Arc::new(catalogs))
-            .build())
+            .build();
+        // What now() and current_date answer throughout the statement.
+        state.mark_start_execution();
+        Ok(state)
     }
 }
 
@@ -217,7 +220,7 @@ fn base_session(limits: &QueryLimits) -> Result<SessionState, String> {
         .with_runtime_env(runtime)
         .with_default_features()
         .build();
-    let functions = bounded(state.scalar_functions().values(), limits.memory_bytes / 4);
+    let functions = bounded(state.scalar_functions().values(), limits.memory_bytes);
     for function in functions {
         state
             .register_udf(function)
@@ -303,7 +306,7 @@ impl Query {
     }
 
     /// The query with its parameters replaced by the one row of `values`.
-    pub fn bind(self, values: &RecordBatch) -> Result<Query, FeatureError> {
+    pub fn bind(mut self, values: &RecordBatch) -> Result<Query, FeatureError> {
         let expected = self.parameters.fields().len();
         if values.num_columns() != expected || (expected > 0 && values.num_rows() != 1) {
             return Err(FeatureError::BadSql {
@@ -333,6 +336,7 @@ impl Query {
             .plan
             .with_param_values(ParamValues::from(scalars))
             .map_err(from_datafusion)?;
+        self.state.mark_start_execution();
         Query::new(self.state, plan, self.memory_bytes)
     }
 

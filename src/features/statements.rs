@@ -14,9 +14,13 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::FeatureError;
+use super::nesting::check_nesting;
 
 /// Longest statement taken, in bytes; the parser's memory is a small multiple of it.
 pub(super) const STATEMENT_BYTES_MAX: usize = 1 << 20;
+
+/// Most tables, subqueries and functions in the FROM clauses of one statement.
+const TABLES_MAX: usize = 200;
 
 /// Functions that stand where a table stands. They make rows out of their arguments and reach nothing else.
 ///
@@ -44,6 +48,7 @@ pub(super) fn check(sql: &str) -> Result<CheckedStatement, FeatureError> {
             ),
         });
     }
+    check_nesting(sql).map_err(|reason| FeatureError::BadSql { reason })?;
     let mut statements = DFParserBuilder::new(sql)
         .build()
         .and_then(|mut parser| parser.parse_statements())
@@ -140,6 +145,8 @@ struct Survey {
     question_marks: Vec<Location>,
     has_numbered: bool,
     lists_datasets: bool,
+    /// Tables, subqueries and functions in FROM: `FROM a, b, c` nests like a join, without a word for it.
+    tables: usize,
 }
 
 impl Visitor for Survey {
@@ -168,6 +175,19 @@ impl Visitor for Survey {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<FeatureError> {
+        self.tables += 1;
+        if self.tables > TABLES_MAX {
+            return ControlFlow::Break(FeatureError::BadSql {
+                reason: format!(
+                    "there are more than {TABLES_MAX} tables in FROM; ask in several statements"
+                ),
+            });
+        }
+        if let Some((words, hint)) = passed_over(factor) {
+            return ControlFlow::Break(FeatureError::BadSql {
+                reason: format!("{words} is not understood; {hint}"),
+            });
+        }
         let (name, arguments, modified) = match factor {
             TableFactor::Table {
                 name,
@@ -273,6 +293,50 @@ fn model_name(arguments: &FunctionArguments) -> Option<String> {
             Value::SingleQuotedString(name) => Some(name.clone()),
             _ => None,
         },
+        _ => None,
+    }
+}
+
+/// What the planner would pass over in silence: the answer would be another than was asked for.
+fn passed_over(factor: &TableFactor) -> Option<(&'static str, &'static str)> {
+    match factor {
+        TableFactor::Table {
+            sample: Some(_), ..
+        }
+        | TableFactor::Derived {
+            sample: Some(_), ..
+        } => Some((
+            "TABLESAMPLE",
+            "leave it out, and keep part of the rows with WHERE",
+        )),
+        // A function's are refused with its arguments.
+        TableFactor::Table { args: Some(_), .. } => None,
+        TableFactor::Table { with_hints, .. } if !with_hints.is_empty() => {
+            Some(("WITH (...) after a table", "leave the hints out"))
+        }
+        TableFactor::Table { index_hints, .. } if !index_hints.is_empty() => {
+            Some(("an index hint", "leave it out; there are no indexes"))
+        }
+        TableFactor::Table { partitions, .. } if !partitions.is_empty() => Some((
+            "PARTITION after a table",
+            "leave it out, and choose rows with WHERE",
+        )),
+        TableFactor::Table {
+            version: Some(_), ..
+        } => Some((
+            "a version clause after a table",
+            "write the version into the name, as in \"census@3\"",
+        )),
+        TableFactor::Table {
+            json_path: Some(_), ..
+        } => Some(("a path after a table", "choose columns in SELECT")),
+        TableFactor::Table {
+            with_ordinality: true,
+            ..
+        } => Some((
+            "WITH ORDINALITY after a table",
+            "number the rows with row_number() OVER ()",
+        )),
         _ => None,
     }
 }
@@ -440,6 +504,34 @@ mod tests {
     fn a_syntax_error_says_where() {
         let said = refusal("SELECT 1\nFROM t WHERE )");
         assert!(said.contains("Line: 2"), "{said}");
+    }
+
+    #[test]
+    fn what_the_planner_would_pass_over_is_refused() {
+        for (sql, words) in [
+            ("SELECT * FROM t TABLESAMPLE (10 PERCENT)", "TABLESAMPLE"),
+            (
+                "SELECT * FROM (SELECT 1) TABLESAMPLE (10 ROWS)",
+                "TABLESAMPLE",
+            ),
+            ("SELECT * FROM t WITH (NOLOCK)", "WITH (...)"),
+        ] {
+            let said = refusal(sql);
+            assert!(
+                said.contains(words) || said.contains("Expected"),
+                "{sql}: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn depth_is_refused_before_it_is_parsed() {
+        let sum = format!("SELECT 1{}", "+1".repeat(100_000));
+        assert!(refusal(&sum).contains("500 operators"));
+        let unions = format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(3_000));
+        assert!(refusal(&unions).contains("400 SELECTs"));
+        let tables = format!("SELECT 1 FROM t{}", ", t".repeat(3_000));
+        assert!(refusal(&tables).contains("200 tables"));
     }
 
     #[test]

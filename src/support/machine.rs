@@ -7,6 +7,10 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Stack of each thread that may hold a query. SQL is planned, optimized and dropped by recursion, a level for each
+/// operator and relation: the limits on those are chosen for this size. Virtual: untouched pages cost no memory.
+pub const THREAD_STACK_BYTES: usize = 32 << 20;
+
 /// Memory this process may use in bytes: the machine's, or the container's limit where that is smaller.
 pub fn memory_bytes() -> u64 {
     let system = System::new_with_specifics(

@@ -77,6 +77,8 @@ impl Host {
         let name = format!("train-{}", start.worker);
         std::thread::Builder::new()
             .name(name)
+            // Pipelines' expressions are evaluated here too, by recursion.
+            .stack_size(crate::support::machine::THREAD_STACK_BYTES)
             .spawn(move || {
                 let _registration = registration;
                 let _ = news_sender.blocking_send(WorkerNews::Accepted);

@@ -17,6 +17,8 @@ use datafusion::logical_expr::{
     Signature,
 };
 
+use crate::features::FeatureError;
+
 /// How large a result is, from the arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Growth {
@@ -39,15 +41,20 @@ const GROWING: [(&str, Growth); 7] = [
     ("generate_series", Growth::Series),
 ];
 
+/// What one call makes of one batch, at most: far above what a batch on the wire should hold, far below what stops a core.
+const CALL_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one character of text, at most.
+const CHARACTER_BYTES: f64 = 4.0;
 /// Bytes of one element of a list or series, at most.
 const ELEMENT_BYTES: f64 = 16.0;
 const DAY_NANOSECONDS: f64 = 86_400e9;
 
-/// Those of `functions` that can grow, held to `limit` bytes per batch.
+/// Those of `functions` that can grow, held to [`CALL_BYTES_MAX`] per batch, and to a quarter of `memory_bytes`.
 pub(in crate::features) fn bounded<'a>(
     functions: impl Iterator<Item = &'a Arc<ScalarUDF>>,
-    limit: usize,
+    memory_bytes: usize,
 ) -> Vec<Arc<ScalarUDF>> {
+    let limit = CALL_BYTES_MAX.min(memory_bytes / 4);
     let mut found: Vec<Arc<ScalarUDF>> = Vec::new();
     for function in functions {
         let growth = GROWING
@@ -130,9 +137,12 @@ impl ScalarUDFImpl for Bounded {
             .collect::<DataFusionResult<Vec<ArrayRef>>>()?;
         let bytes = self.growth.bytes(&columns, rows)?;
         if bytes > self.limit as f64 {
-            return Err(DataFusionError::ResourcesExhausted(format!(
-                "{} would make {bytes:.0} bytes of one batch",
-                self.name()
+            return Err(DataFusionError::External(Box::new(
+                FeatureError::CallTooLarge {
+                    function: self.name().to_owned(),
+                    bytes,
+                    limit: self.limit,
+                },
             )));
         }
         self.inner.invoke_with_args(args)
@@ -163,10 +173,15 @@ impl Growth {
                     .map(|(length, times)| length * times.max(0.0))
                     .sum()
             }
-            Self::Resize => number(1)?
-                .iter()
-                .map(|size| size.max(0.0) * ELEMENT_BYTES)
-                .sum(),
+            Self::Resize => {
+                let piece = match columns.first().map(|column| column.data_type()) {
+                    Some(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => {
+                        CHARACTER_BYTES
+                    }
+                    _ => ELEMENT_BYTES,
+                };
+                number(1)?.iter().map(|size| size.max(0.0) * piece).sum()
+            }
             Self::Series => {
                 let (start, stop) = match columns.len() {
                     0 | 1 => (vec![0.0; rows], number(0)?),

@@ -558,10 +558,15 @@ async fn functions_that_make_much_of_little_are_bounded() {
     ] {
         let error = bench.refusal(sql).await;
         assert!(
-            matches!(error, FeatureError::OutOfMemory { .. }),
+            matches!(error, FeatureError::CallTooLarge { .. }),
             "{sql}: {error:?}"
         );
     }
+    // However much memory there is, one call makes 64 MiB.
+    let roomy = bench_with(4 << 30, 1).await;
+    let error = roomy.refusal("SELECT repeat('x', 1000000000)").await;
+    assert!(error.to_string().contains("67108864"), "{error}");
+    assert_eq!(error.fault(), Fault::ResourceExhausted);
     assert_eq!(bench.texts("SELECT repeat('ab', 3)").await, ["ababab"]);
     assert_eq!(
         bench.texts("SELECT array_length(range(0, 1000, 2))").await,
@@ -607,4 +612,73 @@ async fn a_query_as_source_is_deterministic_to_the_bit() {
     }
     assert_eq!(answers[0], answers[1]);
     assert_eq!(answers[0], answers[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_has_one_time() {
+    let bench = with_people().await;
+    for function in ["now()", "current_timestamp", "current_date", "current_time"] {
+        let answer = bench.sql(&format!("SELECT {function} AS t")).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{function}: {error}"));
+        assert_eq!(answer.num_rows(), 1, "{function}");
+        assert_eq!(answer.column(0).null_count(), 0, "{function}");
+    }
+    assert_eq!(
+        bench
+            .texts("SELECT count(*) FROM people WHERE now() = current_timestamp AND now() > to_timestamp('2020-01-01')")
+            .await,
+        ["1500"]
+    );
+}
+
+/// The deepest statements that are taken are planned and run on the stack that the server gives its threads.
+#[test]
+fn the_deepest_statements_taken_fit_the_stack() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(crate::support::machine::THREAD_STACK_BYTES)
+        .enable_all()
+        .build()
+        .unwrap();
+    let work = async {
+        let bench = with_people().await;
+        for (sql, rows) in [
+            (
+                format!("SELECT id{} FROM people", " + id".repeat(499)),
+                1_500,
+            ),
+            (
+                format!(
+                    "SELECT 1 FROM people WHERE id < 0{}",
+                    " OR id % 7 = 9".repeat(450)
+                ),
+                0,
+            ),
+            (
+                format!("SELECT name{} FROM people LIMIT 2", " || 'x'".repeat(499)),
+                2,
+            ),
+            (
+                format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(199)),
+                200,
+            ),
+            (
+                format!(
+                    "SELECT count(*) FROM range(1) AS r{}",
+                    (0..100)
+                        .map(|at| format!(", range(1) AS r{at}"))
+                        .collect::<String>()
+                ),
+                1,
+            ),
+        ] {
+            let answer = bench.sql(&sql).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{}: {error}", &sql[..30]));
+            assert_eq!(answer.num_rows(), rows, "{}", &sql[..30]);
+        }
+    };
+    // On a worker: the thread that enters the runtime has the stack of whoever started it.
+    runtime
+        .block_on(async { tokio::spawn(work).await })
+        .unwrap();
 }

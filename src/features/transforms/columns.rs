@@ -14,6 +14,7 @@ use super::{Place, spec::TransformSpec};
 use crate::features::FeatureError;
 use crate::features::error::{from_datafusion, list_names, unknown_column};
 use crate::features::functions::{ColumnFunction, NumericFunction};
+use crate::features::nesting::{OPERATORS_MAX, check_nesting};
 
 /// What a column holds at this point of the pipeline.
 #[derive(Debug, Clone, PartialEq)]
@@ -412,6 +413,7 @@ impl ColumnSet {
                 place.refuse("the expression is longer than a statement may be; shorten it")
             );
         }
+        check_nesting(sql).map_err(|reason| place.refuse(reason))?;
         let fields: Vec<Field> = self
             .columns
             .iter()
@@ -436,6 +438,7 @@ impl ColumnSet {
             .iter()
             .map(|column| (column.name.as_str(), &column.expression))
             .collect();
+        composed_size(&parsed, &by_name).map_err(|reason| place.refuse(reason))?;
         let composed = parsed
             .transform_down(|part| {
                 Ok(match &part {
@@ -494,6 +497,63 @@ impl ColumnSet {
             });
         }
         Ok(())
+    }
+}
+
+/// Parts of an expression over raw columns, at most: steps that read each other can double it each time.
+const PARTS_MAX: usize = 20_000;
+
+/// Levels and parts of an expression.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    levels: usize,
+    parts: usize,
+}
+
+/// Refuses an expression that grows too deep or too large when its columns are replaced by what they are made of.
+/// Before it is built. Recurses to the depth of expressions that passed the same limit.
+fn composed_size(parsed: &Expr, columns: &HashMap<&str, &Expr>) -> Result<(), String> {
+    let mut sizes = HashMap::new();
+    for column in parsed.column_refs() {
+        if let Some((name, expression)) = columns.get_key_value(column.name.as_str()) {
+            sizes.insert(*name, size(expression, &HashMap::new()));
+        }
+    }
+    let composed = size(parsed, &sizes);
+    // A cast may stand around every operand.
+    if composed.levels > 2 * OPERATORS_MAX {
+        return Err(format!(
+            "with the steps that it reads, the expression has {} levels; at most {} are computed, so read fewer steps in a row",
+            composed.levels,
+            2 * OPERATORS_MAX
+        ));
+    }
+    if composed.parts > PARTS_MAX {
+        return Err(format!(
+            "with the steps that it reads, the expression has {} parts; at most {PARTS_MAX} are computed, so read each step less often",
+            composed.parts
+        ));
+    }
+    Ok(())
+}
+
+fn size(expression: &Expr, columns: &HashMap<&str, Size>) -> Size {
+    if let Expr::Column(column) = expression
+        && let Some(size) = columns.get(column.name.as_str())
+    {
+        return *size;
+    }
+    let mut inside = Size::default();
+    let walked = expression.apply_children(|part| {
+        let part = size(part, columns);
+        inside.levels = inside.levels.max(part.levels);
+        inside.parts = inside.parts.saturating_add(part.parts);
+        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+    });
+    debug_assert!(walked.is_ok());
+    Size {
+        levels: inside.levels + 1,
+        parts: inside.parts.saturating_add(1),
     }
 }
 
