@@ -11,6 +11,7 @@ use crate::tensor::Shape;
 
 use super::error::SpecError;
 use super::initialize::Initializer;
+use super::layers::activation::Activation;
 use super::model::InputType;
 
 /// What flows between layers: the extents of one row and the kind of its numbers.
@@ -71,6 +72,11 @@ pub(super) trait Layer: Debug + Send + Sync {
     /// Arrays that follow the data and have no gradient, such as moving averages.
     fn statistics(&self, _inputs: &[Signal]) -> Vec<ArraySpec> {
         Vec::new()
+    }
+
+    /// The function that its answer comes out of, where it ends in one.
+    fn activation(&self) -> Option<Activation> {
+        None
     }
 
     /// Records the layer's operations.

@@ -7,6 +7,7 @@ use crate::autograd::{Graph, GraphError, NodeId, Op};
 use crate::tensor::kernels::elementwise::{Binary, Unary};
 
 use super::error::SpecError;
+use super::layers::activation::Activation;
 use super::model::Model;
 
 /// Keras' epsilon: how near to 0 or 1 a probability is let when its logarithm is taken.
@@ -64,6 +65,11 @@ impl Loss {
             })
     }
 
+    /// Whether its label is a class; otherwise it is numbers.
+    pub fn has_classes(self) -> bool {
+        !matches!(self, Loss::MeanSquaredError | Loss::MeanAbsoluteError)
+    }
+
     /// The long Keras name.
     pub fn name(self) -> &'static str {
         NAMES
@@ -85,7 +91,7 @@ impl Loss {
         }
     }
 
-    /// Whether the model's answer fits this loss and this kind of label.
+    /// Whether the model's answer fits this loss and this kind of label. Of classes, the answer must be probabilities.
     pub fn check(self, model: &Model, target: &TargetKind) -> Result<(), SpecError> {
         self.check_model(model)?;
         let width = model.output_width();
@@ -112,7 +118,10 @@ impl Loss {
             ),
         };
         if fits {
-            return Ok(());
+            return match target {
+                TargetKind::Classes { .. } => self.check_probabilities(model),
+                TargetKind::Numeric { .. } => Ok(()),
+            };
         }
         let label = match target {
             TargetKind::Numeric { width } => format!("{width} numbers"),
@@ -121,6 +130,25 @@ impl Loss {
         Err(self.mismatch(
             format!("its output has {width} units and the label is {label}"),
             hint,
+        ))
+    }
+
+    /// What is served as a probability must be one: sigmoid for one unit, softmax for one unit per class.
+    fn check_probabilities(self, model: &Model) -> Result<(), SpecError> {
+        let (wanted, activation) = match self {
+            Loss::BinaryCrossentropy => (Activation::Sigmoid, "sigmoid"),
+            Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy => {
+                (Activation::Softmax, "softmax")
+            }
+            Loss::MeanSquaredError | Loss::MeanAbsoluteError => return Ok(()),
+        };
+        let (layer, found) = model.last_activation();
+        if found == Some(wanted) {
+            return Ok(());
+        }
+        Err(self.mismatch(
+            format!("its last layer {layer:?} does not answer probabilities"),
+            &format!("give that layer activation=\"{activation}\""),
         ))
     }
 
@@ -276,4 +304,52 @@ fn clipped(graph: &mut Graph, p: NodeId) -> Result<NodeId, GraphError> {
     );
     let raised = graph.binary(Binary::Maximum, p, low)?;
     graph.binary(Binary::Minimum, raised, high)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::nn::{FeatureColumn, FeatureKind, ModelSpec};
+
+    #[test]
+    fn an_answer_over_classes_must_be_probabilities() {
+        let two = TargetKind::Classes { classes: 2 };
+        let three = TargetKind::Classes { classes: 3 };
+        let binary = Loss::BinaryCrossentropy;
+        let sparse = Loss::SparseCategoricalCrossentropy;
+        for activation in ["linear", "tanh", "relu", "softmax"] {
+            let message = binary.check(&model(1, activation), &two).unwrap_err();
+            assert_eq!(
+                message.to_string(),
+                "loss \"binary_crossentropy\" does not fit the model: its last layer \"answer\" does not answer \
+                 probabilities; give that layer activation=\"sigmoid\""
+            );
+        }
+        for activation in ["linear", "sigmoid"] {
+            let message = sparse.check(&model(3, activation), &three).unwrap_err();
+            assert!(message.to_string().contains("activation=\"softmax\""));
+        }
+        binary.check(&model(1, "sigmoid"), &two).unwrap();
+        sparse.check(&model(2, "softmax"), &two).unwrap();
+        sparse.check(&model(3, "softmax"), &three).unwrap();
+        let numbers = TargetKind::Numeric { width: 3 };
+        Loss::MeanSquaredError
+            .check(&model(3, "linear"), &numbers)
+            .unwrap();
+    }
+
+    fn model(units: usize, activation: &str) -> Model {
+        let spec = json!({"format_version": 1, "name": "small", "outputs": ["answer"], "layers": [
+            {"name": "features", "layer": "Input"},
+            {"name": "answer", "layer": "Dense", "config": {"units": units, "activation": activation}, "inputs": ["features"]},
+        ]});
+        let feature = FeatureColumn {
+            name: "age".to_string(),
+            width: 1,
+            kind: FeatureKind::Float,
+        };
+        Model::build(&ModelSpec::from_json(&spec).unwrap(), &[feature]).unwrap()
+    }
 }

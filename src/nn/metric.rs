@@ -46,6 +46,11 @@ impl Metric {
             })
     }
 
+    /// Whether it counts right answers and so means nothing for a label of numbers.
+    pub fn needs_classes(self) -> bool {
+        matches!(self, Metric::Accuracy | Metric::Auc)
+    }
+
     /// The name in histories: the short one.
     pub fn name(self) -> &'static str {
         NAMES

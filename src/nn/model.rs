@@ -11,7 +11,7 @@ use crate::tensor::Shape;
 use super::error::SpecError;
 use super::initialize::Initializer;
 use super::layer::{ArraySpec, Context, Layer, Place, Signal, bad_input};
-use super::layers::{self, input::Input};
+use super::layers::{self, activation::Activation, input::Input};
 use super::options::Options;
 use super::spec::{LayerSpec, ModelSpec, shortened};
 
@@ -229,6 +229,12 @@ impl Model {
     /// The extents of one row of the answer.
     pub fn output_extents(&self) -> &[usize] {
         &self.layers[self.output].output.extents
+    }
+
+    /// The layer that answers and the function its answer comes out of, if any.
+    pub(super) fn last_activation(&self) -> (&str, Option<Activation>) {
+        let last = &self.layers[self.output];
+        (&last.name, last.layer.activation())
     }
 
     /// A table of layers, shapes and parameter counts, as Keras prints it.

@@ -120,6 +120,14 @@ fn empty_states(asked: &[String], loss: Loss, width: usize) -> Result<States, Se
     let mut states: States = Vec::with_capacity(asked.len() + 1);
     let mut add = |name: &str, metric: Result<Metric, SpecError>| {
         let metric = metric.map_err(|error| bad(name, &error))?;
+        if metric.needs_classes() && !loss.has_classes() {
+            return Err(ServingError::BadMetric {
+                metric: name.to_owned(),
+                reason:
+                    "it needs a label of classes and the model's is numbers; use \"mae\" or \"mse\""
+                        .to_owned(),
+            });
+        }
         if states.iter().all(|(known, _)| *known != metric) {
             let state = MetricState::new(metric, loss, width).map_err(|error| bad(name, &error))?;
             states.push((metric, state));
@@ -137,5 +145,20 @@ fn bad(metric: &str, error: &SpecError) -> ServingError {
     ServingError::BadMetric {
         metric: metric.to_owned(),
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_over_classes_is_refused_for_numbers() {
+        for metric in ["auc", "accuracy"] {
+            let asked = [metric.to_owned()];
+            let error = empty_states(&asked, Loss::MeanSquaredError, 1).unwrap_err();
+            assert!(error.to_string().contains("label of classes"), "{error}");
+            assert!(empty_states(&asked, Loss::BinaryCrossentropy, 1).is_ok());
+        }
     }
 }

@@ -23,6 +23,8 @@ pub use error::ServingError;
 pub use loaded::{LoadedModel, ScoringSession};
 pub use score::ScoreRequest;
 
+use tokio::sync::Semaphore;
+
 use crate::catalog::Catalog;
 use cache::{Identity, VersionCache};
 
@@ -50,6 +52,8 @@ pub struct Serving {
     catalog: Catalog,
     config: ServingConfig,
     cache: VersionCache<LoadedModel>,
+    /// Turns of scoring jobs.
+    scoring: Arc<Semaphore>,
 }
 
 impl Serving {
@@ -61,6 +65,7 @@ impl Serving {
     pub fn with_config(catalog: Catalog, config: ServingConfig) -> Arc<Self> {
         Arc::new(Self {
             cache: VersionCache::new(config.cache_bytes),
+            scoring: Arc::new(Semaphore::new(score::RUNNING_MAX)),
             catalog,
             config,
         })
@@ -104,6 +109,10 @@ impl Serving {
 
     fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    fn turns(&self) -> &Arc<Semaphore> {
+        &self.scoring
     }
 
     fn config(&self) -> &ServingConfig {

@@ -5,9 +5,11 @@
 //! (see `ordered.rs`) and by what the writer buffers.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
 use super::ordered::{Piece, in_order};
@@ -19,6 +21,9 @@ use crate::support::fault::Faulty;
 
 /// How often watchers see the progress of a job, at least; the promise is twice a second.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
+/// Most jobs of one server that score at once; the others wait QUEUED, first come, first served.
+pub(super) const RUNNING_MAX: usize = 4;
 
 /// What to score and where to write it.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,8 +40,8 @@ impl super::Serving {
     /// Starts a scoring job after checking everything that can be checked at once: the model, the source and its plan,
     /// the columns, `keep`, and that `into` may be written in this mode. A refused request leaves no job.
     pub async fn score(
-        self: &std::sync::Arc<Self>,
-        queries: &std::sync::Arc<QueryEngine>,
+        self: &Arc<Self>,
+        queries: &Arc<QueryEngine>,
         request: ScoreRequest,
     ) -> Result<JobId, ServingError> {
         let model = self.model(&request.model, request.version).await?;
@@ -56,7 +61,8 @@ impl super::Serving {
         };
         let id = job.id;
         let workers = self.config().threads;
-        tokio::spawn(drive(job, session, query, writer, workers));
+        let turns = Arc::clone(self.turns());
+        tokio::spawn(drive(job, session, query, writer, workers, turns));
         Ok(id)
     }
 }
@@ -80,19 +86,16 @@ async fn drive(
     query: Query,
     mut writer: DatasetWriter,
     workers: usize,
+    turns: Arc<Semaphore>,
 ) {
-    let manifest = session.model().manifest();
-    let (model, version) = (manifest.name.clone(), manifest.version);
-    job.update(|status| {
-        status.state = JobState::Running;
-        status.servers = vec![status.coordinator.clone()];
-        status
-            .notes
-            .push(format!("scored with model {model:?} version {version}"));
-    });
-    let scored = match job.save().await {
-        Ok(()) => write_answers(&job, session, query, &mut writer, workers).await,
-        Err(error) => Err(error.into()),
+    let turn = tokio::select! {
+        biased;
+        () = job.cancelled.cancelled() => Err(Halt::Cancelled),
+        turn = turns.acquire() => turn.map_err(|_| Halt::Failed(ServingError::Stopping)),
+    };
+    let scored = match turn {
+        Ok(_turn) => score_now(&job, session, query, &mut writer, workers).await,
+        Err(halt) => Err(halt),
     };
     let ended = match scored {
         Ok(()) => writer.commit().await.map_err(Halt::from),
@@ -116,6 +119,27 @@ async fn drive(
         }
     };
     job.finish(outcome).await;
+}
+
+/// Says that the job runs, and runs it.
+async fn score_now(
+    job: &LiveJob,
+    session: ScoringSession,
+    query: Query,
+    writer: &mut DatasetWriter,
+    workers: usize,
+) -> Result<(), Halt> {
+    let manifest = session.model().manifest();
+    let (model, version) = (manifest.name.clone(), manifest.version);
+    job.update(|status| {
+        status.state = JobState::Running;
+        status.servers = vec![status.coordinator.clone()];
+        status
+            .notes
+            .push(format!("scored with model {model:?} version {version}"));
+    });
+    job.save().await?;
+    write_answers(job, session, query, writer, workers).await
 }
 
 /// Streams every row through the model into the upload.

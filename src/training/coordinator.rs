@@ -14,6 +14,7 @@ use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::TrainingError;
+use super::admission::{Place, RUNNING_MAX};
 use super::decode::feature_columns;
 use super::host::Running;
 use super::network::{PeerNetwork, StartWorker, TrainingPeer, WorkerEvent};
@@ -37,9 +38,23 @@ const MANIFEST_FORMAT: u32 = 1;
 const FIRST_GENERATION: u64 = 1;
 
 impl Training {
-    /// Runs a job to its end and writes down how it ended.
-    pub(super) async fn drive(self: Arc<Self>, live: LiveJob, checked: CheckedRequest) {
-        let outcome = self.run_job(&live, checked).await;
+    /// Waits for the job's turn, runs it to its end and writes down how it ended.
+    pub(super) async fn drive(
+        self: Arc<Self>,
+        live: LiveJob,
+        checked: CheckedRequest,
+        place: Place,
+    ) {
+        // Cancelled or not, a job that ends gives its place to the next.
+        let turn = tokio::select! {
+            biased;
+            () = live.cancelled.cancelled() => Err(TrainingError::Cancelled),
+            turn = place.turn() => turn,
+        };
+        let outcome = match turn {
+            Ok(_turn) => self.run_job(&live, checked).await,
+            Err(error) => Err(error),
+        };
         clean_up(live.id, &self.catalog).await;
         let outcome = match outcome {
             Ok(version) => Ok(Some(version)),
@@ -66,7 +81,9 @@ impl Training {
         } = self;
         let (catalog, queries): (&Catalog, &QueryEngine) = (catalog, queries);
         let trained = async {
-            let prepared = prepare(checked, live.id, catalog, queries, config.cache_bytes)
+            // The share is a property of the job: the same whether another one runs beside it or not.
+            let cache_bytes = config.cache_bytes / RUNNING_MAX as u64;
+            let prepared = prepare(checked, live.id, catalog, queries, cache_bytes)
                 .boxed()
                 .await?;
             let servers = servers_in_order(self.network.as_ref())?;
@@ -429,6 +446,14 @@ fn known(row: &HistoryRow) -> impl Iterator<Item = (String, f64)> {
         .filter_map(|(name, value)| value.map(|value| (name.clone(), value)))
 }
 
+/// What the model is worth: loss and metrics, without the times and rates that stand beside them in the history.
+fn measured(row: &HistoryRow, metrics: &[String]) -> impl Iterator<Item = (String, f64)> {
+    known(row).filter(|(name, _)| {
+        let measure = name.strip_prefix("val_").unwrap_or(name);
+        measure == "loss" || metrics.iter().any(|metric| metric == measure)
+    })
+}
+
 fn manifest(name: &str, live: &LiveJob, prepared: &PreparedJob, row: &HistoryRow) -> ModelManifest {
     let job = &prepared.job;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -442,7 +467,7 @@ fn manifest(name: &str, live: &LiveJob, prepared: &PreparedJob, row: &HistoryRow
         label: job.label.clone(),
         loss: job.loss.clone(),
         metric_names: job.metrics.clone(),
-        metrics: known(row).collect(),
+        metrics: measured(row, &job.metrics).collect(),
         parameters: prepared.parameters,
         job: live.id.to_string(),
         source: prepared.source.clone(),

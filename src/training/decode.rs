@@ -42,7 +42,7 @@ struct Decoder {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // one a job
 enum Target {
-    Number,
+    Numbers,
     Class {
         classes: Classes,
         /// Whether the target is one number per class instead of the class's place.
@@ -144,7 +144,7 @@ impl DatasetRows {
             hint: "name columns that every source of the job has".into(),
         })?;
         let target = if job.label.classes.is_empty() {
-            Target::Number
+            Target::Numbers
         } else {
             let data_type = job.label.arrow_type()?;
             Target::Class {
@@ -242,9 +242,10 @@ impl Decoder {
                 }
             }
             match &self.target {
-                Target::Number => {
+                Target::Numbers => {
                     let label = std::slice::from_ref(&self.label);
-                    gather_float(batch, label, 1, &mut rows.target).map_err(located)?;
+                    let width = self.shape.target_width;
+                    gather_float(batch, label, width, &mut rows.target).map_err(located)?;
                 }
                 Target::Class {
                     classes,

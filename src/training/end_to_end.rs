@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, FixedSizeListArray, Float64Array, Int64Array, RecordBatch, StringArray,
+};
+use arrow::datatypes::Float64Type;
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -81,6 +84,17 @@ async fn history_has_a_row_per_epoch_and_the_loss_falls() {
         assert!(history.column_by_name(column).is_some(), "{column}");
     }
     assert!(status.metrics["val_auc"] > 0.8, "{:?}", status.metrics);
+    let manifest = cluster.catalog.models.load("churn", None).await;
+    let kept: Vec<String> = manifest.unwrap().manifest.metrics.into_keys().collect();
+    let measures = [
+        "accuracy",
+        "auc",
+        "loss",
+        "val_accuracy",
+        "val_auc",
+        "val_loss",
+    ];
+    assert_eq!(kept, measures);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,6 +183,68 @@ async fn two_jobs_at_once_both_succeed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_third_job_waits_its_turn_and_can_be_cancelled_meanwhile() {
+    let cluster = TestCluster::of(1, true).await;
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        let id = cluster.submit(endless()).await.unwrap();
+        cluster.wait_until(id, |status| status.step > 0).await;
+        running.push(id);
+    }
+    let cancelled = cluster.submit(request()).await.unwrap();
+    let waiting = cluster.submit(request()).await.unwrap();
+    let state = async |id| cluster.catalog.jobs.status(id).await.unwrap().state;
+    assert_eq!(state(cancelled).await, JobState::Queued);
+    let ended = |status: &JobStatus| status.state.is_final();
+    let (status, found) = tokio::join!(cluster.wait_until(cancelled, ended), async {
+        cluster.catalog.jobs.cancel(cancelled)
+    });
+    assert!(found);
+    assert_eq!(status.state, JobState::Cancelled);
+    assert_eq!(status.started_ms, None);
+    assert_eq!(state(waiting).await, JobState::Queued);
+    assert!(cluster.catalog.jobs.cancel(running[0]));
+    let status = cluster.wait_until(waiting, ended).await;
+    assert_eq!(status.state, JobState::Succeeded, "{:?}", status.error);
+    assert!(cluster.catalog.jobs.cancel(running[1]));
+    cluster.wait_until(running[1], ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_of_numbers_are_learnt_by_one_unit_each() {
+    let cluster = TestCluster::of(2, true).await;
+    let age: Vec<f64> = (0..300).map(|row| f64::from(row % 40) / 40.0).collect();
+    let pairs = age
+        .iter()
+        .map(|age| Some([Some(2.0 * age), Some(1.0 - age)]));
+    let pairs = FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(pairs, 2);
+    let rows = RecordBatch::try_from_iter([
+        ("age", Arc::new(Float64Array::from(age)) as ArrayRef),
+        ("pair", Arc::new(pairs)),
+    ]);
+    cluster.put("pairs", rows.unwrap()).await;
+    let asked = |units| TrainRequest {
+        source: Source::Table(DatasetReference::parse("pairs").unwrap()),
+        label: "pair".into(),
+        features: vec![],
+        pipeline: vec![],
+        loss: "mse".into(),
+        optimizer: json!({"name": "adam", "learning_rate": 0.05}),
+        model: model_of(units, "linear"),
+        metrics: vec!["mae".into()],
+        epochs: 200,
+        ..request()
+    };
+    let status = cluster.train(asked(2)).await;
+    assert_eq!(status.state, JobState::Succeeded, "{:?}", status.error);
+    assert!(status.metrics["loss"] < 0.02, "{:?}", status.metrics);
+    let manifest = cluster.catalog.models.load("churn", None).await;
+    let manifest = manifest.unwrap().manifest;
+    assert!(manifest.label.arrow_type().is_ok(), "{:?}", manifest.label);
+    cluster.fails(asked(3), "2 numbers").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_cannot_work_is_refused_at_once() {
     let cluster = TestCluster::of(1, true).await;
     let refused = async |change: fn(&mut TrainRequest), expected: &str| {
@@ -207,10 +283,27 @@ async fn a_request_that_cannot_work_is_refused_at_once() {
         "has type Float64",
     )
     .await;
-    refused(|asked| asked.loss = "mse".into(), "has type Utf8").await;
+    refused(
+        |asked| {
+            asked.loss = "mse".into();
+            asked.metrics.clear();
+        },
+        "has type Utf8",
+    )
+    .await;
     refused(|asked| asked.features = vec!["agee".into()], "\"agee\"").await;
     refused(|asked| asked.loss = "hinge2".into(), "hinge2").await;
     refused(|asked| asked.metrics = vec!["f9".into()], "f9").await;
+    refused(
+        |asked| asked.loss = "mse".into(),
+        "needs a label of classes",
+    )
+    .await;
+    refused(
+        |asked| asked.class_weight = BTreeMap::from([("yes".to_string(), 1e308)]),
+        "class_weight is",
+    )
+    .await;
     refused(|asked| asked.optimizer = json!({"name": "adamm"}), "adamm").await;
     refused(
         |asked| asked.pipeline = vec![json!({"transform": "standardise"})],
@@ -284,6 +377,16 @@ async fn a_job_whose_rows_are_wrong_fails_with_the_reason() {
     let mut weighted = request();
     weighted.class_weight = BTreeMap::from([("maybe".to_string(), 1.0)]);
     cluster.fails(weighted, "\"maybe\"").await;
+    let mut weightless = request();
+    weightless.class_weight = BTreeMap::from([("no".to_string(), 0.0), ("yes".to_string(), 0.0)]);
+    cluster.fails(weightless, "0 for every class").await;
+    let mut weightless = request();
+    weightless.source = Source::Query("SELECT *, 0.0 AS zero FROM customers".into());
+    weightless.sample_weight = Some("zero".into());
+    cluster.fails(weightless, "sum over all rows is 0").await;
+    let mut linear = request();
+    linear.model = model_of(1, "linear");
+    cluster.fails(linear, "activation=\"sigmoid\"").await;
     let mut wide = request();
     wide.model = model_of(3, "softmax");
     cluster.fails(wide, "loss").await;

@@ -37,6 +37,8 @@ pub enum TrainingError {
     NotFinite { loss: f32, epoch: u32, step: u64 },
     #[error("no job {job} of generation {generation} runs here")]
     UnknownWorker { job: String, generation: u64 },
+    #[error("{waiting} training jobs wait on this server already; submit again when one has ended")]
+    TooManyJobs { waiting: usize },
     #[error("the job was cancelled")]
     Cancelled,
     /// A failure that another worker told of, in its own words.
@@ -60,6 +62,7 @@ impl Faulty for TrainingError {
             Self::ServerLost { .. } | Self::Stopping => Fault::Unavailable,
             Self::NotFinite { .. } => Fault::OutOfRange,
             Self::UnknownWorker { .. } => Fault::NotFound,
+            Self::TooManyJobs { .. } => Fault::ResourceExhausted,
             Self::Cancelled => Fault::Cancelled,
             Self::Reported { fault, .. } => *fault,
             Self::Internal { .. } => Fault::Internal,

@@ -3,8 +3,9 @@
 //! The invariant: the same job, seed and data give the same bits on any number of servers and threads.
 //! `docs/training.md` says how. In reading order: what a job is (`job`, `prepare`), the sums (`reduction`), one worker
 //! (`crew`, `feed`, `decode`, `step`, `exchange`, `report`, `early_stopping`, `worker`), the workers of this server
-//! (`host`), and the server that drives a job (`coordinator`).
+//! (`host`), and the server that drives jobs (`admission`, `coordinator`).
 
+mod admission;
 mod coordinator;
 mod crew;
 mod decode;
@@ -50,7 +51,8 @@ const LEFT_OVERS_AT_ONCE: usize = 16;
 pub struct TrainingConfig {
     /// Lanes computed at a time on this server.
     pub threads: usize,
-    /// Decoded training rows kept in memory, bytes; larger data is shuffled by blocks instead of rows.
+    /// Decoded training rows kept in memory, bytes, by all jobs that run at once in equal parts; larger data is
+    /// shuffled by blocks instead of rows.
     pub cache_bytes: u64,
 }
 
@@ -62,6 +64,7 @@ pub struct Training {
     network: Arc<dyn PeerNetwork>,
     config: TrainingConfig,
     host: Arc<host::Host>,
+    admission: admission::Admission,
 }
 
 impl Training {
@@ -77,11 +80,13 @@ impl Training {
             network,
             config,
             host: Arc::default(),
+            admission: admission::Admission::default(),
         })
     }
 
-    /// Checks what can be checked at once, starts the job, returns its id.
+    /// Checks what can be checked at once, starts the job (QUEUED while as many run as may), returns its id.
     pub async fn submit(self: &Arc<Self>, request: TrainRequest) -> Result<JobId, TrainingError> {
+        let place = self.admission.admit()?;
         let checked = prepare::check(request, &self.queries).await?;
         let (name, epochs) = (&checked.request.name, checked.request.epochs);
         let live = self
@@ -90,7 +95,7 @@ impl Training {
             .create(JobKind::Train, name, epochs)
             .await?;
         let id = live.id;
-        tokio::spawn(Arc::clone(self).drive(live, checked));
+        tokio::spawn(Arc::clone(self).drive(live, checked, place));
         Ok(id)
     }
 

@@ -4,7 +4,7 @@
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use futures::{FutureExt, TryStreamExt};
 
 use super::TrainingError;
@@ -74,9 +74,10 @@ pub(crate) async fn check(
         return Err(bad_option("validation_split", share, hint));
     }
     for (class, weight) in &request.class_weight {
-        if !(weight.is_finite() && *weight >= 0.0) {
-            let received = format!("{weight} for class {class:?}");
-            let hint = "weights are finite and not negative";
+        // Weights are kept as float32, where large ones become infinite.
+        if !((*weight as f32).is_finite() && *weight >= 0.0) {
+            let received = format!("{weight:?} for class {class:?}");
+            let hint = "weights are not negative and at most 3.4e38";
             return Err(bad_option("class_weight", received, hint));
         }
     }
@@ -84,6 +85,11 @@ pub(crate) async fn check(
     let mut metrics = Vec::new();
     for name in &request.metrics {
         let metric = Metric::parse(name).map_err(bad_model)?;
+        if metric.needs_classes() && !loss.has_classes() {
+            let received = format!("{name:?} with loss {:?}", request.loss);
+            let hint = "it needs a label of classes; use \"mae\" or \"mse\"";
+            return Err(bad_option("metrics", received, hint));
+        }
         // The loss is in every history anyway.
         if metric != Metric::Loss && !metrics.contains(&metric) {
             metrics.push(metric);
@@ -93,7 +99,7 @@ pub(crate) async fn check(
     Optimizer::build(&optimizer).map_err(bad_model)?;
     let spec = ModelSpec::from_json(&request.model).map_err(bad_model)?;
     let pipeline = PipelineSpec::from_json(&request.pipeline)?;
-    if !request.class_weight.is_empty() && !has_classes(loss) {
+    if !request.class_weight.is_empty() && !loss.has_classes() {
         let received = format!("given with loss {:?}", request.loss);
         let hint = "class weights need a loss over classes";
         return Err(bad_option("class_weight", received, hint));
@@ -181,7 +187,9 @@ pub(crate) async fn prepare(
         .await?;
     let model = Model::build(&checked.spec, &feature_columns(&fitted)?).map_err(bad_model)?;
     let target = if label.classes.is_empty() {
-        TargetKind::Numeric { width: 1 }
+        TargetKind::Numeric {
+            width: label_width(&checked.label_type),
+        }
     } else {
         TargetKind::Classes {
             classes: label.classes.len(),
@@ -384,22 +392,24 @@ async fn read_label(
         problem,
         hint: hint.to_owned(),
     };
-    let mut collector = match has_classes(checked.loss) {
+    let mut collector = match checked.loss.has_classes() {
         true => Some(ClassCollector::new(label, &checked.label_type)?),
         false => None,
     };
     let mut columns = vec![label.clone()];
     columns.extend(checked.request.sample_weight.iter().cloned());
+    let width = label_width(&checked.label_type);
     let mut row = 0;
-    for dataset in datasets {
+    for (place, dataset) in datasets.iter().enumerate() {
         let mut rows = dataset.scan(Some(&columns));
         let mut numbers = Vec::new();
+        let mut weight_sum = 0.0;
         while let Some(batch) = rows.try_next().await? {
             let checked_label = match &mut collector {
                 Some(collector) => collector.add(&batch),
                 None => {
                     numbers.clear();
-                    gather_float(&batch, std::slice::from_ref(label), 1, &mut numbers)
+                    gather_float(&batch, std::slice::from_ref(label), width, &mut numbers)
                 }
             };
             checked_label.map_err(|error| bad_label(label, error.from_row(row)))?;
@@ -413,8 +423,17 @@ async fn read_label(
                     let hint = "weights are not negative";
                     return Err(bad_option("sample_weight", received, hint));
                 }
+                weight_sum += numbers.iter().map(|weight| f64::from(*weight)).sum::<f64>();
             }
             row += batch.num_rows();
+        }
+        // The rows to train on come first.
+        if let (0, Some(column)) = (place, &checked.request.sample_weight)
+            && weight_sum == 0.0
+        {
+            let received = format!("column {column:?}, whose sum over all rows is 0");
+            let hint = "give at least one row a weight above 0";
+            return Err(bad_option("sample_weight", received, hint));
         }
     }
     let classes = match collector {
@@ -432,7 +451,7 @@ async fn read_label(
         )),
         _ => Ok(LabelColumn {
             name: label.clone(),
-            data_type: checked.label_type.to_string(),
+            data_type: plain_type(&checked.label_type).to_string(),
             classes,
         }),
     }
@@ -482,7 +501,12 @@ fn class_weights(request: &TrainRequest, label: &LabelColumn) -> Result<Vec<f32>
             .get(class)
             .map_or(1.0, |weight| *weight as f32)
     };
-    Ok(label.classes.iter().map(weight).collect())
+    let weights: Vec<f32> = label.classes.iter().map(weight).collect();
+    if weights.iter().all(|weight| *weight == 0.0) {
+        let hint = "give at least one class a weight above 0";
+        return Err(bad_option("class_weight", "0 for every class", hint));
+    }
+    Ok(weights)
 }
 
 /// Label, features and weights are columns of the rows. Returns the label's type.
@@ -547,6 +571,25 @@ fn check_columns(
     }
 }
 
+/// Numbers per row of a label that holds numbers.
+fn label_width(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::FixedSizeList(_, size) => usize::try_from(*size).unwrap_or(0),
+        _ => 1,
+    }
+}
+
+/// The label's type as it is written into manifests: a list without the names and metadata of its items.
+fn plain_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::FixedSizeList(item, size) => {
+            let item = Field::new_list_field(item.data_type().clone(), true);
+            DataType::FixedSizeList(item.into(), *size)
+        }
+        other => other.clone(),
+    }
+}
+
 fn check_label_type(loss: Loss, label: &str, data_type: &DataType) -> Result<(), TrainingError> {
     let logical = match data_type {
         DataType::Dictionary(_, value) => value.as_ref(),
@@ -557,15 +600,19 @@ fn check_label_type(loss: Loss, label: &str, data_type: &DataType) -> Result<(),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
     );
     let boolean = logical == &DataType::Boolean;
-    let (fits, hint) = if has_classes(loss) {
+    let (fits, hint) = if loss.has_classes() {
         (
             text || boolean || logical.is_integer(),
             "classes are text, booleans or integers",
         )
     } else {
+        let number = match data_type {
+            DataType::FixedSizeList(item, size) if *size > 0 => item.data_type(),
+            single => single,
+        };
         (
-            (logical.is_integer() || logical.is_floating()) && logical == data_type,
-            "this loss needs numbers",
+            number.is_integer() || number.is_floating(),
+            "this loss needs numbers, or fixed-size lists of them",
         )
     };
     if fits {
@@ -635,10 +682,6 @@ fn stopping_rule(
         restore_best_weights: stopping.restore_best_weights,
         maximize,
     }))
-}
-
-fn has_classes(loss: Loss) -> bool {
-    !matches!(loss, Loss::MeanSquaredError | Loss::MeanAbsoluteError)
 }
 
 fn describe(source: &Source) -> String {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
+use tokio_util::sync::CancellationToken;
 
 use super::TrainingError;
 use super::crew::{Barrier, SharedVector};
@@ -79,6 +80,7 @@ pub(crate) struct Crew {
     partials: Vec<RwLock<Vec<(u32, Vec<f32>)>>>,
     failed: AtomicBool,
     failure: Mutex<Option<TrainingError>>,
+    stop: CancellationToken,
 }
 
 /// What belongs to one thread.
@@ -109,7 +111,12 @@ struct Lane {
 }
 
 impl Crew {
-    pub(crate) fn new(share: Share, threads: usize) -> Result<Self, TrainingError> {
+    /// `stop` ends a phase early, as a failure does.
+    pub(crate) fn new(
+        share: Share,
+        threads: usize,
+        stop: CancellationToken,
+    ) -> Result<Self, TrainingError> {
         let length = share.model.parameter_len() + share.model.statistics_len();
         let mut vector = share.model.initial_parameters(share.seed);
         vector.extend(share.model.initial_statistics());
@@ -141,6 +148,7 @@ impl Crew {
             partials: (0..threads).map(|_| RwLock::new(Vec::new())).collect(),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
+            stop,
             share,
         })
     }
@@ -193,6 +201,7 @@ impl Crew {
                 epoch,
                 step,
                 total_step,
+                stop: &self.stop,
             };
             for index in 0..hand.nodes.len() {
                 let node = hand.nodes[index];
@@ -281,6 +290,9 @@ impl Crew {
                 let part = plan.lane_part(0, lane.number);
                 let mut start = part.start;
                 while start < part.end {
+                    if self.stop.is_cancelled() {
+                        return Err(TrainingError::Cancelled);
+                    }
                     let end = part.end.min(start + EVALUATION_ROWS as u64);
                     lane.validation_feed
                         .fill(start..end, &mut lane.validation_rows)?;
@@ -504,6 +516,7 @@ struct Pass<'a> {
     epoch: u64,
     step: u64,
     total_step: u64,
+    stop: &'a CancellationToken,
 }
 
 impl Pass<'_> {
@@ -527,6 +540,9 @@ impl Pass<'_> {
 
     /// One lane forward and backward: its gradient, then its new statistics times its rows.
     fn lane(&self, hand: &mut Hand, number: u32) -> Result<Option<Vec<f32>>, TrainingError> {
+        if self.stop.is_cancelled() {
+            return Err(TrainingError::Cancelled);
+        }
         let part = self.share.plan.lane_part(self.step, number);
         if part.is_empty() {
             return Ok(None);

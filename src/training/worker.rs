@@ -186,7 +186,7 @@ pub(crate) fn train(
     // More threads than lanes would only wait at barriers, unless there is much to update.
     let lanes_held = (share.own_lanes.end - share.own_lanes.start) as usize;
     let threads = task.threads.clamp(1, lanes_held.max(1));
-    let crew = Crew::new(share, threads)?;
+    let crew = Crew::new(share, threads, stop.clone())?;
     std::thread::scope(|scope| {
         let _ends = EndOfWork(&crew);
         for thread in 1..threads {

@@ -169,6 +169,17 @@ def test_shapes_that_do_not_fit_are_refused_with_both_layers(client):
     refused_fit(client, ["2"], model=network(layers.Dense(3, activation="softmax")), wanted=["a"])
 
 
+def test_what_would_not_mean_what_it_says_is_refused(client):
+    refused_fit(client, ['"answer"', 'activation="sigmoid"'], model=network(layers.Dense(1, name="answer")), wanted=["a"])
+    linear = network(layers.Dense(2, activation="tanh"), loss="sparse_categorical_crossentropy")
+    refused_fit(client, ['activation="softmax"'], model=linear, wanted=["a"])
+    for metric in ("auc", "accuracy"):
+        model = network(layers.Dense(1), loss="mse", metrics=[metric])
+        refused_fit(client, [metric, "label of classes"], model=model, label="a", wanted=["y"])
+    refused_fit(client, ["class_weight"], wanted=["a"], class_weight={"no": 1e308})
+    refused_fit(client, ["class_weight", "every class"], wanted=["a"], class_weight={"no": 0.0, "yes": 0.0})
+
+
 def test_a_schema_that_changes_mid_stream_is_refused(client, cluster):
     first, second = pa.record_batch({"a": [1.0]}), pa.record_batch({"a": ["x"], "b": [1]})
     command = json.dumps({"@type": "type.googleapis.com/volary.v1.Put", "dataset": "changing"}).encode()

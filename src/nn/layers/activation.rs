@@ -122,6 +122,10 @@ impl Layer for ActivationLayer {
         one_float_input(name, inputs).cloned()
     }
 
+    fn activation(&self) -> Option<Activation> {
+        Some(self.activation)
+    }
+
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         self.activation.record(context.graph, inputs[0])
     }

@@ -69,6 +69,10 @@ impl Layer for Dense {
         }
     }
 
+    fn activation(&self) -> Option<Activation> {
+        Some(self.activation)
+    }
+
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let kernel = context.parameter(0)?;
         let mut extents = context.graph.shape(inputs[0]).extents().to_vec();
