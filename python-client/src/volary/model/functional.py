@@ -199,8 +199,9 @@ class Model:
             batch_size: Rows of one step, over all servers together; 1 to 16,777,216.
             validation_split: This share of the rows is held out and measured after every epoch.
             validation_data: Instead, a table, query or frame to measure.
-            seed: From 0 to 2**64 - 1. Decides the initial weights, the order and the dropout. The same seed and data give the same bits on
-                any number of servers. A random one is drawn when left out; ``client.model(name).describe().seed`` tells.
+            seed: Decides the initial weights, the order and the dropout; 0 to 2**64 - 1. The same seed and data give the
+                same bits on any number of servers. A random one is drawn when left out; ``describe().seed`` of the model
+                tells.
             sample_weight: A column of row weights for the loss.
             class_weight: Weight of a class in the loss; classes not named weigh 1.
             callbacks: At most one :class:`volary.callbacks.EarlyStopping`.
