@@ -212,7 +212,7 @@ def test_describe_evaluate_and_drop_send_what_they_mean(client, server):
 def test_evaluating_a_frame_leaves_no_dataset_behind(client, server):
     server.answers["Evaluate"] = [{"metrics": {}}]
     client.model("m").evaluate(pd.DataFrame({"x": [1.0]}))
-    assert server.asked("Evaluate")[0]["source"]["table"].startswith("temporary-")
+    assert server.asked("Evaluate")[0]["source"]["table"].startswith("temporary-m-evaluation-")
     assert server.datasets == {}
 
 

@@ -208,10 +208,45 @@ def test_fit_takes_queries_and_frames(client, trained):
     assert request["source"] == {"query": "SELECT * FROM t"}
     assert request["validationSource"] == {"table": "v"}
     model.fit(pd.DataFrame({"x": [1.0], "y": [1]}), "y", verbose=0)
-    assert trained.asked("Train")[-1]["source"]["table"].startswith("temporary-")
+    assert trained.asked("Train")[-1]["source"]["table"].startswith("temporary-model-training-")
     assert trained.datasets == {}
     assert model.predict(pd.DataFrame({"x": [1.0]}))["prediction"].tolist() == [0.5]
     assert trained.asked("Predict")[-1]["version"] == 3
+
+
+def test_a_frame_without_rows_is_refused_before_anything_is_sent(client, trained):
+    for rows, kind in (
+        (pd.DataFrame({"x": [], "y": []}), "DataFrame"),
+        (pa.table({"x": pa.array([], pa.int64())}), "Table"),
+        (pa.table({"x": pa.array([], pa.int64())}).to_reader(), "RecordBatchReader"),
+    ):
+        with pytest.raises(errors.InvalidArgumentError) as raised:
+            census_model().fit(rows, "y", verbose=0)
+        assert raised.value.message == f"the {kind} has no rows; give at least one"
+    assert trained.questions == []
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"epochs": 0},
+        {"epochs": -1},
+        {"epochs": 1_000_001},
+        {"epochs": 1.5},
+        {"batch_size": -1},
+        {"batch_size": 2**32},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"seed": "seven"},
+        {"lanes": -2},
+    ],
+    ids=str,
+)
+def test_numbers_out_of_range_are_refused_with_their_name_and_range(client, trained, option):
+    [(name, value)] = option.items()
+    with pytest.raises(errors.InvalidArgumentError, match=f"^{name} is {value!r}; give a whole number from [01] to "):
+        census_model().fit(pd.DataFrame({"x": [1.0], "y": [1]}), "y", verbose=0, **option)
+    assert trained.questions == []
 
 
 def test_a_failed_job_raises_its_error_and_drops_the_upload(client, trained):

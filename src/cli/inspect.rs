@@ -49,7 +49,7 @@ const MEMBERS: &[Column] = &[
     ("version", |member| table::text(member, "version")),
     ("cores", |member| table::text(member, "cores")),
     ("memory", |member| {
-        table::size(table::number(member, "memoryBytes"))
+        table::size(table::number(member, "memory_bytes"))
     }),
 ];
 
@@ -89,7 +89,7 @@ const JOBS: &[Column] = &[
         format!("{:.0} %", 100.0 * table::number(job, "progress"))
     }),
     ("rows/s", |job| {
-        format!("{:.0}", table::number(job, "rowsPerSecond"))
+        format!("{:.0}", table::number(job, "rows_per_second"))
     }),
     ("metrics", table::metrics),
     ("created", |job| table::time(job, "created")),

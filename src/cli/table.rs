@@ -28,7 +28,7 @@ pub fn draw(columns: &[Column], answers: &[Value]) -> Result<String, ArrowError>
     Ok(arrow::util::pretty::pretty_format_batches(&[rows])?.to_string())
 }
 
-/// A field as text: proto3 JSON leaves out zeros and writes 64-bit numbers as strings.
+/// A field as text, empty when it is not there. Answers have every field, under its proto name (`memory_bytes`).
 pub fn text(answer: &Value, field: &str) -> String {
     match &answer[field] {
         Value::String(text) => text.clone(),
@@ -37,7 +37,7 @@ pub fn text(answer: &Value, field: &str) -> String {
     }
 }
 
-/// A field as a number, 0 when left out.
+/// A field as a number, 0 when it is not there. 64-bit integers may also come as text, as proto3 JSON allows.
 pub fn number(answer: &Value, field: &str) -> f64 {
     match &answer[field] {
         Value::Number(number) => number.as_f64().unwrap_or(0.0),

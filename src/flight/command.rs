@@ -326,6 +326,37 @@ mod tests {
     }
 
     #[test]
+    fn a_json_field_that_cannot_be_read_is_named_with_what_it_may_hold() {
+        let cases = [
+            (
+                r#""epochs": -1"#,
+                "field \"epochs\" is -1; give a whole number from 0 to 4294967295",
+            ),
+            (
+                r#""batchSize": 4294967296"#,
+                "field \"batchSize\" is 4294967296; give a whole number from 0",
+            ),
+            (r#""epochs": 1.5"#, "field \"epochs\" is 1.5; give"),
+            (
+                r#""seed": "18446744073709551616""#,
+                "field \"seed\" is \"18446744073709551616\"; give a whole number from 0 to 18446744073709551615",
+            ),
+            (r#""label": 3"#, "field \"label\" is 3: "),
+            (
+                r#""early_stopping": {"patience": -2}"#,
+                "field \"early_stopping\": field \"patience\" is -2; give",
+            ),
+            (r#""epoch": 3"#, "'epoch'"),
+        ];
+        for (field, expected) in cases {
+            let json = format!(r#"{{"@type": "volary.v1.Train", "name": "a", {field}}}"#);
+            let error = Command::decode(&json.into()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(!error.contains("out of range integral"), "{error}");
+        }
+    }
+
+    #[test]
     fn json_begins_after_any_white_space() {
         let json =
             Bytes::from_static(b"\n\n  {\"@type\": \"volary.v1.Query\", \"sql\": \"SELECT 1\"}");

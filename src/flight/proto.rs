@@ -6,7 +6,10 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use prost::{Message, Name};
-use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, SerializeOptions};
+use prost_reflect::{
+    DescriptorPool, DeserializeOptions, DynamicMessage, FieldDescriptor, Kind as FieldKind,
+    MessageDescriptor, SerializeOptions,
+};
 use serde_json::{Map, Value};
 
 use super::error::FlightError;
@@ -139,12 +142,7 @@ impl Packed {
                 let descriptor = POOL
                     .get_message_by_name(&M::full_name())
                     .ok_or_else(|| bad("its descriptor is missing".to_owned()))?;
-                let dynamic = DynamicMessage::deserialize_with_options(
-                    descriptor,
-                    Value::Object(fields.clone()),
-                    &DeserializeOptions::new().deny_unknown_fields(true),
-                )
-                .map_err(|error| bad(error.to_string()))?;
+                let dynamic = dynamic_of(&descriptor, fields).map_err(bad)?;
                 dynamic
                     .transcode_to::<M>()
                     .map_err(|error| bad(error.to_string()))
@@ -164,16 +162,78 @@ impl Packed {
                 let descriptor = POOL
                     .get_message_by_name(&self.name)
                     .ok_or_else(|| bad("there is no such message".to_owned()))?;
-                let dynamic = DynamicMessage::deserialize_with_options(
-                    descriptor,
-                    Value::Object(fields.clone()),
-                    &DeserializeOptions::new().deny_unknown_fields(true),
-                )
-                .map_err(|error| bad(error.to_string()))?;
+                let dynamic = dynamic_of(&descriptor, fields).map_err(bad)?;
                 Ok(dynamic.encode_to_vec().into())
             }
         }
     }
+}
+
+/// Reads a message's JSON; what is wrong is said with the name of the field.
+fn dynamic_of(
+    descriptor: &MessageDescriptor,
+    fields: &Map<String, Value>,
+) -> Result<DynamicMessage, String> {
+    let read = |fields: Map<String, Value>| {
+        DynamicMessage::deserialize_with_options(
+            descriptor.clone(),
+            Value::Object(fields),
+            &DeserializeOptions::new().deny_unknown_fields(true),
+        )
+    };
+    let error = match read(fields.clone()) {
+        Ok(message) => return Ok(message),
+        Err(error) => error,
+    };
+    // The reader does not say where it stopped: the first field that cannot be read alone is the one.
+    let culprit = fields.iter().find_map(|(name, value)| {
+        let alone = Map::from_iter([(name.clone(), value.clone())]);
+        let reason = read(alone).err()?.to_string();
+        let field = descriptor
+            .get_field_by_json_name(name)
+            .or_else(|| descriptor.get_field_by_name(name))?;
+        if let (FieldKind::Message(nested), Value::Object(inner)) = (field.kind(), value)
+            && !field.is_map()
+            && !nested.full_name().starts_with("google.protobuf.")
+        {
+            let inside = dynamic_of(&nested, inner).err()?;
+            return Some(format!("field {name:?}: {inside}"));
+        }
+        let shown = shown_value(value);
+        Some(match whole_numbers(&field) {
+            Some(range) => format!("field {name:?} is {shown}; give a whole number {range}"),
+            None => format!("field {name:?} is {shown}: {reason}"),
+        })
+    });
+    Err(culprit.unwrap_or_else(|| error.to_string()))
+}
+
+/// What a field of one whole number may hold.
+fn whole_numbers(field: &FieldDescriptor) -> Option<&'static str> {
+    if field.is_list() || field.is_map() {
+        return None;
+    }
+    match field.kind() {
+        FieldKind::Uint32 | FieldKind::Fixed32 => Some("from 0 to 4294967295"),
+        FieldKind::Uint64 | FieldKind::Fixed64 => Some("from 0 to 18446744073709551615"),
+        FieldKind::Int32 | FieldKind::Sint32 | FieldKind::Sfixed32 => {
+            Some("from -2147483648 to 2147483647")
+        }
+        FieldKind::Int64 | FieldKind::Sint64 | FieldKind::Sfixed64 => {
+            Some("from -9223372036854775808 to 9223372036854775807")
+        }
+        _ => None,
+    }
+}
+
+/// The beginning of a JSON value, for an error's text.
+fn shown_value(value: &Value) -> String {
+    let text = value.to_string();
+    let mut head: String = text.chars().take(SHOWN_BYTES_MAX).collect();
+    if head.len() < text.len() {
+        head.push_str("...");
+    }
+    head
 }
 
 /// Wraps `message` in the form asked for.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
+import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -199,12 +200,16 @@ class Client:
     # -- plumbing -------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def sourced(self, rows: Any) -> Iterator[dict[str, str]]:
-        """The ``Source`` of a table, a query, or a frame; a frame is a temporary dataset for the time of the block."""
+    def sourced(self, rows: Any, purpose: str) -> Iterator[dict[str, str]]:
+        """The ``Source`` of a table, a query, or a frame; a frame is a temporary dataset for the time of the block.
+
+        Such a dataset is named ``temporary-<purpose>-<random>``. The lineage of a model keeps that name.
+        """
         if isinstance(rows, Rows):
             yield rows.to_source()
         else:
-            with temporary(self, rows, f"temporary-{uuid.uuid4().hex}") as source:
+            words = re.sub("[^A-Za-z0-9_.-]", "-", purpose)[:80]
+            with temporary(self, rows, f"temporary-{words}-{secrets.token_hex(6)}") as source:
                 yield source
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 """Feature transforms: what the servers fit on the training rows and apply wherever the model answers.
 
-A transform is a description; the servers do the work. The fitted pipeline is saved with the model.
+A transform is a description; the servers do the work. The fitted pipeline is saved with the model. The same facts as
+tables are in ``docs/features.md``. "Unseen" is a value that the training rows did not have. Nulls, NaN and infinities
+that are left after the last transform are refused with column and row.
 
 >>> pipeline = Pipeline([Impute("age", "median"), Standardize("age"), OneHot(["job", "town"])])
 >>> pipeline.to_json()[0]
@@ -61,7 +63,11 @@ class Transform:
 
 @dataclass(frozen=True)
 class Impute(Transform):
-    """Nulls (and NaN) become the column's mean, median or most frequent value, or ``fill_value`` (strategy "constant")."""
+    """Nulls (and NaN) become the column's mean, median or most frequent value, or ``fill_value`` (strategy "constant").
+
+    Learns that value from the values that are there (the median is exact). Unseen values pass. Makes float64 for mean and
+    median, which take numbers; the column's own kind otherwise, from numbers, booleans or text.
+    """
 
     transform = "impute"
     columns: Columns
@@ -71,7 +77,10 @@ class Impute(Transform):
 
 @dataclass(frozen=True)
 class Standardize(Transform):
-    """Subtract the mean, divide by the standard deviation (of the population, as scikit-learn does)."""
+    """Subtract the mean, divide by the standard deviation (of the population, as scikit-learn does).
+
+    Learns both; a column of one value is only moved. Nulls stay null, unseen values get the same arithmetic. Makes float64.
+    """
 
     transform = "standardize"
     columns: Columns
@@ -79,7 +88,11 @@ class Standardize(Transform):
 
 @dataclass(frozen=True)
 class MinMax(Transform):
-    """Stretch the training rows' range onto 0 to 1."""
+    """Stretch the training rows' range onto 0 to 1.
+
+    Learns least and largest value; a column of one value is only moved. Nulls stay null, unseen values get the same
+    arithmetic and may leave 0 to 1. Makes float64.
+    """
 
     transform = "min_max"
     columns: Columns
@@ -89,8 +102,9 @@ class MinMax(Transform):
 class OneHot(Transform):
     """One 0/1 number per category met in training, in sorted order; nulls are a category of their own if any was met.
 
-    Unseen categories, and those that ``max_categories`` or ``min_frequency`` leave out, share one more number ("bucket")
-    or are all zeros ("ignore").
+    Learns the categories of text, integers or booleans, 10,000 at most; that of null is the last. Unseen categories (null
+    among them if training met none), and those that ``max_categories`` or ``min_frequency`` leave out, share one more
+    number ("bucket") or are all zeros ("ignore"). Makes a list of float32 of fixed size.
     """
 
     transform = "one_hot"
@@ -104,7 +118,8 @@ class OneHot(Transform):
 class StringIndex(Transform):
     """Categories become integers from 1, the most frequent first; nulls and unseen ones become 0. For an embedding.
 
-    An embedding of n categories needs ``input_dim`` n + 1.
+    Learns the categories of text, integers or booleans, 2,000,000 at most; those that ``max_categories`` or
+    ``min_frequency`` leave out count as unseen. Makes int32; an embedding of n categories needs ``input_dim`` n + 1.
     """
 
     transform = "string_index"
@@ -115,7 +130,10 @@ class StringIndex(Transform):
 
 @dataclass(frozen=True)
 class Hash(Transform):
-    """Values of any type become integers from 0 to ``buckets`` - 1 by a fixed hash."""
+    """Text, numbers or booleans become integers from 0 to ``buckets`` - 1 by a fixed hash (murmur3).
+
+    Learns nothing. A null is hashed as a value of its own; unseen values are hashed as any other. Makes int32.
+    """
 
     transform = "hash"
     columns: Columns
@@ -124,7 +142,11 @@ class Hash(Transform):
 
 @dataclass(frozen=True)
 class Bucketize(Transform):
-    """Numbers become the index of their bucket: given ``boundaries``, or so many ``quantiles`` of the training rows."""
+    """Numbers become the index of their bucket: given ``boundaries``, or so many ``quantiles`` of the training rows.
+
+    Learns the boundaries of ``quantiles`` (exact, equal ones once). A value equal to a boundary is in the bucket above it;
+    values beyond the ends are in the first or the last bucket. Nulls stay null, and NaN becomes null. Makes int32.
+    """
 
     transform = "bucketize"
     columns: Columns
@@ -134,7 +156,10 @@ class Bucketize(Transform):
 
 @dataclass(frozen=True)
 class Log1p(Transform):
-    """log(1 + x)."""
+    """log(1 + x).
+
+    Learns nothing. Nulls stay null. Values of -1 and below have no finite answer and are refused. Makes float64.
+    """
 
     transform = "log1p"
     columns: Columns
@@ -142,7 +167,10 @@ class Log1p(Transform):
 
 @dataclass(frozen=True)
 class Clip(Transform):
-    """Numbers outside the range become its nearer end."""
+    """Numbers outside the range become its nearer end; give ``minimum``, ``maximum`` or both.
+
+    Learns nothing. Nulls stay null. Makes float64.
+    """
 
     transform = "clip"
     columns: Columns
@@ -152,7 +180,10 @@ class Clip(Transform):
 
 @dataclass(frozen=True)
 class Cross(Transform):
-    """A new integer column ``name``: the combination of the columns' values, hashed into ``buckets``."""
+    """A new integer column ``name``: the combination of the columns' values, hashed into ``buckets``.
+
+    Learns nothing. A null is a value of its own; unseen combinations are hashed as any other. Makes int32; ``columns`` stay.
+    """
 
     transform = "cross"
     columns: Columns
@@ -162,7 +193,10 @@ class Cross(Transform):
 
 @dataclass(frozen=True)
 class Expression(Transform):
-    """A new column ``name`` by a SQL expression over the columns so far."""
+    """A new column ``name`` by a SQL expression over the columns so far.
+
+    Learns nothing. Nulls and unseen values become what SQL says; the type is the expression's.
+    """
 
     transform = "expression"
     name: str

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import pyarrow as pa
 from ._commands import command, integer, read
 from ._commands import source as source_of
 from ._transport import BatchStream, Transport
+from .errors import InvalidArgumentError
 from .frames import frame_of, to_polars
 from .listing import ModelVersion
 
@@ -179,7 +182,7 @@ class ServedModel:
 
     def evaluate(self, rows: Any, metrics: Sequence[str] = ()) -> dict[str, float]:
         """Loss and metrics over labelled rows: a table, a query, or a frame (uploaded and dropped again)."""
-        with self.client.sourced(rows) as source:
+        with self.client.sourced(rows, f"{self.name}-evaluation") as source:
             body = {
                 "model": self.name,
                 "version": self.version or 0,
@@ -205,12 +208,22 @@ def _names(what: str, names: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def temporary(client: Client, rows: Any, name: str) -> Iterator[dict[str, str]]:
-    """A frame as a dataset for the time of the block."""
-    client.put(name, rows)
+    """A frame as a dataset for the time of the block; one without rows is refused before anything is sent."""
+    client.put(name, _some_rows(rows))
     try:
         yield source_of(table=name)
     finally:
         client.drop_dataset(name)
+
+
+def _some_rows(rows: Any) -> pa.RecordBatchReader:
+    """The batches of a frame that has at least one row."""
+    reader = frame_of(rows).reader()
+    first = next((batch for batch in reader if batch.num_rows > 0), None)
+    if first is None:
+        kind = "Parquet file" if isinstance(rows, str | os.PathLike) else type(rows).__name__
+        raise InvalidArgumentError(f"the {kind} has no rows; give at least one")
+    return pa.RecordBatchReader.from_batches(reader.schema, itertools.chain([first], reader))
 
 
 def put_frame(

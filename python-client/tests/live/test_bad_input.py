@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+import urllib.request
 
 import numpy as np
 import pandas as pd
@@ -153,8 +155,7 @@ def test_nulls_in_features_without_impute_are_refused_with_column_and_row(client
     refused_fit(client, ['"a"'], rows=rows, wanted=["a"])
 
 
-def test_too_few_rows_or_classes_are_refused(client):
-    refused_fit(client, ["no rows"], rows=GOOD.head(0).astype(GOOD.dtypes), wanted=["a"])
+def test_too_few_classes_are_refused(client):
     refused_fit(client, ["class"], rows=GOOD.assign(y="same"), wanted=["a"])
 
 
@@ -223,6 +224,88 @@ def test_a_client_that_disconnects_mid_upload_leaves_nothing(client, cluster):
                 break
         call.cancel()
         held.set()
+
+
+def test_a_table_without_rows_is_refused_where_rows_are_needed(client):
+    nothing = pa.schema({"a": pa.float64(), "b": pa.string(), "y": pa.string()}).empty_table()
+    empty = client.put("without-rows", nothing)
+    try:
+        refused_fit(client, ["no rows", "without-rows"], rows=empty, wanted=["a"])
+        with pytest.raises(errors.VolaryError, match="no rows") as raised:
+            client.model("kept").evaluate(empty)
+        assert raised.value.code in ("INVALID_ARGUMENT", "FAILED_PRECONDITION"), raised.value
+        # No rows have no answers, which is no mistake: the dataset has the answer's columns.
+        scored = client.score("kept", empty, into="scored-without-rows", keep=["b"]).to_arrow()
+        assert (scored.num_rows, scored.column_names) == (0, ["prediction", "probability", "b"])
+        client.drop_dataset("scored-without-rows")
+    finally:
+        client.drop_dataset("without-rows")
+
+
+def test_a_frame_without_rows_is_refused_in_the_users_words(client):
+    rows = GOOD.head(0)
+    refused_fit(client, ["the DataFrame has no rows; give at least one"], rows=rows, wanted=["a"])
+    with pytest.raises(errors.InvalidArgumentError, match="the DataFrame has no rows"):
+        client.model("kept").evaluate(rows)
+
+
+def test_a_cancelled_scoring_says_so_and_leaves_no_dataset(client):
+    # A hundred rows joined three times: a hundred million, far more than are scored before the cancel comes.
+    endless = client.sql(
+        "SELECT one.a AS a FROM kept AS one CROSS JOIN kept AS two CROSS JOIN kept AS three CROSS JOIN kept AS four"
+    )
+    job = client.start_score("kept", endless, into="never")
+    for state in job.watch():
+        if state.state == "RUNNING" or state.done:
+            break
+    assert state.state == "RUNNING", state
+    job.cancel()
+    with pytest.raises(errors.CancelledError):
+        job.wait()
+    assert job.status().state == "CANCELLED"
+    assert "never" not in [each.name for each in client.datasets()]
+
+
+def test_a_connection_that_breaks_mid_exchange_harms_nobody(client, cluster):
+    server = cluster.servers[0]
+    batch = pa.record_batch({"a": np.arange(10_000.0)})
+    command = json.dumps({"@type": "type.googleapis.com/volary.v1.Predict", "model": "kept"}).encode()
+    import grpc
+
+    for abrupt in (False, True):
+        held = threading.Event()
+
+        def messages(held=held):
+            yield flight_data(batch.schema.serialize(), command)
+            yield flight_data(batch.serialize())
+            held.wait(60)
+
+        with RawFlight(server.grpc) as raw:
+            call = raw.stream("DoExchange", messages())
+            # The schema, then the answers of the first batch: the server now waits for the second.
+            assert len([next(call), next(call)]) == 2
+            if abrupt:
+                raw.channel.close()
+            else:
+                call.cancel()
+            with pytest.raises(grpc.RpcError) as raised:
+                next(call)
+            held.set()
+        assert raised.value.code() == grpc.StatusCode.CANCELLED, raised.value
+    # The server has noticed: no exchange is open any more.
+    deadline = time.monotonic() + 30
+    while exchanges_running(server) > 0:
+        assert time.monotonic() < deadline, "a broken exchange is still open"
+        time.sleep(0.05)
+
+
+def exchanges_running(server):
+    """How many DoExchange streams the server counts as open."""
+    with urllib.request.urlopen(f"http://{server.http}/metrics", timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    counts = [line for line in lines if line.startswith("volary_requests_running{") and "do_exchange" in line]
+    assert counts, "the gauge is there once there was an exchange"
+    return sum(float(line.rpartition(" ")[2]) for line in counts)
 
 
 def test_a_client_that_disconnects_mid_score_harms_nobody(client):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import threading
 
+import grpc
 import pyarrow as pa
 import pyarrow.flight as flight
 import pyarrow.parquet as pq
 import pytest
+
+from raw_flight import RawFlight, command_descriptor
 
 LAYERS = [
     {"name": "features", "layer": "Input", "config": {"columns": None, "dtype": "float32"}, "inputs": []},
@@ -119,6 +122,57 @@ def test_the_whole_job_needs_nothing_but_pyarrow(bare, data):
     for action, name in (("DropDataset", "bare_scored"), ("DropModel", "bare")):
         ask(bare, action, name=name)
     assert "bare" not in {each["name"] for each in ask(bare, "ListModels")}
+
+
+def test_jobs_are_polled_as_long_running_flights(bare, cluster, census_model):
+    numbers = ["age", "education_num", "hours_per_week"]
+    train = command(
+        "Train", name="polled", source={"table": "census"}, label="income", features=numbers,
+        pipeline=[{"transform": "standardize", "columns": numbers}],
+        model={"format_version": 1, "name": "polled", "layers": LAYERS, "outputs": ["answer"]},
+        loss="binary_crossentropy", optimizer={"name": "adam"}, epochs=2, batch_size=256, seed=7,
+    )  # fmt: skip
+    score = command("Score", model="polled", source={"table": "census_test"}, into="polled_scored", mode="OVERWRITE")
+    with RawFlight(cluster.servers[0].grpc) as raw:
+        for asked, kind in ((train, "TRAIN"), (score, "SCORE")):
+            answer = raw.poll(command_descriptor(asked))
+            identity = json.loads(answer.app_metadata)["id"]
+            progress = [answer.progress]
+            while answer.next is not None:
+                answer = raw.poll(answer.next)
+                progress.append(answer.progress)
+            job = json.loads(answer.app_metadata)
+            assert (job["id"], job["kind"], job["state"]) == (identity, kind, "SUCCEEDED")
+            assert progress == sorted(progress)
+            assert progress[-1] == 1.0
+            assert all(0.0 <= share <= 1.0 for share in progress)
+            [ticket] = answer.tickets
+            history = bare.do_get(flight.Ticket(ticket)).read_all()
+            assert history.num_rows == (2 if kind == "TRAIN" else 0)
+        scored = read(bare, flight.FlightDescriptor.for_path("polled_scored"))
+        assert scored.num_rows == read(bare, flight.FlightDescriptor.for_path("census_test")).num_rows
+
+        # A refusal ends the poll at once, in the words of the action.
+        with pytest.raises(grpc.RpcError) as raised:
+            raw.poll(command_descriptor(command("Score", model="nothing", source={"table": "census"}, into="x")))
+        assert raised.value.code() == grpc.StatusCode.NOT_FOUND, raised.value
+        assert "nothing" in raised.value.details()
+        with pytest.raises(grpc.RpcError) as raised:
+            raw.poll(command_descriptor(command("JobHandle", id="no-job")))
+        assert raised.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND), raised.value
+    ask(bare, "DropDataset", name="polled_scored")
+    ask(bare, "DropModel", name="polled")
+
+
+def test_a_number_that_a_field_cannot_hold_is_refused_with_the_fields_name(bare):
+    for fields, words in (
+        ({"epochs": -1}, '"epochs" is -1'),
+        ({"batch_size": 2**32}, '"batch_size" is 4294967296'),
+        ({"seed": -7}, '"seed" is -7'),
+    ):
+        with pytest.raises(pa.ArrowException, match="give a whole number from 0 to") as raised:
+            ask(bare, "Train", name="refused", **fields)
+        assert words in str(raised.value)
 
 
 def test_one_batch_in_one_batch_out_for_clients_that_wait_for_each_answer(bare, data, census_model):

@@ -208,6 +208,18 @@ def test_the_command_line_answers_about_a_running_cluster(cluster, client):
         assert plain.returncode == 0, (command, plain.stderr)
         answer = subprocess.run([*asked, "--json"], capture_output=True, text=True, check=False)
         assert [json.loads(line) for line in answer.stdout.splitlines()] or command[0] in ("models", "jobs", "datasets")
+    drawn = subprocess.run(
+        [str(binary()), "members", "--server", cluster.url], capture_output=True, text=True, check=True
+    )
+    heading, *members = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in drawn.stdout.splitlines()
+        if line.startswith("|")
+    ]
+    assert heading == ["name", "address", "state", "version", "cores", "memory"]
+    assert len(members) == 3
+    for member in members:
+        assert all(cell and cell not in ("0", "0 B") for cell in member), drawn.stdout
     assert subprocess.run([str(binary()), "--version"], capture_output=True, text=True, check=True).stdout.startswith(
         "volary"
     )

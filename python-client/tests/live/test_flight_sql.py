@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
 import pytest
 
 flight_sql = pytest.importorskip("adbc_driver_flightsql.dbapi", reason="the ADBC driver asks the questions")

@@ -12,12 +12,14 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
 from ..handles import Rows, ServedModel, _names
 from .callbacks import EarlyStopping
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["Input", "Model", "Tensor"]
 
 FORMAT_VERSION = 1
+# The servers' own limits, checked here so that nothing is uploaded for a request that cannot be.
+EPOCHS_MAX = 1_000_000
+BATCH_SIZE_MAX = 1 << 24
+LANES_MAX = 256
+SEED_MAX = (1 << 64) - 1
 _OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (SGD, Adam, AdamW)}
 
 
@@ -182,21 +189,24 @@ class Model:
         """Train on the cluster and wait for it; the result is committed as the next version of the model `name`.
 
         Args:
-            rows: A table or a query of the cluster, or a frame (uploaded for the time of the training).
+            rows: A table or a query of the cluster, or a frame. A frame is uploaded for the time of the training as
+                ``temporary-<model>-training-<random>``, the name that the model's lineage then shows; to train on data
+                that stays, ``put`` it first.
             label: The column to predict: numbers for a regression, any type for classes.
             features: Columns that the model may read; every other column when left out.
             pipeline: Transforms, fitted on the training rows; saved and applied with the model wherever it answers.
-            epochs: Passes over the rows.
-            batch_size: Rows of one step, over all servers together.
+            epochs: Passes over the rows, 1 to 1,000,000.
+            batch_size: Rows of one step, over all servers together; 1 to 16,777,216.
             validation_split: This share of the rows is held out and measured after every epoch.
             validation_data: Instead, a table, query or frame to measure.
-            seed: Decides the initial weights, the order and the dropout. The same seed and data give the same bits on
-                any number of servers. A random one is drawn when left out; ``client.model(name).describe().seed`` tells.
+            seed: Decides the initial weights, the order and the dropout; 0 to 2**64 - 1. The same seed and data give the
+                same bits on any number of servers. A random one is drawn when left out; ``describe().seed`` of the model
+                tells.
             sample_weight: A column of row weights for the loss.
             class_weight: Weight of a class in the loss; classes not named weigh 1.
             callbacks: At most one :class:`volary.callbacks.EarlyStopping`.
             shuffle: Meet the rows in a new order every epoch.
-            lanes: Parts of a minibatch that are summed in a fixed order, a power of two; 0 leaves it to the server.
+            lanes: Parts of a minibatch that are summed in a fixed order, a power of two up to 256; 0 leaves it to the server.
             name: The model on the cluster; this object's name when left out.
             verbose: 0 nothing, 1 a progress bar, 2 a line per epoch.
             client: The connection for a frame; the newest of :func:`volary.connect` when left out.
@@ -210,12 +220,16 @@ class Model:
         stopping = [each.to_json() for each in callbacks if isinstance(each, EarlyStopping)]
         if len(stopping) != len(callbacks) or len(stopping) > 1:
             raise TypeError("callbacks takes one volary.callbacks.EarlyStopping at most")
+        epochs = _whole("epochs", epochs, 1, EPOCHS_MAX)
+        batch_size = _whole("batch_size", batch_size, 1, BATCH_SIZE_MAX)
+        lanes = _whole("lanes", lanes, 0, LANES_MAX)
+        seed = secrets.randbits(32) if seed is None else _whole("seed", seed, 0, SEED_MAX)
         connection = client or _client_of(rows, validation_data)
         steps = pipeline if isinstance(pipeline, Pipeline) else Pipeline(pipeline or ())
         with contextlib.ExitStack() as sources:
             request: dict[str, Any] = {
                 "name": name or self.name,
-                "source": sources.enter_context(connection.sourced(rows)),
+                "source": sources.enter_context(connection.sourced(rows, f"{name or self.name}-training")),
                 "label": label,
                 "features": [] if features is None else _names("features", features),
                 "pipeline": steps.to_json(),
@@ -225,7 +239,7 @@ class Model:
                 "metrics": self._metrics,
                 "epochs": epochs,
                 "batchSize": batch_size,
-                "seed": str(secrets.randbits(32) if seed is None else seed),
+                "seed": str(seed),
                 "lanes": lanes,
                 "shuffle": shuffle,
                 "classWeight": {_class_text(key): float(weight) for key, weight in (class_weight or {}).items()},
@@ -233,7 +247,8 @@ class Model:
             if validation_split is not None:
                 request["validationSplit"] = validation_split
             if validation_data is not None:
-                request["validationSource"] = sources.enter_context(connection.sourced(validation_data))
+                purpose = f"{name or self.name}-validation"
+                request["validationSource"] = sources.enter_context(connection.sourced(validation_data, purpose))
             if stopping:
                 request["earlyStopping"] = stopping[0]
             if sample_weight is not None:
@@ -303,6 +318,17 @@ def _named(layers: Sequence[Layer]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
+
+
+def _whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number in range; NumPy's integers are whole numbers too."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or not low <= number <= high:
+        raise InvalidArgumentError(f"{name} is {value!r}; give a whole number from {low} to {high}")
+    return number
 
 
 def _class_text(key: Any) -> str:

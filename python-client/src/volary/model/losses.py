@@ -56,6 +56,6 @@ class SparseCategoricalCrossentropy(Loss):
 
 
 class CategoricalCrossentropy(Loss):
-    """For a label column of lists, one probability per class."""
+    """For one probability per class; the servers refuse it for now, since a label is one column: use the sparse form."""
 
     name = "categorical_crossentropy"
