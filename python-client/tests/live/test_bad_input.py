@@ -171,7 +171,9 @@ def test_shapes_that_do_not_fit_are_refused_with_both_layers(client):
 
 
 def test_what_would_not_mean_what_it_says_is_refused(client):
-    refused_fit(client, ['"answer"', 'activation="sigmoid"'], model=network(layers.Dense(1, name="answer")), wanted=["a"])
+    refused_fit(
+        client, ['"answer"', 'activation="sigmoid"'], model=network(layers.Dense(1, name="answer")), wanted=["a"]
+    )
     linear = network(layers.Dense(2, activation="tanh"), loss="sparse_categorical_crossentropy")
     refused_fit(client, ['activation="softmax"'], model=linear, wanted=["a"])
     for metric in ("auc", "accuracy"):
