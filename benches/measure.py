@@ -188,6 +188,12 @@ def table(rows, header):
 HEADER = ["what", "volary", "peer", "peer's", "ratio", "bar", "unit"]
 
 
+def _without_places(arguments):
+    """The command line without what only means something on this machine: where things lie."""
+    kept, places = iter(arguments), ("--out", "--work", "--python")
+    return [each for each in kept if not (each in places and next(kept, True)) and not each.startswith(tuple(f"{p}=" for p in places))]
+
+
 def write_page(what, title, results, binary, directory):
     """`<date>-<what>.md`: the table, what limits, and every raw number."""
     began = datetime.date.today().isoformat()
@@ -196,7 +202,7 @@ def write_page(what, title, results, binary, directory):
         versions += sorted(result.versions - set(versions))
     page = [f"# {title}, {began}", ""]
     page += [f"* machine: {machine()}", f"* versions: {'; '.join(versions)}; commit {commit()}"]
-    command = ' '.join(['python', 'benches/run.py', *sys.argv[1:]])
+    command = " ".join(["python", "benches/run.py", *_without_places(sys.argv[1:])])
     page += [f"* command: `{command}`", ""]
     page += ["Medians; the ratio is the median over pairs that ran in turns. Above 1 is faster than the peer.", ""]
     page += [table([result.row() for result in results], HEADER), ""]
