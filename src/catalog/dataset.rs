@@ -148,7 +148,7 @@ impl Dataset {
         self.read(file, row_group, &schema).await
     }
 
-    /// Streams every row in file and row-group order; memory is bounded by two row groups, one read ahead.
+    /// Streams every row in file and row-group order; memory is bounded by [`ROW_GROUPS_READ`] row groups.
     pub fn scan(
         &self,
         columns: Option<&[String]>,
@@ -170,7 +170,7 @@ impl Dataset {
                 // A task of its own, so that it reads while the row group before it is being sent.
                 tokio::spawn(async move { dataset.read(file, row_group, &schema).await })
             })
-            .buffered(2)
+            .buffered(ROW_GROUPS_READ)
             .flat_map(|read| {
                 let batches = match read {
                     Ok(Ok(batches)) => batches.into_iter().map(Ok).collect::<Vec<_>>(),
@@ -210,6 +210,8 @@ pub struct Datasets {
     tracker: TaskTracker,
 }
 
+/// Row groups held by a scan: one being sent, and two being read and decoded, which takes as long as sending two.
+const ROW_GROUPS_READ: usize = 3;
 /// Datasets whose newest version is remembered.
 const NEWEST_MAX: usize = 256;
 /// Datasets opened at once when all are listed.

@@ -12,6 +12,7 @@ mod command;
 mod convert;
 mod error;
 mod peer;
+mod port;
 mod proto;
 mod service;
 mod sql;

@@ -20,6 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
+use super::codec::FlightMessage;
 use super::command::Command;
 use super::error::FlightError;
 use super::proto::Form;
@@ -235,7 +236,8 @@ impl PeerNetwork for PeerClient {
             to_worker,
         }));
         let (outgoing, messages) = mpsc::channel(GRADIENT_MESSAGES_MAX);
-        let requests = futures::stream::once(async { open }).chain(gradient_messages(messages));
+        let requests = futures::stream::once(async { open })
+            .chain(gradient_messages(messages).map(FlightData::from));
         let mut answers = self.exchange(peer, requests).await?;
         let (sender, incoming) = mpsc::channel(GRADIENT_MESSAGES_MAX);
         let server = peer.name.clone();
@@ -343,30 +345,32 @@ pub(super) fn start_of(message: StartWorkerMessage) -> Result<StartWorker, Fligh
 }
 
 /// A worker's word on its way to the coordinator.
-pub(super) fn event_message(event: WorkerEvent) -> FlightData {
-    FlightData {
+pub(super) fn event_message(event: WorkerEvent) -> FlightMessage {
+    FlightMessage {
         app_metadata: WorkerEventMessage { body: event.0 }.encode_to_vec().into(),
-        ..FlightData::default()
+        ..FlightMessage::default()
     }
 }
 
 /// Gradients on their way out, until the sender is dropped.
 pub(super) fn gradient_messages(
     mut messages: mpsc::Receiver<GradientMessage>,
-) -> impl Stream<Item = FlightData> + Send + 'static {
-    futures::stream::poll_fn(move |context| messages.poll_recv(context)).map(|message| FlightData {
-        app_metadata: Bytes::from(
-            Piece {
-                step: message.step,
-                node: message.node,
-                offset: message.offset,
-                last: message.last,
-                values: (message.values.len() / 4) as u64,
-            }
-            .encode_to_vec(),
-        ),
-        data_body: message.values,
-        ..FlightData::default()
+) -> impl Stream<Item = FlightMessage> + Send + 'static {
+    futures::stream::poll_fn(move |context| messages.poll_recv(context)).map(|message| {
+        FlightMessage {
+            app_metadata: Bytes::from(
+                Piece {
+                    step: message.step,
+                    node: message.node,
+                    offset: message.offset,
+                    last: message.last,
+                    values: (message.values.len() / 4) as u64,
+                }
+                .encode_to_vec(),
+            ),
+            data_body: vec![message.values],
+            ..FlightMessage::default()
+        }
     })
 }
 
@@ -397,7 +401,7 @@ pub(super) fn accepted_gradients(
     mut requests: super::codec::Inbound,
 ) -> (
     GradientStream,
-    BoxStream<'static, Result<FlightData, Status>>,
+    BoxStream<'static, Result<FlightMessage, Status>>,
 ) {
     let (outgoing, answers) = mpsc::channel(GRADIENT_MESSAGES_MAX);
     let (sender, incoming) = mpsc::channel(GRADIENT_MESSAGES_MAX);
@@ -438,7 +442,10 @@ mod tests {
         };
         sender.send(message.clone()).await.unwrap();
         drop(sender);
-        let sent: Vec<_> = gradient_messages(receiver).collect().await;
+        let sent: Vec<FlightData> = gradient_messages(receiver)
+            .map(FlightData::from)
+            .collect()
+            .await;
         assert_eq!(sent.len(), 1);
         assert_eq!(gradient_of(sent[0].clone()).unwrap(), message);
         let mut short = sent[0].clone();

@@ -11,7 +11,7 @@ use arrow_flight::{
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::net::TcpListener;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::metadata::MetadataMap;
@@ -20,9 +20,10 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument, Span};
 
-use super::codec::DecodeLimits;
+use super::codec::{DecodeLimits, FlightMessage};
 use super::error::FlightError;
 use super::peer::PeerClient;
+use super::port::FlightPort;
 use super::proto::DESCRIPTORS;
 use super::status::code_name;
 use super::ticket::Signer;
@@ -132,9 +133,7 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1alpha()
         .map_err(|error| failed(error.to_string()))?;
-    let flight = FlightServiceServer::new(VolaryService::new(services, config))
-        .max_decoding_message_size(message_bytes_max)
-        .max_encoding_message_size(usize::MAX);
+    let flight = FlightPort::new(VolaryService::new(services, config), message_bytes_max);
 
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
@@ -193,6 +192,28 @@ impl VolaryService {
                 },
             },
         }
+    }
+
+    /// DoGet, as the port calls it.
+    pub(super) async fn get(
+        &self,
+        request: Request<Ticket>,
+    ) -> Result<Response<Answers<FlightMessage>>, Status> {
+        let call = self.begin("do_get", request.metadata())?;
+        let ticket = request.into_inner();
+        call.stream(verbs::do_get::do_get(&self.context, ticket))
+            .await
+    }
+
+    /// DoExchange, as the port calls it.
+    pub(super) async fn exchange(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Answers<FlightMessage>>, Status> {
+        let call = self.begin("do_exchange", request.metadata())?;
+        let stream = request.into_inner();
+        call.stream(verbs::do_exchange::do_exchange(&self.context, stream))
+            .await
     }
 
     /// Counts the call as running work, gives it an id and a span, and logs how it went.
@@ -374,6 +395,11 @@ impl<T> Stream for CallStream<T> {
 
 type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
+/// Messages as the trait has them. The port answers DoGet and DoExchange itself and does not come this way.
+fn whole(messages: Answers<FlightMessage>) -> Answers<FlightData> {
+    messages.map_ok(FlightData::from).boxed()
+}
+
 #[tonic::async_trait]
 impl FlightService for VolaryService {
     type HandshakeStream = Answers<HandshakeResponse>;
@@ -448,10 +474,7 @@ impl FlightService for VolaryService {
         &self,
         request: Request<Ticket>,
     ) -> Result<Response<Self::DoGetStream>, Status> {
-        let call = self.begin("do_get", request.metadata())?;
-        let ticket = request.into_inner();
-        call.stream(verbs::do_get::do_get(&self.context, ticket))
-            .await
+        Ok(self.get(request).await?.map(whole))
     }
 
     async fn do_put(
@@ -468,10 +491,7 @@ impl FlightService for VolaryService {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoExchangeStream>, Status> {
-        let call = self.begin("do_exchange", request.metadata())?;
-        let stream = request.into_inner();
-        call.stream(verbs::do_exchange::do_exchange(&self.context, stream))
-            .await
+        Ok(self.exchange(request).await?.map(whole))
     }
 
     async fn do_action(

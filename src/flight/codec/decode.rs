@@ -663,12 +663,12 @@ mod tests {
         let echoed = Bytes::from_static(b"7");
         let message = encoder.encode_whole(&batch, echoed.clone()).unwrap();
         let mut state = DecodeState::new(LIMITS);
-        let seen = state.decode(encoder.schema_message()).unwrap();
+        let seen = state.decode(encoder.schema_message().into()).unwrap();
         assert!(matches!(seen, Some(InboundItem::Schema(seen)) if seen == schema));
         let Some(InboundItem::Batch {
             batch: back,
             app_metadata,
-        }) = state.decode(message).unwrap()
+        }) = state.decode(message.into()).unwrap()
         else {
             panic!("no batch")
         };
@@ -684,7 +684,7 @@ mod tests {
         let batch = many_types().slice(0, 0);
         let mut encoder = BatchEncoder::new(expanded_schema(batch.schema_ref()));
         let message = encoder.encode_whole(&batch, Bytes::new()).unwrap();
-        let back = decode_all(vec![encoder.schema_message(), message]).unwrap();
+        let back = decode_all(vec![encoder.schema_message().into(), message.into()]).unwrap();
         assert_eq!((back.len(), back[0].num_rows()), (1, 0));
     }
 

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::buffer::Buffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::writer::{
-    DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions, StreamWriter,
+    DictionaryTracker, IpcDataGenerator, IpcWriteOptions, StreamEncoder, StreamWriter,
 };
-use arrow_flight::FlightData;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tracing::Instrument;
 
+use super::message::{FlightMessage, shared_bytes};
 use crate::flight::error::FlightError;
 use crate::telemetry::metrics;
 
@@ -30,6 +31,9 @@ pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
 
 /// Messages encoded ahead of the network.
 const MESSAGES_AHEAD: usize = 4;
+
+/// So many rows fill whole 64-byte lines at one byte a row or more, and whole bytes of a bitmap.
+const ROWS_ALIGNED: usize = 64;
 
 /// Rows expanded at a time where a column has to be expanded: bounds what a small dictionary can blow up to.
 const EXPANDED_ROWS_MAX: usize = 1 << 14;
@@ -77,15 +81,15 @@ fn expanded_type(data_type: &DataType) -> DataType {
 }
 
 /// The message that opens a stream.
-pub fn schema_message(schema: &Schema) -> FlightData {
+pub fn schema_message(schema: &Schema) -> FlightMessage {
     let encoded = IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(
         schema,
         &mut DictionaryTracker::new(false),
         &IpcWriteOptions::default(),
     );
-    FlightData {
+    FlightMessage {
         data_header: encoded.ipc_message.into(),
-        ..FlightData::default()
+        ..FlightMessage::default()
     }
 }
 
@@ -106,7 +110,7 @@ pub fn stream_bytes(schema: &Schema, batches: &[RecordBatch]) -> Result<Bytes, F
 pub fn batch_stream<E>(
     advertised: SchemaRef,
     mut batches: BoxStream<'static, Result<RecordBatch, E>>,
-) -> BoxStream<'static, Result<FlightData, Status>>
+) -> BoxStream<'static, Result<FlightMessage, Status>>
 where
     E: Into<Status> + Send + 'static,
 {
@@ -155,12 +159,11 @@ where
     .boxed()
 }
 
-/// Encodes batches of one schema.
+/// Encodes batches of one schema. A message shares the memory of its batch.
 pub struct BatchEncoder {
     schema: SchemaRef,
-    generator: IpcDataGenerator,
-    options: IpcWriteOptions,
-    context: IpcWriteContext,
+    /// Made with the first batch.
+    encoder: Option<StreamEncoder>,
 }
 
 impl std::fmt::Debug for BatchEncoder {
@@ -176,13 +179,11 @@ impl BatchEncoder {
     pub fn new(schema: SchemaRef) -> Self {
         Self {
             schema,
-            generator: IpcDataGenerator::default(),
-            options: IpcWriteOptions::default(),
-            context: IpcWriteContext::default(),
+            encoder: None,
         }
     }
 
-    pub fn schema_message(&self) -> FlightData {
+    pub fn schema_message(&self) -> FlightMessage {
         schema_message(&self.schema)
     }
 
@@ -219,22 +220,21 @@ impl BatchEncoder {
     }
 
     /// One batch of the advertised schema as one message, whatever its size; no rows make a message without rows.
-    pub fn encode(&mut self, batch: &RecordBatch) -> Result<FlightData, FlightError> {
-        let (_, encoded) = self
-            .generator
-            .encode(
-                batch,
-                &mut DictionaryTracker::new(false),
-                &self.options,
-                &mut self.context,
-            )
-            .map_err(encoding_failed)?;
-        metrics::batch_sent(batch.num_rows() as u64, encoded.arrow_data.len() as u64);
-        Ok(FlightData {
-            data_header: encoded.ipc_message.into(),
-            data_body: encoded.arrow_data.into(),
-            ..FlightData::default()
-        })
+    pub fn encode(&mut self, batch: &RecordBatch) -> Result<FlightMessage, FlightError> {
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            none => none.insert(stream_encoder(&self.schema)?),
+        };
+        let mut encapsulated = encoder.encode(batch).map_err(encoding_failed)?.into_iter();
+        let data_header = message_header(&mut encapsulated)?;
+        let data_body: Vec<Bytes> = encapsulated.map(shared_bytes).collect();
+        let message = FlightMessage {
+            data_header,
+            data_body,
+            ..FlightMessage::default()
+        };
+        metrics::batch_sent(batch.num_rows() as u64, message.body_bytes() as u64);
+        Ok(message)
     }
 
     /// One batch of any rows as one message of the advertised schema.
@@ -242,13 +242,39 @@ impl BatchEncoder {
         &mut self,
         batch: &RecordBatch,
         app_metadata: Bytes,
-    ) -> Result<FlightData, FlightError> {
+    ) -> Result<FlightMessage, FlightError> {
         let batch = conform(batch, &self.schema)?;
-        Ok(FlightData {
+        Ok(FlightMessage {
             app_metadata,
             ..self.encode(&batch)?
         })
     }
+}
+
+/// An encoder that has said its schema, which Flight sends in a message of its own.
+fn stream_encoder(schema: &SchemaRef) -> Result<StreamEncoder, FlightError> {
+    let mut encoder = StreamEncoder::try_new(schema).map_err(encoding_failed)?;
+    let nothing = RecordBatch::new_empty(Arc::clone(schema));
+    encoder.encode(&nothing).map_err(encoding_failed)?;
+    Ok(encoder)
+}
+
+/// Takes the metadata off an encapsulated IPC message (a continuation marker, the length of the metadata as four bytes,
+/// the metadata padded to that length); what is left is the body.
+fn message_header(encapsulated: &mut impl Iterator<Item = Buffer>) -> Result<Bytes, FlightError> {
+    let prefix = encapsulated.next();
+    let length = match prefix.as_deref() {
+        Some(&[0xff, 0xff, 0xff, 0xff, a, b, c, d]) => u32::from_le_bytes([a, b, c, d]) as usize,
+        _ => return Err(encoding_failed("the encoder made no encapsulated message")),
+    };
+    let mut metadata = Vec::with_capacity(length);
+    while metadata.len() < length {
+        match encapsulated.next() {
+            Some(piece) => metadata.extend_from_slice(&piece),
+            None => return Err(encoding_failed("the encoder's metadata ends early")),
+        }
+    }
+    Ok(metadata.into())
 }
 
 /// Casts what differs, refuses what cannot be made to fit: an advertised schema is a promise.
@@ -309,8 +335,7 @@ fn split_into(batch: &RecordBatch, bytes_max: usize, parts: &mut Vec<RecordBatch
         parts.push(batch.clone());
         return;
     }
-    let pieces = bytes.div_ceil(bytes_max).clamp(2, rows);
-    let step = rows.div_ceil(pieces);
+    let step = rows_of_a_part(rows, bytes, bytes_max);
     for start in (0..rows).step_by(step) {
         split_into(
             &batch.slice(start, step.min(rows - start)),
@@ -318,6 +343,19 @@ fn split_into(batch: &RecordBatch, bytes_max: usize, parts: &mut Vec<RecordBatch
             parts,
         );
     }
+}
+
+/// Equal parts, in whole groups of [`ROWS_ALIGNED`] where a part has so many: their buffers need no padding, and their
+/// validity and booleans no shifting.
+fn rows_of_a_part(rows: usize, bytes: usize, bytes_max: usize) -> usize {
+    let most =
+        ((rows as u128 * bytes_max as u128 / bytes as u128) as usize).clamp(1, rows.div_ceil(2));
+    let aligned = most / ROWS_ALIGNED * ROWS_ALIGNED;
+    if aligned == 0 {
+        return most;
+    }
+    let parts = rows.div_ceil(aligned);
+    rows.div_ceil(parts).next_multiple_of(ROWS_ALIGNED)
 }
 
 /// Bytes that the values of `data` take in a message's body, slices counted as what they show.
@@ -392,6 +430,7 @@ mod tests {
         LargeListArray, ListArray, NullArray, StringArray, StringViewArray, StructArray,
     };
     use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
+    use arrow_flight::FlightData;
 
     fn one(name: &str, column: ArrayRef) -> RecordBatch {
         RecordBatch::try_from_iter_with_nullable([(name, column, true)]).unwrap()
@@ -452,12 +491,8 @@ mod tests {
         let mut encoder = BatchEncoder::new(batch.schema());
         for part in &parts {
             let message = encoder.encode(part).unwrap();
-            assert!(
-                message.data_body.len() <= limit,
-                "{}",
-                message.data_body.len()
-            );
-            assert!(message.data_body.len() > limit / 8);
+            assert!(message.body_bytes() <= limit, "{}", message.body_bytes());
+            assert!(message.body_bytes() > limit / 8);
         }
         let whole = arrow::compute::concat_batches(&batch.schema(), &parts).unwrap();
         assert_eq!(whole, batch);
@@ -515,7 +550,7 @@ mod tests {
     #[test]
     fn the_schema_message_keeps_large_lists() {
         let schema = many_types(1).schema();
-        let message = schema_message(&schema);
+        let message = FlightData::from(schema_message(&schema));
         assert_eq!(Schema::try_from(&message).unwrap(), *schema);
     }
 }

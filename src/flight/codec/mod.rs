@@ -5,6 +5,8 @@
 
 mod decode;
 mod encode;
+mod message;
 
 pub use decode::{DecodeLimits, Inbound, InboundItem};
 pub use encode::{BatchEncoder, batch_stream, expanded_schema, stream_bytes};
+pub use message::FlightMessage;

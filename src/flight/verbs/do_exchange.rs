@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 
 use super::Target;
 use super::do_get::FlightStream;
-use crate::flight::codec::{BatchEncoder, Inbound, InboundItem, expanded_schema};
+use crate::flight::codec::{BatchEncoder, FlightMessage, Inbound, InboundItem, expanded_schema};
 use crate::flight::command::Command;
 use crate::flight::convert::{job_id, model_version};
 use crate::flight::error::FlightError;
@@ -97,7 +97,7 @@ async fn predict(
                     return;
                 }
                 (InboundItem::Metadata(app_metadata), _) => {
-                    yield Answer::Ready(Ok(FlightData { app_metadata, ..FlightData::default() }));
+                    yield Answer::Ready(Ok(FlightMessage { app_metadata, ..FlightMessage::default() }));
                 }
             }
         }
@@ -110,12 +110,12 @@ async fn predict(
 
 /// A message of the answer: known, or to be worked out.
 enum Answer {
-    Ready(Result<FlightData, Status>),
+    Ready(Result<FlightMessage, Status>),
     Score(Arc<ScoringSession>, RecordBatch, Bytes),
 }
 
 impl Answer {
-    async fn wait(self) -> Result<FlightData, Status> {
+    async fn wait(self) -> Result<FlightMessage, Status> {
         match self {
             Self::Ready(message) => message,
             Self::Score(session, batch, app_metadata) => {
@@ -135,7 +135,7 @@ fn score(
     session: &ScoringSession,
     batch: &RecordBatch,
     app_metadata: Bytes,
-) -> Result<FlightData, Status> {
+) -> Result<FlightMessage, Status> {
     let schema = session.schema();
     rows_scored("exchange", batch.num_rows() as u64);
     let answer = if batch.num_rows() == 0 {

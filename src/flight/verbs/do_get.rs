@@ -6,13 +6,13 @@
 use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
-use arrow_flight::{FlightData, Ticket};
+use arrow_flight::Ticket;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::Status;
 
 use crate::catalog::DatasetReference;
-use crate::flight::codec::{batch_stream, expanded_schema};
+use crate::flight::codec::{FlightMessage, batch_stream, expanded_schema};
 use crate::flight::command::Command;
 use crate::flight::convert::job_id;
 use crate::flight::error::FlightError;
@@ -21,7 +21,7 @@ use crate::flight::service::VerbContext;
 use crate::flight::sql;
 use crate::flight::ticket::Signer;
 
-pub(crate) type FlightStream = BoxStream<'static, Result<FlightData, Status>>;
+pub(crate) type FlightStream = BoxStream<'static, Result<FlightMessage, Status>>;
 
 pub(crate) async fn do_get(context: &VerbContext, ticket: Ticket) -> Result<FlightStream, Status> {
     let bytes = ticket.ticket;
