@@ -194,6 +194,16 @@ def _without_places(arguments):
     return [each for each in kept if not (each in places and next(kept, True)) and not each.startswith(tuple(f"{p}=" for p in places))]
 
 
+def what_limits(results):
+    """Floor and limit, each said once with all that it is said of."""
+    said = {}
+    for result in results:
+        words = f"{result.floor} {result.limit}".strip()
+        if words and result.what not in said.setdefault(words, []):
+            said[words].append(result.what)
+    return {tuple(of): words for words, of in said.items()}
+
+
 def write_page(what, title, results, binary, directory):
     """`<date>-<what>.md`: the table, what limits, and every raw number."""
     began = datetime.date.today().isoformat()
@@ -206,9 +216,8 @@ def write_page(what, title, results, binary, directory):
     page += [f"* command: `{command}`", ""]
     page += ["Medians; the ratio is the median over pairs that ran in turns. Above 1 is faster than the peer.", ""]
     page += [table([result.row() for result in results], HEADER), ""]
-    for result in results:
-        if result.floor or result.limit:
-            page += [f"**{result.what}.** {result.floor} {result.limit}".strip(), ""]
+    for what, words in what_limits(results).items():
+        page += [f"**{'; '.join(what)}.** {words}", ""]
     page += ["## Raw numbers", ""]
     for result in results:
         page.append(f"* {result.what} ({result.unit}): volary {[float(f'{value:.6g}') for value in result.ours]}")

@@ -180,6 +180,14 @@ pub const OPTIONS: &[ServerOption] = &[
         "Largest gRPC message that is taken; a larger one is refused.",
     ),
     value(
+        "max-incoming-streams",
+        "COUNT",
+        None,
+        "one for each 256 MiB of the machine's memory, at least 16",
+        "Uploads and prediction streams open at a time; a further one is refused. Each may hold some 200 MiB and one \
+         message.",
+    ),
+    value(
         "drain-timeout",
         "DURATION",
         Some("30s"),

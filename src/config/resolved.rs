@@ -32,6 +32,7 @@ pub struct NodeConfig {
     /// Absolute directories that exist.
     pub allow_read: Vec<PathBuf>,
     pub max_message_bytes: usize,
+    pub max_incoming_streams: usize,
     pub drain_timeout: Duration,
 }
 
@@ -39,6 +40,12 @@ pub struct NodeConfig {
 const MESSAGE_BYTES_MIN: u64 = 64 << 10;
 /// gRPC frames carry their length in 32 bits; half of it keeps every sum in range.
 const MESSAGE_BYTES_MAX: u64 = 2 << 30;
+/// More incoming streams than this are more than a connection limit of any client or proxy lets through.
+const STREAMS_MAX: usize = 65_536;
+/// Memory that the default of `max-incoming-streams` counts for one.
+const STREAM_BYTES: u64 = 256 << 20;
+/// Incoming streams of the smallest machine.
+const STREAMS_MIN: usize = 16;
 /// More threads than this on one server is a slip of the finger.
 const THREADS_MAX: usize = 4096;
 
@@ -110,9 +117,22 @@ impl NodeConfig {
                     Err(String::from("it is not between 64KiB and 2GiB"))
                 }
             })?,
+            max_incoming_streams: setting(given, "max-incoming-streams", |text| {
+                text.parse()
+                    .ok()
+                    .filter(|count| (1..=STREAMS_MAX).contains(count))
+                    .ok_or_else(|| format!("it is not a whole number from 1 to {STREAMS_MAX}"))
+            })?
+            .unwrap_or_else(|| default_streams(machine.memory_bytes)),
             drain_timeout: required(given, "drain-timeout", parse_duration)?,
         })
     }
+}
+
+fn default_streams(memory_bytes: u64) -> usize {
+    usize::try_from(memory_bytes / STREAM_BYTES)
+        .unwrap_or(STREAMS_MAX)
+        .clamp(STREAMS_MIN, STREAMS_MAX)
 }
 
 /// What the defaults depend on.

@@ -55,6 +55,10 @@ pub enum FlightError {
         limit: u64,
         option: &'static str,
     },
+    #[error(
+        "{limit} uploads and prediction streams are open, as many as this server takes; try again when one has ended, ask another server, or raise `{option}`"
+    )]
+    TooManyStreams { limit: usize, option: &'static str },
     #[error("{what} is read-only here; use DoPut with a Put command to write a dataset")]
     ReadOnly { what: &'static str },
     #[error("{what} is not served here")]
@@ -105,7 +109,9 @@ impl Faulty for FlightError {
             | Self::BadJobId { .. }
             | Self::BadField { .. } => Fault::InvalidArgument,
             Self::BadPath { .. } | Self::ExpiredTicket => Fault::NotFound,
-            Self::MessageTooLarge { .. } | Self::BatchTooLarge { .. } => Fault::ResourceExhausted,
+            Self::MessageTooLarge { .. }
+            | Self::BatchTooLarge { .. }
+            | Self::TooManyStreams { .. } => Fault::ResourceExhausted,
             Self::NotServed { .. } => Fault::Unimplemented,
             Self::GivenUp => Fault::Aborted,
             Self::PeerUnreachable { .. } | Self::Stopping | Self::WorkerStopping => {

@@ -13,6 +13,7 @@ use arrow_flight::{
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
@@ -43,6 +44,10 @@ pub struct FlightConfig {
     pub message_bytes_max: usize,
     /// The name that `message_bytes_max` has among the server's options, for the error that names it.
     pub message_bytes_option: &'static str,
+    /// Uploads and prediction streams open at a time.
+    pub incoming_streams_max: usize,
+    /// The name that `incoming_streams_max` has among the server's options.
+    pub incoming_streams_option: &'static str,
     /// Key of tickets and prepared statements; the same on every server of the cluster.
     pub ticket_key: [u8; 32],
     /// How long a ticket may be read.
@@ -53,17 +58,20 @@ impl std::fmt::Debug for FlightConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FlightConfig")
             .field("message_bytes_max", &self.message_bytes_max)
+            .field("incoming_streams_max", &self.incoming_streams_max)
             .field("ticket_lifetime", &self.ticket_lifetime)
             .finish_non_exhaustive()
     }
 }
 
 impl FlightConfig {
-    /// 256 MiB messages, tickets that last an hour.
+    /// 256 MiB messages, 64 incoming streams, tickets that last an hour.
     pub fn new(ticket_key: [u8; 32]) -> Self {
         Self {
             message_bytes_max: 256 << 20,
             message_bytes_option: "--max-message-size",
+            incoming_streams_max: 64,
+            incoming_streams_option: "--max-incoming-streams",
             ticket_key,
             ticket_lifetime: Duration::from_secs(3600),
         }
@@ -170,6 +178,27 @@ pub(super) struct VerbContext {
     pub(super) services: Services,
     pub(super) signer: Signer,
     pub(super) limits: DecodeLimits,
+    pub(super) incoming: IncomingStreams,
+}
+
+/// How many streams of rows may come in at a time: what each of them holds adds up.
+#[derive(Debug, Clone)]
+pub(super) struct IncomingStreams {
+    permits: Arc<Semaphore>,
+    limit: usize,
+    option: &'static str,
+}
+
+impl IncomingStreams {
+    /// A place for one more, kept until it is dropped; nobody waits for one.
+    pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, FlightError> {
+        Arc::clone(&self.permits)
+            .try_acquire_owned()
+            .map_err(|_| FlightError::TooManyStreams {
+                limit: self.limit,
+                option: self.option,
+            })
+    }
 }
 
 /// Arrow Flight as this server speaks it.
@@ -183,6 +212,11 @@ impl VolaryService {
         Self {
             context: VerbContext {
                 services,
+                incoming: IncomingStreams {
+                    permits: Arc::new(Semaphore::new(config.incoming_streams_max)),
+                    limit: config.incoming_streams_max,
+                    option: config.incoming_streams_option,
+                },
                 signer: Signer::new(config.ticket_key, config.ticket_lifetime),
                 limits: DecodeLimits {
                     message_bytes_max: config.message_bytes_max,

@@ -106,6 +106,8 @@ pub async fn assemble(
     let mut flight = FlightConfig::new(ticket_key);
     flight.message_bytes_max = config.max_message_bytes;
     flight.message_bytes_option = "--max-message-size";
+    flight.incoming_streams_max = config.max_incoming_streams;
+    flight.incoming_streams_option = "--max-incoming-streams";
     Ok(Assembly {
         services: Services {
             catalog,

@@ -27,7 +27,8 @@
 //! | Union, Struct without fields, anything nested more than 64 deep | refused before the first row | |
 //!
 //! Nanosecond timestamps are what pandas makes of every date; nearly all are whole microseconds, and those files are
-//! plain Delta for every reader. A file in nanoseconds is read by delta-rs, DuckDB and polars, not by Spark.
+//! plain Delta for every reader. A file in nanoseconds is beyond what Delta specifies: this server and DuckDB read it
+//! exactly, polars cuts it to microseconds, the `deltalake` package refuses to make it Arrow, Spark does not read it.
 //! A value outside the range of the stored type (a timestamp in seconds 300,000 years away) is refused with its column.
 
 use std::sync::Arc;

@@ -65,8 +65,10 @@ async fn predict(
     version: Option<u64>,
     keep: Vec<String>,
 ) -> Result<FlightStream, Status> {
+    let place = context.incoming.admit()?;
     let model = context.services.serving.model(name, version).await?;
     let answers = async_stream::stream! {
+        let _place = place;
         let mut session: Option<Arc<ScoringSession>> = None;
         loop {
             let item = match inbound.next().await {

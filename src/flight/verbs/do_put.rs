@@ -37,11 +37,11 @@ pub(crate) async fn do_put(
                 }
                 .into());
             }
-            Ok(write(context, inbound, reference.name, WriteMode::Error))
+            write(context, inbound, reference.name, WriteMode::Error)
         }
         Target::Command(Command::Put(put), _) => {
             let mode = write_mode(put.mode)?;
-            Ok(write(context, inbound, put.dataset, mode))
+            write(context, inbound, put.dataset, mode)
         }
         Target::Command(Command::Sql(command), _) => sql::put(context, *command, inbound).await,
         other => Err(FlightError::WrongCommand {
@@ -59,9 +59,16 @@ fn gives_up(words: &[u8]) -> bool {
         .is_ok_and(|words| words.get("abort") == Some(&serde_json::Value::Bool(true)))
 }
 
-fn write(context: &VerbContext, mut inbound: Inbound, name: String, mode: WriteMode) -> PutStream {
+fn write(
+    context: &VerbContext,
+    mut inbound: Inbound,
+    name: String,
+    mode: WriteMode,
+) -> Result<PutStream, Status> {
+    let place = context.incoming.admit()?;
     let datasets = Arc::clone(&context.services.catalog.datasets);
-    async_stream::try_stream! {
+    let answers = async_stream::try_stream! {
+        let _place = place;
         let schema = loop {
             match inbound.next().await? {
                 Some(InboundItem::Schema(schema)) => break schema,
@@ -99,6 +106,6 @@ fn write(context: &VerbContext, mut inbound: Inbound, name: String, mode: WriteM
         yield PutResult {
             app_metadata: format!("{{\"rows\": {rows}, \"version\": {}}}", dataset.version).into(),
         };
-    }
-    .boxed()
+    };
+    Ok(answers.boxed())
 }
