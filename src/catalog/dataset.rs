@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
 use parking_lot::Mutex;
-use tokio_util::task::TaskTracker;
+use tokio::sync::mpsc;
+use tokio::task::JoinError;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::name::{check_name, hint, shortened};
 use super::{CatalogError, JobId};
 use crate::storage::delta::{self, NewestVersion};
-use crate::storage::parquet::{RowsWriter, read_footer, read_row_group};
+use crate::storage::parquet::{FetchedRowGroup, RowsWriter, fetch_row_group, read_footer};
 use crate::storage::physical::{StoredSchema, same_values};
 use crate::storage::{
     ObjectStore, Objects, ParquetMetaData, Path, StorageError, TableChange, TableVersion,
@@ -148,7 +150,10 @@ impl Dataset {
         self.read(file, row_group, &schema).await
     }
 
-    /// Streams every row in file and row-group order; memory is bounded by [`ROW_GROUPS_READ`] row groups.
+    /// Streams every row in file and row-group order, in batches of about [`SCAN_BATCH_BYTES`].
+    ///
+    /// Memory is bounded by the fetched bytes of [`ROW_GROUPS_FETCHED`] row groups and [`BATCHES_AHEAD`] decoded batches.
+    /// Dropping the stream stops the reading.
     pub fn scan(
         &self,
         columns: Option<&[String]>,
@@ -164,25 +169,27 @@ impl Dataset {
             .enumerate()
             .flat_map(|(file, data)| (0..data.row_groups.len()).map(move |group| (file, group)))
             .collect();
-        futures::stream::iter(places)
+        let fetched = futures::stream::iter(places)
             .map(move |(file, row_group)| {
                 let (dataset, schema) = (Arc::clone(&dataset), Arc::clone(&schema));
-                // A task of its own, so that it reads while the row group before it is being sent.
-                tokio::spawn(async move { dataset.read(file, row_group, &schema).await })
+                // A task of its own, so that it reads while the row group before it is being decoded.
+                AbortOnDropHandle::new(tokio::spawn(async move {
+                    dataset.fetch(file, row_group, &schema).await
+                }))
             })
-            .buffered(ROW_GROUPS_READ)
-            .flat_map(|read| {
-                let batches = match read {
-                    Ok(Ok(batches)) => batches.into_iter().map(Ok).collect::<Vec<_>>(),
-                    Ok(Err(error)) => vec![Err(error)],
-                    Err(lost) => vec![Err(CatalogError::Store {
-                        doing: "reading rows".into(),
-                        source: Box::new(lost),
-                    })],
-                };
-                futures::stream::iter(batches)
-            })
-            .boxed()
+            .buffered(ROW_GROUPS_FETCHED);
+        let (sender, mut batches) = mpsc::channel(BATCHES_AHEAD);
+        let reader = AbortOnDropHandle::new(tokio::spawn(decode_in_order(fetched, sender)));
+        async_stream::stream! {
+            while let Some(batch) = batches.recv().await {
+                yield batch;
+            }
+            // A panic while reading must not look like the end of the rows.
+            if let Err(lost) = reader.await {
+                yield Err(reading_lost(lost));
+            }
+        }
+        .boxed()
     }
 
     async fn read(
@@ -191,12 +198,71 @@ impl Dataset {
         row_group: usize,
         schema: &SchemaRef,
     ) -> Result<Vec<RecordBatch>, CatalogError> {
+        let fetched = self.fetch(file, row_group, schema).await?;
+        let decode = move || -> Result<Vec<RecordBatch>, StorageError> {
+            let mut rows = Vec::new();
+            for batches in fetched.decode(usize::MAX)? {
+                rows.extend(batches?);
+            }
+            Ok(rows)
+        };
+        let decoded = tokio::task::spawn_blocking(decode).await;
+        Ok(decoded.map_err(reading_lost)??)
+    }
+
+    async fn fetch(
+        &self,
+        file: usize,
+        row_group: usize,
+        schema: &SchemaRef,
+    ) -> Result<FetchedRowGroup, CatalogError> {
         let data = self.files.get(file).ok_or_else(|| CatalogError::Corrupt {
             what: format!("version {} of dataset {:?}", self.version, self.name),
             reason: format!("there is no file {file}"),
         })?;
         let footer = self.footers.of(&self.objects, data).await?;
-        Ok(read_row_group(&self.objects, &data.path, footer, row_group, schema).await?)
+        Ok(fetch_row_group(&self.objects, &data.path, footer, row_group, schema).await?)
+    }
+}
+
+/// Decodes fetched row groups one after the other, a batch at a time: a reader that is slow holds no thread.
+async fn decode_in_order(
+    fetched: impl Stream<Item = Result<Result<FetchedRowGroup, CatalogError>, JoinError>> + Send,
+    sender: mpsc::Sender<Result<RecordBatch, CatalogError>>,
+) {
+    let decode = async {
+        let mut fetched = std::pin::pin!(fetched);
+        while let Some(row_group) = fetched.next().await {
+            let row_group = row_group.map_err(reading_lost)??;
+            let rows = row_group.rows_of(SCAN_BATCH_BYTES);
+            let mut batches = row_group.decode(rows)?;
+            loop {
+                let step = tokio::task::spawn_blocking(move || {
+                    let next = batches.next();
+                    (batches, next)
+                });
+                let (rest, next) = step.await.map_err(reading_lost)?;
+                batches = rest;
+                let Some(decoded) = next else { break };
+                for batch in decoded? {
+                    if sender.send(Ok(batch)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok::<(), CatalogError>(())
+    };
+    if let Err(error) = decode.await {
+        // Nobody hears it when the stream is gone.
+        let _ = sender.send(Err(error)).await;
+    }
+}
+
+fn reading_lost(lost: JoinError) -> CatalogError {
+    CatalogError::Store {
+        doing: "reading rows".into(),
+        source: Box::new(lost),
     }
 }
 
@@ -210,8 +276,13 @@ pub struct Datasets {
     tracker: TaskTracker,
 }
 
-/// Row groups held by a scan: one being sent, and two being read and decoded, which takes as long as sending two.
-const ROW_GROUPS_READ: usize = 3;
+/// Row groups whose bytes a scan holds: the one being decoded, and the next.
+const ROW_GROUPS_FETCHED: usize = 2;
+/// Decoded batches that wait for whoever reads a scan.
+const BATCHES_AHEAD: usize = 2;
+/// What a scan decodes at a time: with its header one message to a client, and small enough to be in the processor's
+/// cache still when it is sent.
+const SCAN_BATCH_BYTES: usize = (2 << 20) - (64 << 10);
 /// Datasets whose newest version is remembered.
 const NEWEST_MAX: usize = 256;
 /// Datasets opened at once when all are listed.

@@ -1,8 +1,4 @@
-//! Record batches to Parquet files and back, a row group at a time.
-//!
-//! Writing: rows gather until a row group is full, row groups are encoded on blocking threads while the next rows
-//! arrive, and one task per upload appends them in order. Reading: the column chunks asked for are fetched in one
-//! call and decoded on a blocking thread.
+//! Rows into Parquet files.
 //!
 //! Bounds. A row group holds at most 65,536 rows (what a trainer shuffles and a reader decodes at once) and closes
 //! early at 64 MiB of Arrow data; at most 2 are being encoded or written while a third gathers, so an upload holds
@@ -12,27 +8,21 @@
 //! a dictionary of distinct numbers is thrown away after it was built), everything else is compressed with LZ4,
 //! strings and decimals through a dictionary. Statistics are kept per column chunk.
 
-use std::collections::HashMap;
 use std::io::Write;
-use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, RecordBatch, new_null_array};
+use arrow::array::{Array as _, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _};
 use parking_lot::Mutex;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
-};
+use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
-use parquet::arrow::{ArrowSchemaConverter, ProjectionMask};
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
@@ -40,8 +30,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::physical::{StoredSchema, restore};
-use super::{Objects, StorageError};
+use super::super::physical::StoredSchema;
+use super::super::{Objects, StorageError};
 
 /// Rows of a full row group.
 pub const ROW_GROUP_ROWS_MAX: usize = 65_536;
@@ -563,181 +553,4 @@ fn date_text(day: i64) -> Option<serde_json::Value> {
     let day = arrow::array::Date32Array::from(vec![i32::try_from(day).ok()?]).value_as_date(0)?;
     let text = day.to_string();
     (text.len() == 10).then(|| text.into())
-}
-
-/// Reads a file's footer.
-pub async fn read_footer(
-    objects: &Objects,
-    path: &Path,
-    bytes: u64,
-) -> Result<Arc<ParquetMetaData>, StorageError> {
-    /// Read with the first request; footers of our files are mostly smaller.
-    const GUESS_BYTES: u64 = 64 << 10;
-    let store = objects.store();
-    let corrupt = |reason: String| StorageError::Corrupt {
-        what: path.to_string(),
-        reason,
-    };
-    let mut want = GUESS_BYTES.min(bytes);
-    loop {
-        let tail = store
-            .get_range(path, bytes - want..bytes)
-            .await
-            .map_err(|source| StorageError::failed(format!("reading {path}"), source))?;
-        let mut reader = ParquetMetaDataReader::new();
-        match reader.try_parse_sized(&tail, bytes) {
-            Ok(()) => {
-                let metadata = reader
-                    .finish()
-                    .map_err(|error| corrupt(error.to_string()))?;
-                return Ok(Arc::new(metadata));
-            }
-            Err(ParquetError::NeedMoreData(needed)) if want < bytes => {
-                want = (needed as u64).clamp(want + 1, bytes);
-            }
-            Err(error) => return Err(corrupt(error.to_string())),
-        }
-    }
-}
-
-/// Rows of each row group.
-pub fn row_groups_of(metadata: &ParquetMetaData) -> Vec<u64> {
-    metadata
-        .row_groups()
-        .iter()
-        .map(|row_group| u64::try_from(row_group.num_rows()).unwrap_or(0))
-        .collect()
-}
-
-/// Reads one row group as rows of `exact`, which may be a part of the table's schema in any order.
-///
-/// A column that the file lacks is null, as Delta has it. Mostly one batch: see `physical::restore`.
-pub async fn read_row_group(
-    objects: &Objects,
-    path: &Path,
-    metadata: Arc<ParquetMetaData>,
-    row_group: usize,
-    exact: &SchemaRef,
-) -> Result<Vec<RecordBatch>, StorageError> {
-    let corrupt = |reason: String| StorageError::Corrupt {
-        what: path.to_string(),
-        reason,
-    };
-    let descriptor = metadata.file_metadata().schema_descr_ptr();
-    let roots: HashMap<&str, usize> = descriptor
-        .root_schema()
-        .get_fields()
-        .iter()
-        .enumerate()
-        .map(|(place, field)| (field.name(), place))
-        .collect();
-    let wanted: Vec<Option<usize>> = exact
-        .fields()
-        .iter()
-        .map(|field| roots.get(field.name().as_str()).copied())
-        .collect();
-    let mut sorted: Vec<usize> = wanted.iter().flatten().copied().collect();
-    sorted.sort_unstable();
-    sorted.dedup();
-    // Where in the decoded columns each wanted one stands.
-    let places: Vec<Option<usize>> = wanted
-        .iter()
-        .map(|root| root.and_then(|root| sorted.binary_search(&root).ok()))
-        .collect();
-
-    let group = metadata
-        .row_groups()
-        .get(row_group)
-        .ok_or_else(|| corrupt(format!("there is no row group {row_group}")))?;
-    let mask = ProjectionMask::roots(&descriptor, sorted);
-    let ranges: Vec<Range<u64>> = (0..group.num_columns())
-        .filter(|leaf| mask.leaf_included(*leaf))
-        .map(|leaf| {
-            let (start, length) = group.column(leaf).byte_range();
-            start..start + length
-        })
-        .collect();
-    let fetched = objects
-        .store()
-        .get_ranges(path, &ranges)
-        .await
-        .map_err(|source| StorageError::failed(format!("reading {path}"), source))?;
-    let starts = ranges.into_iter().map(|range| range.start);
-    let pieces = Pieces(starts.zip(fetched).collect());
-
-    let (exact, what) = (Arc::clone(exact), path.to_string());
-    let decode = move || -> Result<Vec<RecordBatch>, StorageError> {
-        let corrupt = |error: ParquetError| StorageError::Corrupt {
-            what: what.clone(),
-            reason: error.to_string(),
-        };
-        // The types come from Parquet alone: what another writer left about Arrow is not ours to follow.
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = ArrowReaderMetadata::try_new(metadata, options).map_err(corrupt)?;
-        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, metadata)
-            .with_row_groups(vec![row_group])
-            .with_projection(mask)
-            .with_batch_size(ROW_GROUP_ROWS_MAX)
-            .build()
-            .map_err(corrupt)?;
-        let mut rows = Vec::new();
-        for batch in batches {
-            let batch = batch.map_err(|error| corrupt(error.into()))?;
-            let columns = exact
-                .fields()
-                .iter()
-                .zip(&places)
-                .map(|(field, place)| match place {
-                    Some(place) => Arc::clone(batch.column(*place)),
-                    None => new_null_array(field.data_type(), batch.num_rows()),
-                })
-                .collect::<Vec<_>>();
-            rows.extend(restore(&columns, batch.num_rows(), &exact, &what)?);
-        }
-        Ok(rows)
-    };
-    tokio::task::spawn_blocking(decode)
-        .await
-        .map_err(|source| StorageError::failed(format!("reading {path}"), source))?
-}
-
-/// The fetched parts of a file, by their first byte.
-struct Pieces(Vec<(u64, Bytes)>);
-
-impl Length for Pieces {
-    fn len(&self) -> u64 {
-        let end = |(start, bytes): &(u64, Bytes)| start + bytes.len() as u64;
-        self.0.iter().map(end).max().unwrap_or(0)
-    }
-}
-
-impl ChunkReader for Pieces {
-    type T = bytes::buf::Reader<Bytes>;
-
-    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        use bytes::Buf as _;
-        self.from(start).map(Bytes::reader)
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        let rest = self.from(start)?;
-        if rest.len() < length {
-            return Err(ParquetError::EOF(format!(
-                "{length} bytes at {start} were not fetched"
-            )));
-        }
-        Ok(rest.slice(..length))
-    }
-}
-
-impl Pieces {
-    fn from(&self, start: u64) -> Result<Bytes, ParquetError> {
-        self.0
-            .iter()
-            .find_map(|(first, bytes)| {
-                let offset = usize::try_from(start.checked_sub(*first)?).ok()?;
-                (offset < bytes.len()).then(|| bytes.slice(offset..))
-            })
-            .ok_or_else(|| ParquetError::EOF(format!("byte {start} was not fetched")))
-    }
 }

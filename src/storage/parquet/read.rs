@@ -1,0 +1,245 @@
+//! Parquet files into rows.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, new_null_array};
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use object_store::ObjectStoreExt as _;
+use object_store::path::Path;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::super::physical::restore;
+use super::super::{Objects, StorageError};
+
+/// Reads a file's footer.
+pub async fn read_footer(
+    objects: &Objects,
+    path: &Path,
+    bytes: u64,
+) -> Result<Arc<ParquetMetaData>, StorageError> {
+    /// Read with the first request; footers of our files are mostly smaller.
+    const GUESS_BYTES: u64 = 64 << 10;
+    let store = objects.store();
+    let corrupt = |reason: String| StorageError::Corrupt {
+        what: path.to_string(),
+        reason,
+    };
+    let mut want = GUESS_BYTES.min(bytes);
+    loop {
+        let tail = store
+            .get_range(path, bytes - want..bytes)
+            .await
+            .map_err(|source| StorageError::failed(format!("reading {path}"), source))?;
+        let mut reader = ParquetMetaDataReader::new();
+        match reader.try_parse_sized(&tail, bytes) {
+            Ok(()) => {
+                let metadata = reader
+                    .finish()
+                    .map_err(|error| corrupt(error.to_string()))?;
+                return Ok(Arc::new(metadata));
+            }
+            Err(ParquetError::NeedMoreData(needed)) if want < bytes => {
+                want = (needed as u64).clamp(want + 1, bytes);
+            }
+            Err(error) => return Err(corrupt(error.to_string())),
+        }
+    }
+}
+
+/// Rows of each row group.
+pub fn row_groups_of(metadata: &ParquetMetaData) -> Vec<u64> {
+    metadata
+        .row_groups()
+        .iter()
+        .map(|row_group| u64::try_from(row_group.num_rows()).unwrap_or(0))
+        .collect()
+}
+
+/// Fetches the column chunks of one row group, to be decoded as rows of `exact`, which may be a part of the table's schema
+/// in any order. A column that the file lacks is null, as Delta has it.
+pub async fn fetch_row_group(
+    objects: &Objects,
+    path: &Path,
+    metadata: Arc<ParquetMetaData>,
+    row_group: usize,
+    exact: &SchemaRef,
+) -> Result<FetchedRowGroup, StorageError> {
+    let descriptor = metadata.file_metadata().schema_descr_ptr();
+    let roots: HashMap<&str, usize> = descriptor
+        .root_schema()
+        .get_fields()
+        .iter()
+        .enumerate()
+        .map(|(place, field)| (field.name(), place))
+        .collect();
+    let wanted: Vec<Option<usize>> = exact
+        .fields()
+        .iter()
+        .map(|field| roots.get(field.name().as_str()).copied())
+        .collect();
+    let mut sorted: Vec<usize> = wanted.iter().flatten().copied().collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let places = wanted
+        .iter()
+        .map(|root| root.and_then(|root| sorted.binary_search(&root).ok()))
+        .collect();
+
+    let group = metadata
+        .row_groups()
+        .get(row_group)
+        .ok_or_else(|| StorageError::Corrupt {
+            what: path.to_string(),
+            reason: format!("there is no row group {row_group}"),
+        })?;
+    let mask = ProjectionMask::roots(&descriptor, sorted);
+    let ranges: Vec<Range<u64>> = (0..group.num_columns())
+        .filter(|leaf| mask.leaf_included(*leaf))
+        .map(|leaf| {
+            let (start, length) = group.column(leaf).byte_range();
+            start..start + length
+        })
+        .collect();
+    let fetched = objects
+        .store()
+        .get_ranges(path, &ranges)
+        .await
+        .map_err(|source| StorageError::failed(format!("reading {path}"), source))?;
+    let starts = ranges.into_iter().map(|range| range.start);
+    Ok(FetchedRowGroup {
+        pieces: Pieces(starts.zip(fetched).collect()),
+        what: path.to_string(),
+        exact: Arc::clone(exact),
+        places,
+        mask,
+        row_group,
+        metadata,
+    })
+}
+
+/// The bytes of one row group, before they are decoded.
+#[derive(Debug)]
+pub struct FetchedRowGroup {
+    what: String,
+    metadata: Arc<ParquetMetaData>,
+    row_group: usize,
+    exact: SchemaRef,
+    /// Where in the decoded columns each column of `exact` stands.
+    places: Vec<Option<usize>>,
+    mask: ProjectionMask,
+    pieces: Pieces,
+}
+
+impl FetchedRowGroup {
+    /// Rows that make about so many bytes, in whole groups of 64; at least 64. By the sizes of the columns fetched, as
+    /// the footer tells them before compression.
+    pub fn rows_of(&self, bytes: usize) -> usize {
+        let group = self.metadata.row_group(self.row_group);
+        let whole: i64 = (0..group.num_columns())
+            .filter(|leaf| self.mask.leaf_included(*leaf))
+            .map(|leaf| group.column(leaf).uncompressed_size())
+            .sum();
+        let rows = bytes as i128 * i128::from(group.num_rows()) / i128::from(whole.max(1));
+        usize::try_from(rows / 64 * 64).unwrap_or(0).max(64)
+    }
+
+    /// Decodes the rows, so many at a time. Each step is work for a blocking thread; mostly one batch comes of it: see
+    /// `physical::restore`.
+    pub fn decode(
+        self,
+        batch_rows: usize,
+    ) -> Result<
+        impl Iterator<Item = Result<Vec<RecordBatch>, StorageError>> + Send + 'static,
+        StorageError,
+    > {
+        let Self {
+            what,
+            metadata,
+            row_group,
+            exact,
+            places,
+            mask,
+            pieces,
+        } = self;
+        let corrupt = |what: &str, reason: String| StorageError::Corrupt {
+            what: what.to_owned(),
+            reason,
+        };
+        // The types come from Parquet alone: what another writer left about Arrow is not ours to follow.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let batches = ArrowReaderMetadata::try_new(metadata, options)
+            .and_then(|metadata| {
+                ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, metadata)
+                    .with_row_groups(vec![row_group])
+                    .with_projection(mask)
+                    .with_batch_size(batch_rows.max(1))
+                    .build()
+            })
+            .map_err(|error| corrupt(&what, error.to_string()))?;
+        Ok(batches.map(move |batch| {
+            let batch =
+                batch.map_err(|error| corrupt(&what, ParquetError::from(error).to_string()))?;
+            let columns = exact
+                .fields()
+                .iter()
+                .zip(&places)
+                .map(|(field, place)| match place {
+                    Some(place) => Arc::clone(batch.column(*place)),
+                    None => new_null_array(field.data_type(), batch.num_rows()),
+                })
+                .collect::<Vec<_>>();
+            restore(&columns, batch.num_rows(), &exact, &what)
+        }))
+    }
+}
+
+/// The fetched parts of a file, by their first byte.
+#[derive(Debug)]
+struct Pieces(Vec<(u64, Bytes)>);
+
+impl Length for Pieces {
+    fn len(&self) -> u64 {
+        let end = |(start, bytes): &(u64, Bytes)| start + bytes.len() as u64;
+        self.0.iter().map(end).max().unwrap_or(0)
+    }
+}
+
+impl ChunkReader for Pieces {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        use bytes::Buf as _;
+        self.from(start).map(Bytes::reader)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let rest = self.from(start)?;
+        if rest.len() < length {
+            return Err(ParquetError::EOF(format!(
+                "{length} bytes at {start} were not fetched"
+            )));
+        }
+        Ok(rest.slice(..length))
+    }
+}
+
+impl Pieces {
+    fn from(&self, start: u64) -> Result<Bytes, ParquetError> {
+        self.0
+            .iter()
+            .find_map(|(first, bytes)| {
+                let offset = usize::try_from(start.checked_sub(*first)?).ok()?;
+                (offset < bytes.len()).then(|| bytes.slice(offset..))
+            })
+            .ok_or_else(|| ParquetError::EOF(format!("byte {start} was not fetched")))
+    }
+}
