@@ -34,6 +34,17 @@ pub enum FeatureError {
         problem: String,
         hint: String,
     },
+    /// One value of a column that cannot be used. `row` counts from 0; [`FeatureError::from_row`] moves it to where the
+    /// batch begins.
+    #[error("column {column:?} {problem} at row {row}{remark}; {hint}")]
+    BadValue {
+        column: String,
+        problem: String,
+        row: usize,
+        /// What stands after the row, with the comma or space before it.
+        remark: &'static str,
+        hint: &'static str,
+    },
     #[error("path {path:?} cannot be read: {reason}")]
     BadPath { path: String, reason: String },
     #[error("{what} has no rows; give at least one")]
@@ -72,6 +83,7 @@ impl Faulty for FeatureError {
             | Self::UnknownColumn { .. }
             | Self::BadPipeline { .. }
             | Self::BadColumn { .. }
+            | Self::BadValue { .. }
             | Self::BadPath { .. }
             | Self::Execution { .. }
             | Self::ModelFunction { .. }
@@ -220,6 +232,32 @@ fn out_of_memory() -> FeatureError {
 }
 
 impl FeatureError {
+    /// The same error for a batch that begins at row `first` of what the user sent.
+    pub fn from_row(mut self, first: usize) -> Self {
+        if let Self::BadValue { row, .. } = &mut self {
+            *row += first;
+        }
+        self
+    }
+
+    /// The same error where rows have no number that the user knows: in the midst of a query.
+    pub fn without_row(self) -> Self {
+        match self {
+            Self::BadValue {
+                column,
+                problem,
+                remark,
+                hint,
+                ..
+            } => Self::BadColumn {
+                column,
+                problem: format!("{problem} in a row of the query{remark}"),
+                hint: hint.to_owned(),
+            },
+            other => other,
+        }
+    }
+
     /// Puts the number into an `OutOfMemory`.
     pub(super) fn with_memory_limit(self, bytes: usize) -> Self {
         match self {

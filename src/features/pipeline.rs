@@ -559,9 +559,13 @@ impl Input {
                         {
                             Ok(Some(value as i64))
                         }
-                        Some(value) => Err(refuse(format!(
-                            "has {value} at row {row} where the model was trained on integers"
-                        ))),
+                        Some(value) => Err(FeatureError::BadValue {
+                            column: self.name.clone(),
+                            problem: format!("has {value}"),
+                            row,
+                            remark: " where the model was trained on integers",
+                            hint: "cast it before sending",
+                        }),
                     })
                     .collect::<Result<PrimitiveArray<Int64Type>, _>>()?;
                 Ok(Arc::new(whole))
@@ -585,13 +589,12 @@ impl Output {
                 other => other,
             })?;
         if let Some(nulls) = made.nulls().filter(|nulls| nulls.null_count() > 0) {
-            let row = (0..nulls.len())
-                .find(|row| nulls.is_null(*row))
-                .unwrap_or(0);
-            return Err(FeatureError::BadColumn {
+            return Err(FeatureError::BadValue {
                 column: self.field.name().clone(),
-                problem: format!("has a null at row {row}"),
-                hint: "impute it in the pipeline".into(),
+                problem: "has a null".into(),
+                row: nulls.iter().position(|valid| !valid).unwrap_or(0),
+                remark: "",
+                hint: "impute it in the pipeline",
             });
         }
         let wrong = || FeatureError::Internal {
@@ -639,15 +642,17 @@ impl Output {
             let met = made
                 .as_primitive_opt::<Float64Type>()
                 .map_or(f64::from(floats[row]), |numbers| numbers.value(row));
-            let problem = if met.is_finite() {
-                format!("is {met:e} at row {row}, which is beyond float32")
+            let (problem, remark) = if met.is_finite() {
+                (format!("is {met:e}"), ", which is beyond float32")
             } else {
-                format!("is {met} at row {row}")
+                (format!("is {met}"), "")
             };
-            return Err(FeatureError::BadColumn {
+            return Err(FeatureError::BadValue {
                 column: self.field.name().clone(),
                 problem,
-                hint: "impute or clip it in the pipeline, or leave such rows out".into(),
+                row,
+                remark,
+                hint: "impute or clip it in the pipeline, or leave such rows out",
             });
         }
         Ok(Arc::new(Float32Array::from(floats)))

@@ -522,11 +522,11 @@ mod tests {
         for wrong in [250..257, 1 << 60..1 << 61, 9..3] {
             assert!(get(&[0..3, wrong]).await.is_err());
         }
-        let missing = objects.store().get_ranges(&Path::from("none"), &[0..1]);
-        assert!(matches!(
-            missing.await,
-            Err(object_store::Error::NotFound { .. })
-        ));
+        let missing = objects
+            .store()
+            .get_ranges(&Path::from("none"), &[0..1])
+            .await;
+        assert!(matches!(missing, Err(object_store::Error::NotFound { .. })));
     }
 
     #[test]

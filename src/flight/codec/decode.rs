@@ -746,7 +746,7 @@ mod tests {
         )
         .unwrap();
         let sent = messages(&batch, &IpcWriteOptions::default());
-        assert_eq!(sent[0], schema_message(&schema));
+        assert_eq!(sent[0], schema_message(&schema).into());
         assert!(matches!(
             decode_all(sent),
             Err(FlightError::BadMessage { .. })
@@ -761,7 +761,7 @@ mod tests {
         }
         let sent = schema_message(&Schema::new(vec![field]));
         assert!(matches!(
-            decode_all(vec![sent]),
+            decode_all(vec![sent.into()]),
             Err(FlightError::BadMessage { .. })
         ));
     }
@@ -773,7 +773,7 @@ mod tests {
             .collect();
         let sent = schema_message(&Schema::new(fields));
         assert!(matches!(
-            decode_all(vec![sent]),
+            decode_all(vec![sent.into()]),
             Err(FlightError::BadMessage { .. })
         ));
     }
