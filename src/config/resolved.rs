@@ -226,6 +226,7 @@ fn hint(name: &str) -> String {
         "insecure" => "use true or false",
         "threads" => "leave it out for the cores of this machine",
         "memory-limit" | "training-cache" | "max-message-size" => "write it as 256MiB",
+        "max-incoming-streams" => "leave it out for one per 256 MiB of memory",
         "allow-read" => "name a directory that exists",
         "drain-timeout" => "write it as 30s or 500ms",
         _ => "see `volary serve --help`",

@@ -489,11 +489,14 @@ mod tests {
         let parts = split(&batch, limit);
         assert!(parts.len() > 10);
         let mut encoder = BatchEncoder::new(batch.schema());
+        let mut bytes = 0;
         for part in &parts {
             let message = encoder.encode(part).unwrap();
             assert!(message.body_bytes() <= limit, "{}", message.body_bytes());
-            assert!(message.body_bytes() > limit / 8);
+            bytes += message.body_bytes();
         }
+        // The last of equal parts may be short; most are not.
+        assert!(bytes / parts.len() > limit / 3);
         let whole = arrow::compute::concat_batches(&batch.schema(), &parts).unwrap();
         assert_eq!(whole, batch);
     }
