@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -99,6 +100,75 @@ def test_a_refused_upload_raises_the_servers_words(client, server):
     with pytest.raises(errors.InvalidArgumentError) as raised:
         client.put("t", pd.DataFrame({"x": np.arange(2_000_000.0)}))
     assert raised.value.message == 'column "a" has no type'
+
+
+def counted(pulled: list[int], batches: int, rows: int) -> pa.RecordBatchReader:
+    """A source that notes each batch that is taken from it, and the thread that takes it."""
+
+    def source():
+        for number in range(batches):
+            pulled.append(threading.get_ident())
+            yield pa.record_batch({"x": np.full(rows, float(number))})
+
+    return pa.RecordBatchReader.from_batches(pa.schema({"x": pa.float64()}), source())
+
+
+def test_an_upload_refused_at_once_is_not_sent_in_vain(client, server):
+    server.put_error = pa.ArrowInvalid('column "x" has no type')
+    pulled = []
+    with pytest.raises(errors.InvalidArgumentError, match=r'^column "x" has no type$'):
+        client.put("t", counted(pulled, batches=1_000, rows=500_000))  # 4 MB each
+    assert len(pulled) <= 10
+
+
+def test_an_upload_of_many_tiny_batches_does_not_lock(client, server):
+    seen = []
+    client.put("tiny", counted([], batches=5_000, rows=1), acknowledged=seen.append)
+    assert (client.table("tiny").rows, seen) == (5_000, list(range(1, 5_001)))
+
+
+def test_an_upload_whose_listener_fails_leaves_nothing(client, server):
+    def listener(rows):
+        raise RuntimeError("the window was closed")
+
+    with pytest.raises(RuntimeError, match="the window was closed"):
+        client.put("t", {"a": [1]}, acknowledged=listener)
+    assert server.aborted.wait(10)
+    assert "t" not in server.datasets
+
+
+def test_rows_are_taken_by_the_thread_that_asks_and_no_further_ahead_than_two_batches(client):
+    # A cursor of sqlite3, for one, refuses every other thread.
+    pulled = []
+    client.put("t", counted(pulled, batches=3, rows=10))
+    answers = client.model("m").predict(counted(pulled, batches=50, rows=10))
+    for read, _ in enumerate(answers, start=1):
+        assert len(pulled) - 3 <= read + 3
+    assert (len(pulled), set(pulled)) == (53, {threading.get_ident()})
+
+
+def test_rows_of_very_different_sizes_are_scored_without_waiting_for_each_other(client, server):
+    server.scorer = lambda batch: pa.record_batch({"prediction": batch["text"]})
+    text = ["a"] * 100_000 + ["b" * 3_000_000] * 30
+    assert client.model("m").predict({"text": text})["prediction"] == text
+    assert max(server.messages) <= 16 * 1024 * 1024
+
+
+def test_many_categories_do_not_make_many_messages(client, server):
+    names = pa.array([f"category number {number:>20}" for number in range(600_000)])
+    codes = pa.array(np.arange(600_000, dtype="int32") % 1_000)
+    client.put("t", pa.table({"c": pa.DictionaryArray.from_arrays(codes, names)}))
+    assert len(server.messages) == 1
+
+
+def test_a_source_that_changes_its_columns_while_scoring_is_refused(client):
+    def batches():
+        yield pa.record_batch({"x": [1.0]})
+        yield pa.record_batch({"y": ["a"]})
+
+    reader = pa.RecordBatchReader.from_batches(pa.schema({"x": pa.float64()}), batches())
+    with pytest.raises(errors.InvalidArgumentError, match="different schema"):
+        client.model("m").predict(reader).read_all()
 
 
 def test_tables_and_queries_are_read(client, server):
