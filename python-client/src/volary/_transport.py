@@ -152,6 +152,17 @@ class Transport:
         with _translated():
             return self._client.get_schema(self._descriptor(what), options=self._options()).schema
 
+    def signature(self, model: str, version: int | None) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """The columns that a model reads and those that it answers; ``None`` where the server or pyarrow cannot tell."""
+        path = ["models", model] if version is None else ["models", model, str(version)]
+        with _translated():
+            info = self._client.get_flight_info(self._descriptor(path), options=self._options())
+        told = _commands.decode(getattr(info, "app_metadata", b""))  # pyarrow 17 does not have it
+        if "inputs" not in told:
+            return None
+        names, inputs = info.schema.names, _commands.integer(told, "inputs")
+        return tuple(names[:inputs]), tuple(names[inputs:])
+
     def rows(self, what: Sequence[str] | Mapping[str, Any]) -> int | None:
         """The row count that the server states, if it does."""
         with _translated():

@@ -138,6 +138,16 @@ def test_wrong_types_are_refused_with_the_column(client):
         client.put("kept", {"a": ["not a number"], "b": ["x"], "y": ["no"]}, mode="append")
 
 
+def test_a_missing_column_is_refused_with_the_columns_there_are_whatever_they_hold(client):
+    rows = pd.DataFrame({"A": [1.0], "mixed": [object()]})
+    words = r'^there is no column "a", which the model reads \(but "A".*\); columns are "A", "mixed"$'
+    with pytest.raises(errors.InvalidArgumentError, match=words):
+        client.model("kept").predict(rows)
+    words = r'^keep column "nothing" is not among the incoming columns; they are "a", "mixed"$'
+    with pytest.raises(errors.InvalidArgumentError, match=words):
+        client.model("kept@1").predict(rows.rename(columns={"A": "a"}), keep=["nothing"])
+
+
 def test_nulls_in_a_label_are_refused(client):
     refused_fit(client, ["y", "null"], rows=GOOD.assign(y=["no", None] * 50), wanted=["a"])
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .._commands import plain
 from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
-from ..handles import Rows, ServedModel, _names
+from ..handles import Rows, ServedModel, Summary, _names
 from .callbacks import EarlyStopping
 from .layers import InputLayer, Layer
 from .losses import Loss
@@ -172,8 +172,8 @@ class Model:
     def summary(self) -> str:
         """The network as text: the server's own table once trained, else the layers."""
         if self._served is not None:
-            return self._served.describe().summary
-        return repr(self)
+            return self._served.summary()
+        return Summary(repr(self))
 
     # -- training ---------------------------------------------------------------------------------------------
 
