@@ -15,6 +15,8 @@ mod end_to_end;
 pub mod error;
 pub mod exchange;
 mod feed;
+#[cfg(test)]
+mod golden;
 mod host;
 #[cfg(test)]
 mod invariance;
