@@ -171,31 +171,29 @@ pub struct WindowCursor {
 }
 
 impl WindowCursor {
-    /// Adds the next `rows` rows of the stream to `into`; `next` brings the window that follows, or `None` at the end.
+    /// Adds the next `rows` rows of the stream to `into`; `next` takes back the window that is used up, so that its room
+    /// can be used again, and brings the one that follows, or `None` at the end.
     /// Returns the rows added: fewer than asked for only at the end of the stream.
     pub fn take<E>(
         &mut self,
         rows: usize,
         into: &mut DecodedRows,
-        mut next: impl FnMut() -> Result<Option<DecodedRows>, E>,
+        mut next: impl FnMut(Option<DecodedRows>) -> Result<Option<DecodedRows>, E>,
     ) -> Result<usize, E> {
         let mut taken = 0;
         while taken < rows {
-            let Some(window) = &self.current else {
+            let used_up = |window: &DecodedRows| window.rows == self.position;
+            if self.current.as_ref().is_none_or(used_up) {
+                self.current = next(self.current.take())?;
                 self.position = 0;
-                self.current = next()?;
-                if self.current.is_none() {
-                    break;
-                }
-                continue;
+            }
+            let Some(window) = &self.current else {
+                break;
             };
             let end = window.rows.min(self.position + rows - taken);
             into.append(window, self.position..end);
             taken += end - self.position;
             self.position = end;
-            if end == window.rows {
-                self.current = None;
-            }
         }
         Ok(taken)
     }
@@ -255,7 +253,11 @@ mod tests {
     #[test]
     fn a_minibatch_may_span_windows_and_the_end_is_told() {
         let mut windows = vec![rows(10, 2), rows(0, 3)];
-        let mut next = || Ok::<_, ()>(windows.pop());
+        let mut used = Vec::new();
+        let mut next = |window| {
+            used.extend(window);
+            Ok::<_, ()>(windows.pop())
+        };
         let mut cursor = WindowCursor::default();
         let mut taken = Vec::new();
         for asked in [2, 2, 2] {
@@ -265,5 +267,6 @@ mod tests {
             taken.push(part.target.iter().map(|value| -value).collect::<Vec<f32>>());
         }
         assert_eq!(taken, [vec![0.0, 1.0], vec![2.0, 10.0], vec![11.0]]);
+        assert_eq!(used, [rows(0, 3), rows(10, 2)]);
     }
 }

@@ -288,23 +288,33 @@ impl RowGroups for DatasetRows {
 #[async_trait]
 impl RowGroup for OpenRowGroup {
     async fn all(&self) -> Result<DecodedRows, TrainingError> {
-        self.decode(Chosen::All).await
+        let rows = self.batches.iter().map(RecordBatch::num_rows).sum();
+        let room = DecodedRows::with_capacity(&self.decoder.shape, rows);
+        self.decode(Chosen::All, room).await
     }
 
-    async fn rows(&self, rows: Vec<u32>) -> Result<DecodedRows, TrainingError> {
-        self.decode(Chosen::Rows(rows)).await
+    async fn rows(&self, rows: Vec<u32>, into: DecodedRows) -> Result<DecodedRows, TrainingError> {
+        self.decode(Chosen::Rows(rows), into).await
     }
 }
 
 impl OpenRowGroup {
-    async fn decode(&self, chosen: Chosen) -> Result<DecodedRows, TrainingError> {
+    async fn decode(
+        &self,
+        chosen: Chosen,
+        mut into: DecodedRows,
+    ) -> Result<DecodedRows, TrainingError> {
         let (batches, decoder) = (Arc::clone(&self.batches), Arc::clone(&self.decoder));
         let first = self.first;
         let permit = Arc::clone(&self.decoding).acquire_owned().await;
         // Decoding is work for a core, and the runtime's threads are for waiting.
         let decoding = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            decoder.decode(&batches, first, &chosen)
+            into.clear();
+            for (slice, source) in decoder.slices(&batches, first, &chosen) {
+                decoder.add(&slice?, &source, &mut into)?;
+            }
+            Ok(into)
         });
         decoding.await.map_err(|error| TrainingError::Internal {
             reason: format!("decoding rows failed: {error}"),
@@ -345,25 +355,7 @@ impl SliceRows<'_> {
 }
 
 impl Decoder {
-    /// Decodes the chosen rows of batches whose first row is row `first` of the job's.
-    fn decode(
-        &self,
-        batches: &[RecordBatch],
-        first: u64,
-        chosen: &Chosen,
-    ) -> Result<DecodedRows, TrainingError> {
-        let count = match chosen {
-            Chosen::All => batches.iter().map(RecordBatch::num_rows).sum(),
-            Chosen::Rows(rows) => rows.len(),
-        };
-        let mut rows = DecodedRows::with_capacity(&self.shape, count);
-        for (slice, source) in self.slices(batches, first, chosen) {
-            self.add(&slice?, &source, &mut rows)?;
-        }
-        Ok(rows)
-    }
-
-    /// The chosen rows a slice at a time: so few that what the pipeline makes of them is small.
+    /// The chosen rows of batches whose first row is row `first` of the job's, a slice at a time: so few that what the pipeline makes of them is small.
     fn slices<'a>(
         &'a self,
         batches: &'a [RecordBatch],

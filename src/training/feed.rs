@@ -39,8 +39,8 @@ pub(crate) trait RowGroups: std::fmt::Debug + Send + Sync {
 pub(crate) trait RowGroup: std::fmt::Debug + Send + Sync {
     /// All its rows, decoded.
     async fn all(&self) -> Result<DecodedRows, TrainingError>;
-    /// The rows of these numbers, in this order.
-    async fn rows(&self, rows: Vec<u32>) -> Result<DecodedRows, TrainingError>;
+    /// The rows of these numbers, in this order, in the room of `into`, whose rows are forgotten.
+    async fn rows(&self, rows: Vec<u32>, into: DecodedRows) -> Result<DecodedRows, TrainingError>;
 }
 
 /// Reads everything, in order; at most `at_a_time` row groups are decoded together.
@@ -97,6 +97,8 @@ pub(crate) enum LaneFeed {
     Windows {
         cursor: WindowCursor,
         windows: mpsc::Receiver<Result<DecodedRows, TrainingError>>,
+        /// Windows used up, on their way back to be filled again.
+        used: mpsc::Sender<DecodedRows>,
     },
     /// Between epochs.
     None,
@@ -111,8 +113,13 @@ impl LaneFeed {
         stop: CancellationToken,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(WINDOWS_AHEAD);
+        let (used, used_receiver) = mpsc::channel(WINDOWS_PER_LANE as usize);
         runtime.spawn(async move {
-            let mut reader = WindowReader { source, open: None };
+            let mut reader = WindowReader {
+                source,
+                open: None,
+                used: used_receiver,
+            };
             for window in windows {
                 let loaded = tokio::select! {
                     loaded = reader.read(window.row_group, window.rows) => loaded,
@@ -127,6 +134,7 @@ impl LaneFeed {
         Self::Windows {
             cursor: WindowCursor::default(),
             windows: receiver,
+            used,
         }
     }
 
@@ -147,8 +155,18 @@ impl LaneFeed {
                 );
                 Ok(())
             }
-            Self::Windows { cursor, windows } => {
-                let taken = cursor.take(wanted, into, || windows.blocking_recv().transpose())?;
+            Self::Windows {
+                cursor,
+                windows,
+                used,
+            } => {
+                let taken = cursor.take(wanted, into, |window| {
+                    if let Some(window) = window {
+                        // Nobody takes it after the last window.
+                        let _ = used.try_send(window);
+                    }
+                    windows.blocking_recv().transpose()
+                })?;
                 if taken == wanted {
                     Ok(())
                 } else {
@@ -192,6 +210,9 @@ pub(crate) fn open_feed(
 struct WindowReader {
     source: Arc<dyn RowGroups>,
     open: Option<(usize, Arc<dyn RowGroup>)>,
+    /// Windows whose room is free: memory that one thread takes and another gives back, window by window, would stay
+    /// with the allocator.
+    used: mpsc::Receiver<DecodedRows>,
 }
 
 impl WindowReader {
@@ -211,6 +232,9 @@ impl WindowReader {
                 open
             }
         };
-        checked(open.rows(rows).await?, expected)
+        let room = self.used.try_recv();
+        let room =
+            room.unwrap_or_else(|_| DecodedRows::with_capacity(self.source.shape(), rows.len()));
+        checked(open.rows(rows, room).await?, expected)
     }
 }

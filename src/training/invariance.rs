@@ -508,12 +508,12 @@ impl RowGroups for TestRows {
             &self.rows,
             start as usize..(start + self.groups[row_group]) as usize,
         );
-        Ok(Arc::new(TestRowGroup(rows, self.shape.clone())))
+        Ok(Arc::new(TestRowGroup(rows)))
     }
 }
 
 #[derive(Debug)]
-struct TestRowGroup(DecodedRows, RowShape);
+struct TestRowGroup(DecodedRows);
 
 #[async_trait]
 impl RowGroup for TestRowGroup {
@@ -521,9 +521,13 @@ impl RowGroup for TestRowGroup {
         Ok(self.0.clone())
     }
 
-    async fn rows(&self, rows: Vec<u32>) -> Result<DecodedRows, TrainingError> {
-        let mut chosen = DecodedRows::with_capacity(&self.1, rows.len());
-        chosen.gather(&self.0, &rows);
-        Ok(chosen)
+    async fn rows(
+        &self,
+        rows: Vec<u32>,
+        mut into: DecodedRows,
+    ) -> Result<DecodedRows, TrainingError> {
+        into.clear();
+        into.gather(&self.0, &rows);
+        Ok(into)
     }
 }
