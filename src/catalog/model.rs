@@ -106,7 +106,7 @@ impl Models {
         Self { objects }
     }
 
-    /// Newest manifest of every model, by name.
+    /// Newest manifest of every model, by name. One that cannot be read hides no other: it is logged and left out.
     pub async fn list(&self) -> Result<Vec<ModelManifest>, CatalogError> {
         let mut newest = Vec::new();
         for name in self.objects.folders(&Path::from("models")).await? {
@@ -114,7 +114,9 @@ impl Models {
                 Ok(manifest) => newest.push(manifest),
                 // A folder without a committed version, or removed meanwhile.
                 Err(CatalogError::UnknownModel { .. } | CatalogError::BadName { .. }) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(model = name, %error, "a model's manifest cannot be read; it is not listed");
+                }
             }
         }
         Ok(newest)
@@ -335,6 +337,23 @@ mod tests {
         }
         assert_eq!(models.list().await.unwrap().len(), 1);
         assert_eq!(models.manifest("census", None).await.unwrap().version, 16);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_manifest_hides_no_other_model() {
+        let directory = tempfile::tempdir().unwrap();
+        let models = models_in(&directory);
+        for name in ["census", "damaged", "pay"] {
+            models.commit(manifest(name), Bytes::new()).await.unwrap();
+        }
+        let path = directory.path().join("models/damaged/1/manifest.json");
+        std::fs::write(path, "{\"format_version\": 1, ").unwrap();
+        let listed = models.list().await.unwrap();
+        let names: Vec<&str> = listed.iter().map(|model| model.name.as_str()).collect();
+        assert_eq!(names, ["census", "pay"]);
+        // Asked for by name, it says what it is.
+        let error = models.manifest("damaged", None).await.unwrap_err();
+        assert!(error.to_string().contains("damaged/1"), "{error}");
     }
 
     #[tokio::test]
