@@ -30,10 +30,12 @@ pub fn serve(arguments: &clap::ArgMatches) -> Result<(), CliError> {
         let shutdown = Shutdown::new();
         stop_on_signals(&shutdown)?;
         let listener = Listener::bind(&config).await?;
-        // For whoever started us with port 0: what to connect to. Connections wait in the backlog until we serve.
-        let _ = writeln!(std::io::stdout(), "{}", listener.announcement());
-        let _ = std::io::stdout().flush();
-        node::run(config, listener, shutdown).await?;
+        // For whoever started us, perhaps with port 0: what to connect to, and that it can be connected to.
+        let announce = |line: &str| {
+            let _ = writeln!(std::io::stdout(), "{line}");
+            let _ = std::io::stdout().flush();
+        };
+        node::run(config, listener, shutdown, announce).await?;
         Ok::<(), CliError>(())
     });
     runtime.shutdown_timeout(THREADS_GRACE);

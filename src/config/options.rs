@@ -194,7 +194,8 @@ pub const OPTIONS: &[ServerOption] = &[
         "DURATION",
         Some("30s"),
         "",
-        "How long running streams and jobs may take to finish after SIGTERM or Ctrl-C before they are cut.",
+        "How long running streams may take to finish after SIGTERM or Ctrl-C before they are cut. Jobs are not waited for: \
+         they end at once as FAILED with UNAVAILABLE, and can be started again on another server.",
     ),
 ];
 

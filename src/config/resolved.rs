@@ -86,7 +86,7 @@ impl NodeConfig {
         Ok(Self {
             listen,
             http,
-            store: required(given, "store", parse_text)?,
+            store: required(given, "store", parse_store)?,
             join: list(given, "join", parse_host_port)?,
             name: setting(given, "name", parse_name)?,
             advertise,
@@ -234,11 +234,20 @@ fn hint(name: &str) -> String {
     example.to_owned()
 }
 
-fn parse_text(text: &str) -> Result<String, String> {
+/// A directory, or a URL of a kind of store that there is.
+fn parse_store(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err(String::from("it is empty"));
     }
-    Ok(text.to_owned())
+    match text.split_once("://") {
+        Some(("file", path)) if !path.starts_with('/') => Err(String::from(
+            "a file:// URL needs an absolute path and no host",
+        )),
+        Some(("file", _)) | None => Ok(text.to_owned()),
+        Some((scheme, _)) => Err(format!(
+            "stores of scheme {scheme:?} are not supported by this version"
+        )),
+    }
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
@@ -376,6 +385,13 @@ mod tests {
         assert!(refused("join", "somewhere").contains("it has no port"));
         assert!(refused("join", "host:0").contains("port 0"));
         assert!(refused("memory-limit", "1KiB").contains("less than 16MiB"));
+        assert_eq!(
+            refused("store", "s3://bucket/prefix"),
+            "--store is \"s3://bucket/prefix\": stores of scheme \"s3\" are not supported by this version; \
+             name a directory, or leave it out for ./volary-data"
+        );
+        assert!(refused("store", "file://host/path").contains("no host"));
+        assert!(refused("store", "").contains("it is empty"));
         assert!(refused("allow-read", "/no/such/directory").contains("/no/such/directory"));
     }
 

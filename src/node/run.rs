@@ -25,10 +25,13 @@ const STORE_GRACE: Duration = Duration::from_secs(10);
 
 /// Runs one server on the bound ports until `shutdown` begins, and through the drain that follows: health off, new work
 /// refused, jobs ended, running streams finished up to the drain timeout, goodbye to the cluster.
+///
+/// `announce` gets the line that names the ports, once the store is open and the ports answer.
 pub async fn run(
     config: NodeConfig,
     listener: Listener,
     shutdown: Shutdown,
+    announce: impl FnOnce(&str),
 ) -> Result<(), NodeError> {
     let began = Instant::now();
     let page = metrics::install();
@@ -37,6 +40,7 @@ pub async fn run(
         flight: flight_config,
         spill,
     } = assemble(&config, &listener, &shutdown).await?;
+    let announcement = listener.announcement();
     let Listener {
         grpc,
         http,
@@ -67,6 +71,7 @@ pub async fn run(
     let _members = AbortOnDropHandle::new(tokio::spawn(count_members(cluster.watch())));
     let _upkeep = AbortOnDropHandle::new(tokio::spawn(keep_up(page)));
     serving.store(true, Ordering::Release);
+    announce(&announcement);
     tracing::info!(
         grpc = %grpc_address,
         http = %http_address,
@@ -163,5 +168,45 @@ fn stopped<E: std::fmt::Display>(
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Given;
+
+    fn config(store: &std::path::Path) -> NodeConfig {
+        let given = Given::default()
+            .with("listen", "127.0.0.1:0")
+            .with("http", "127.0.0.1:0")
+            .with("store", store.to_str().expect("UTF-8"));
+        NodeConfig::resolve(&given).expect("resolved")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_is_announced_when_its_store_is_open_and_not_before() {
+        let scratch = tempfile::tempdir().expect("scratch");
+        let no_directory = scratch.path().join("file");
+        std::fs::write(&no_directory, b"").expect("written");
+        let bad = config(&no_directory);
+        let listener = Listener::bind(&bad).await.expect("bound");
+        let mut announced = Vec::new();
+        let announce = |line: &str| announced.push(line.to_owned());
+        let outcome = run(bad, listener, Shutdown::new(), announce).await;
+        outcome.expect_err("a file is no store");
+        assert!(announced.is_empty(), "{announced:?}");
+
+        let good = config(&scratch.path().join("store"));
+        let listener = Listener::bind(&good).await.expect("bound");
+        let expected = listener.announcement();
+        let shutdown = Shutdown::new();
+        let announce = |line: &str| {
+            announced.push(line.to_owned());
+            shutdown.begin();
+        };
+        let outcome = run(good, listener, shutdown.clone(), announce).await;
+        outcome.expect("served and drained");
+        assert_eq!(announced, [expected]);
     }
 }

@@ -116,6 +116,11 @@ fn no_arguments_print_help_and_a_wrong_one_is_wrong_usage() {
         text.starts_with("error: --listen is 0.0.0.0:0") && text.contains("--insecure"),
         "{text}"
     );
+    let bucket = volary(&["serve", "--listen", "127.0.0.1:0", "--store", "s3://b/x"]);
+    assert_eq!(bucket.status.code(), Some(2));
+    assert!(bucket.stdout.is_empty());
+    let text = String::from_utf8_lossy(&bucket.stderr).into_owned();
+    assert!(text.starts_with("error: --store is \"s3://b/x\""), "{text}");
 }
 
 #[test]

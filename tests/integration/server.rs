@@ -34,7 +34,7 @@ async fn server(name: &'static str) -> Server {
         format!("grpc://{}", listener.grpc_address),
     );
     let shutdown = Shutdown::new();
-    let end = tokio::spawn(node::run(config, listener, shutdown.clone()));
+    let end = tokio::spawn(node::run(config, listener, shutdown.clone(), |_| ()));
     // The port is bound before the server is ready; an answer says that it is.
     let mut client = Client::connect(&url).await.expect("connected");
     let members = client.action("ListMembers", &serde_json::json!({})).await;
