@@ -147,7 +147,7 @@ pub struct Train {
     /// Feature transforms, fitted on the training rows in this order: `{"transform": "impute", "columns": \[...\], ...}`.
     #[prost(message, repeated, tag = "5")]
     pub pipeline: ::prost::alloc::vec::Vec<::prost_types::Struct>,
-    /// The network: `{"format_version": 1, "layers": \[...\], "outputs": \[...\]}`, see docs/protocol.md.
+    /// The network: `{"format_version": 1, "layers": \[...\], "outputs": \[...\]}`, see docs/model-spec.md.
     #[prost(message, optional, tag = "6")]
     pub model: ::core::option::Option<::prost_types::Struct>,
     #[prost(string, tag = "7")]
