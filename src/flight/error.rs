@@ -87,6 +87,10 @@ pub enum FlightError {
     /// The last word of a worker to its coordinator, which names the server.
     #[error("it is stopping")]
     WorkerStopping,
+    #[error(
+        "the server failed while it answered; its log has the cause under request id {request_id}"
+    )]
+    Panicked { request_id: String },
     #[error("{doing} failed: {reason}")]
     Internal { doing: &'static str, reason: String },
 }
@@ -117,7 +121,7 @@ impl Faulty for FlightError {
             Self::PeerUnreachable { .. } | Self::Stopping | Self::WorkerStopping => {
                 Fault::Unavailable
             }
-            Self::Internal { .. } => Fault::Internal,
+            Self::Panicked { .. } | Self::Internal { .. } => Fault::Internal,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The port: per call a request id, a span and a status; then the verb.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,7 +13,7 @@ use arrow_flight::{
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -336,7 +338,7 @@ impl Call {
             timer,
             guard,
         } = self;
-        let result = work.instrument(span.clone()).await;
+        let result = unless_it_panics(&id, work).instrument(span.clone()).await;
         timer.finish(code_name(
             result.as_ref().err().map_or(Code::Ok, Status::code),
         ));
@@ -358,10 +360,16 @@ impl Call {
             timer,
             guard,
         } = self;
-        let result = work.instrument(span.clone()).await;
+        let result = unless_it_panics(&id, work).instrument(span.clone()).await;
         span.in_scope(|| log(&result));
         let inner = match result {
-            Ok(inner) => inner,
+            Ok(inner) => {
+                let id = id.clone();
+                let caught = AssertUnwindSafe(inner).catch_unwind();
+                caught
+                    .map(move |next| next.unwrap_or_else(|panic| Err(panicked(&id, &*panic))))
+                    .boxed()
+            }
             Err(status) => {
                 timer.finish(code_name(status.code()));
                 return Err(status);
@@ -377,6 +385,31 @@ impl Call {
         mark(response.metadata_mut(), &id);
         Ok(response)
     }
+}
+
+/// A verb that panics ends its own call, with a status that the caller can report.
+async fn unless_it_panics<T>(
+    id: &str,
+    work: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let caught = AssertUnwindSafe(work).catch_unwind().await;
+    caught.unwrap_or_else(|panic| Err(panicked(id, &*panic)))
+}
+
+fn panicked(id: &str, panic: &(dyn Any + Send)) -> Status {
+    let words = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(
+        request_id = id,
+        panic = words.unwrap_or("without words"),
+        "a request panicked"
+    );
+    FlightError::Panicked {
+        request_id: id.to_owned(),
+    }
+    .into()
 }
 
 fn log<T>(result: &Result<T, Status>) {
@@ -556,6 +589,42 @@ impl FlightService for VolaryService {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn call() -> Call {
+        Call {
+            id: "request-7".to_owned(),
+            span: Span::none(),
+            timer: request_started("do_get"),
+            guard: Shutdown::new().guard(),
+        }
+    }
+
+    fn is_of_the_panic(status: &Status) {
+        assert_eq!(status.code(), Code::Internal);
+        assert!(status.message().contains("request-7"), "{status}");
+    }
+
+    #[tokio::test]
+    async fn a_verb_that_panics_ends_its_own_call_with_its_request_id() {
+        let answered: Result<Response<()>, Status> =
+            call().answer(async { panic!("on purpose") }).await;
+        is_of_the_panic(&answered.unwrap_err());
+
+        let begun: Result<Response<Answers<()>>, Status> =
+            call().stream(async { panic!("on {}", "purpose") }).await;
+        is_of_the_panic(&begun.err().unwrap());
+
+        let numbers = futures::stream::iter(0..3).map(|number| {
+            assert!(number < 2, "on purpose");
+            Ok(number)
+        });
+        let streaming = call().stream(async { Ok(numbers.boxed()) }).await.unwrap();
+        let mut streaming = streaming.into_inner();
+        assert_eq!(streaming.next().await.unwrap().unwrap(), 0);
+        assert_eq!(streaming.next().await.unwrap().unwrap(), 1);
+        is_of_the_panic(&streaming.next().await.unwrap().unwrap_err());
+        assert!(streaming.next().await.is_none());
+    }
 
     #[test]
     fn a_traceparent_is_read_by_the_standard() {
