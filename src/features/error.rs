@@ -43,7 +43,7 @@ pub enum FeatureError {
         row: usize,
         /// What stands after the row, with the comma or space before it.
         remark: &'static str,
-        hint: &'static str,
+        hint: String,
     },
     #[error("path {path:?} cannot be read: {reason}")]
     BadPath { path: String, reason: String },
@@ -147,7 +147,7 @@ pub(super) fn from_datafusion(error: DataFusionError) -> FeatureError {
             Err(shared) => match shared.find_root() {
                 DataFusionError::ResourcesExhausted(_) => out_of_memory(),
                 root => FeatureError::Execution {
-                    reason: root.strip_backtrace(),
+                    reason: plain_text(root),
                 },
             },
         },
@@ -158,7 +158,7 @@ pub(super) fn from_datafusion(error: DataFusionError) -> FeatureError {
                 Err(inner) => match inner.downcast::<DataFusionError>() {
                     Ok(nested) => from_datafusion(*nested),
                     Err(other) => FeatureError::Execution {
-                        reason: other.to_string(),
+                        reason: our_words(&other.to_string()),
                     },
                 },
             },
@@ -168,7 +168,7 @@ pub(super) fn from_datafusion(error: DataFusionError) -> FeatureError {
                 from_datafusion(DataFusionError::External(source))
             }
             other => FeatureError::Execution {
-                reason: other.to_string(),
+                reason: our_words(&other.to_string()),
             },
         },
         DataFusionError::SQL(error, _) => FeatureError::BadSql {
@@ -195,19 +195,27 @@ pub(super) fn from_datafusion(error: DataFusionError) -> FeatureError {
         DataFusionError::Plan(reason)
         | DataFusionError::NotImplemented(reason)
         | DataFusionError::Configuration(reason) => FeatureError::BadSql {
-            reason: without_backtrace(&reason),
+            reason: our_words(&reason),
         },
         DataFusionError::Execution(reason) => FeatureError::Execution {
-            reason: without_backtrace(&reason),
+            reason: our_words(&reason),
+        },
+        DataFusionError::Internal(reason) => FeatureError::Internal {
+            reason: our_words(&reason),
         },
         DataFusionError::ResourcesExhausted(_) => out_of_memory(),
         DataFusionError::ParquetError(source) => store_failed(source),
         DataFusionError::ObjectStore(source) => store_failed(source),
         DataFusionError::IoError(source) => store_failed(Box::new(source)),
         other => FeatureError::Internal {
-            reason: other.strip_backtrace(),
+            reason: plain_text(&other),
         },
     }
+}
+
+/// DataFusion's error as text that a caller of ours may read.
+pub(super) fn plain_text(error: &DataFusionError) -> String {
+    our_words(&error.to_string())
 }
 
 fn store_failed(source: Box<dyn std::error::Error + Send + Sync>) -> FeatureError {
@@ -217,10 +225,18 @@ fn store_failed(source: Box<dyn std::error::Error + Send + Sync>) -> FeatureErro
     })
 }
 
-fn without_backtrace(text: &str) -> String {
-    text.split(DataFusionError::BACK_TRACE_SEP)
+/// Without a backtrace, and without DataFusion's request to report a bug to its authors, which is for us to read.
+fn our_words(text: &str) -> String {
+    const BEGINS: &str = "Internal error: ";
+    const REQUEST: &str = "This issue was likely caused by a bug in DataFusion";
+    let text = text
+        .split(DataFusionError::BACK_TRACE_SEP)
         .next()
-        .unwrap_or(text)
+        .unwrap_or(text);
+    let text = text.split(REQUEST).next().unwrap_or(text);
+    text.replace(BEGINS, "")
+        .trim_end()
+        .trim_end_matches(".\n")
         .to_owned()
 }
 
@@ -252,7 +268,7 @@ impl FeatureError {
             } => Self::BadColumn {
                 column,
                 problem: format!("{problem} in a row of the query{remark}"),
-                hint: hint.to_owned(),
+                hint,
             },
             other => other,
         }
@@ -267,5 +283,49 @@ impl FeatureError {
             },
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_caller_is_asked_to_report_a_bug_to_datafusion() {
+        let bug = || DataFusionError::Internal("the column is of no kind".into());
+        let shared = std::sync::Arc::new(bug());
+        let errors = [
+            bug(),
+            bug().context("while planning"),
+            DataFusionError::Shared(std::sync::Arc::clone(&shared)),
+            DataFusionError::External(Box::new(bug())),
+            DataFusionError::External(bug().to_string().into()),
+            DataFusionError::Execution(bug().to_string()),
+            DataFusionError::Substrait(bug().to_string()),
+        ];
+        for error in errors {
+            let said = from_datafusion(error).to_string();
+            assert!(said.contains("the column is of no kind"), "{said}");
+            assert!(!said.contains("DataFusion"), "{said}");
+            assert!(!said.contains("Internal error"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_row_is_counted_from_where_its_batch_begins() {
+        let error = || FeatureError::BadValue {
+            column: "age".into(),
+            problem: "is NaN".into(),
+            row: 44,
+            remark: "",
+            hint: "impute it".into(),
+        };
+        let said = error().from_row(149_956).to_string();
+        assert_eq!(said, "column \"age\" is NaN at row 150000; impute it");
+        let said = error().without_row().to_string();
+        assert_eq!(
+            said,
+            "column \"age\" is NaN in a row of the query; impute it"
+        );
     }
 }

@@ -14,6 +14,7 @@ mod statements;
 mod stored_types;
 mod tables;
 mod transforms;
+mod vectors;
 
 pub use error::FeatureError;
 pub use model_function::{ModelFunction, ModelFunctions};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StructArray};
-use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -13,6 +13,7 @@ use datafusion::logical_expr::{
 
 use super::FeatureError;
 use super::session::strict_cast;
+use super::vectors::{VectorProblem, is_list_of_numbers, is_number, to_vectors};
 
 /// One model version as a function of rows.
 pub trait ModelFunction: std::fmt::Debug + Send + Sync {
@@ -23,7 +24,7 @@ pub trait ModelFunction: std::fmt::Debug + Send + Sync {
     fn input_schema(&self) -> SchemaRef;
     /// Columns it answers.
     fn answer_schema(&self) -> SchemaRef;
-    /// Same rows, same order. Runs on a CPU thread.
+    /// Same rows, same order. Runs on a CPU thread. The rows are a batch of a query: the error names no row by number.
     fn call(&self, rows: &RecordBatch) -> Result<RecordBatch, String>;
 }
 
@@ -56,7 +57,8 @@ pub(super) fn split_version(written: &str) -> Result<(&str, Option<u64>), Featur
 /// `predict` of one statement: the models it names, found before planning.
 ///
 /// `predict('churn', age, income)` takes the columns in the model's input order; `predict('churn', named_struct('age', a, ...))`
-/// one struct, matched by field names (or, when the fields are unnamed as `struct(a, b)` leaves them, by place).
+/// one struct, matched by field names (or, when the fields are unnamed as `struct(a, b)` leaves them, by place). A model
+/// whose one input is a struct takes such a struct as the value.
 /// The answer is a struct of the model's answer columns.
 #[derive(Debug)]
 pub(super) struct PredictFunction {
@@ -118,18 +120,15 @@ fn match_inputs(model: &dyn ModelFunction, given: &[FieldRef]) -> DataFusionResu
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let (fields, by_name): (Vec<FieldRef>, bool) = match given {
-        [only] if matches!(only.data_type(), DataType::Struct(_)) => {
-            let DataType::Struct(fields) = only.data_type() else {
-                unreachable!("matched above");
-            };
+    let (fields, by_name): (Vec<FieldRef>, bool) = match lone_struct(model, given) {
+        Some(fields) => {
             let unnamed = fields
                 .iter()
                 .enumerate()
                 .all(|(index, field)| field.name() == &format!("c{index}"));
             (fields.iter().cloned().collect(), !unnamed)
         }
-        columns => (columns.to_vec(), false),
+        None => (given.to_vec(), false),
     };
     let places: Vec<usize> = if by_name {
         inputs
@@ -175,6 +174,38 @@ fn match_inputs(model: &dyn ModelFunction, given: &[FieldRef]) -> DataFusionResu
     Ok(places)
 }
 
+/// The fields of a single struct that holds the inputs; `None` when the arguments are the inputs themselves, as a
+/// struct is for a model whose one input is such a struct.
+fn lone_struct<'a>(model: &dyn ModelFunction, given: &'a [FieldRef]) -> Option<&'a Fields> {
+    let [only] = given else { return None };
+    let DataType::Struct(fields) = only.data_type() else {
+        return None;
+    };
+    let inputs = model.input_schema();
+    let is_the_input = matches!(inputs.fields().as_ref(), [input] if same_type(only.data_type(), input.data_type()));
+    (!is_the_input).then_some(fields)
+}
+
+/// Whether two types differ in nothing but nullability, metadata and the names of list items.
+fn same_type(left: &DataType, right: &DataType) -> bool {
+    match (left, right) {
+        (DataType::Struct(left), DataType::Struct(right)) => {
+            left.len() == right.len()
+                && left.iter().zip(right).all(|(left, right)| {
+                    left.name() == right.name() && same_type(left.data_type(), right.data_type())
+                })
+        }
+        (DataType::List(left), DataType::List(right))
+        | (DataType::LargeList(left), DataType::LargeList(right)) => {
+            same_type(left.data_type(), right.data_type())
+        }
+        (DataType::FixedSizeList(left, size), DataType::FixedSizeList(right, other)) => {
+            size == other && same_type(left.data_type(), right.data_type())
+        }
+        (left, right) => left == right,
+    }
+}
+
 /// Whether a column of type `given` may feed an input of type `wanted`; values are checked as they are cast.
 fn fits(given: &DataType, wanted: &DataType) -> bool {
     let text = |data_type: &DataType| {
@@ -186,10 +217,35 @@ fn fits(given: &DataType, wanted: &DataType) -> bool {
     match given {
         DataType::Null => true,
         DataType::Dictionary(_, values) => fits(values, wanted),
-        given if given == wanted => true,
+        given if same_type(given, wanted) => true,
+        DataType::List(item) | DataType::LargeList(item) => {
+            matches!(wanted, DataType::FixedSizeList(number, _) if vector_fits(item, number))
+        }
+        DataType::FixedSizeList(item, size) => {
+            matches!(wanted, DataType::FixedSizeList(number, wide) if size == wide && vector_fits(item, number))
+        }
         given if given.is_numeric() && wanted.is_numeric() => true,
         given => text(given) && text(wanted),
     }
+}
+
+/// Whether numbers of one vector may be cast to those of another without being cut.
+fn vector_fits(given: &Field, wanted: &Field) -> bool {
+    let (given, wanted) = (given.data_type(), wanted.data_type());
+    is_number(given) && is_number(wanted) && (given.is_integer() || !wanted.is_integer())
+}
+
+/// One argument as the model's input; the error says what is wrong with it.
+fn as_input(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, String> {
+    if !matches!(wanted, DataType::FixedSizeList(..)) || !is_list_of_numbers(column.data_type()) {
+        return strict_cast(column, wanted);
+    }
+    to_vectors(column, wanted).map_err(|problem| match problem {
+        VectorProblem::Length { length, .. } => {
+            format!("a row of the query has {length} numbers, and the model reads {wanted}")
+        }
+        VectorProblem::Cast(reason) => reason,
+    })
 }
 
 impl ScalarUDFImpl for PredictFunction {
@@ -230,8 +286,11 @@ impl ScalarUDFImpl for PredictFunction {
             .iter()
             .map(|value| value.to_array(args.number_rows))
             .collect::<DataFusionResult<Vec<ArrayRef>>>()?;
-        let single_struct = match columns.as_slice() {
-            [only] => only.as_any().downcast_ref::<StructArray>().cloned(),
+        let single_struct = match (
+            columns.as_slice(),
+            lone_struct(model.as_ref(), &args.arg_fields[1..]),
+        ) {
+            ([only], Some(_)) => only.as_any().downcast_ref::<StructArray>().cloned(),
             _ => None,
         };
         if let Some(fields) = single_struct {
@@ -249,7 +308,7 @@ impl ScalarUDFImpl for PredictFunction {
             .iter()
             .zip(places)
             .map(|(input, place)| {
-                strict_cast(&columns[place], input.data_type())
+                as_input(&columns[place], input.data_type())
                     .map_err(|reason| refuse(format!("input {:?}: {reason}", input.name())))
             })
             .collect::<DataFusionResult<Vec<ArrayRef>>>()?;

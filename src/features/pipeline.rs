@@ -5,17 +5,22 @@
 //! Training and every scoring door go through these two, so that they cannot disagree.
 //!
 //! What a feature column is in the end: numbers and booleans are Float32, whole numbers Int64 (a network's float32 or
-//! int32 input takes them), indices Int32, one-hot columns FixedSizeList<Float32>. What each transform does with nulls and unseen values is in [`super::transforms`].
+//! int32 input takes them), indices Int32, one-hot columns and vectors FixedSizeList<Float32>. What each transform does
+//! with nulls and unseen values is in [`super::transforms`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, PrimitiveArray, RecordBatch, RecordBatchOptions,
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, PrimitiveArray, RecordBatch,
+    RecordBatchOptions, new_null_array,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Float32Type, Float64Type, Int64Type, Schema, SchemaRef,
+};
 use datafusion::common::{Column, DFSchema};
+use datafusion::error::DataFusionError;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use datafusion::physical_expr::PhysicalExpr;
@@ -25,12 +30,14 @@ use super::error::{from_datafusion, list_names, unknown_column};
 use super::session::strict_cast;
 use super::tables::plain_schema;
 use super::transforms::{ColumnKind, ColumnSet, FittedStep, TrainingRows, TransformSpec, learn};
+use super::vectors::{VectorProblem, is_list_of_numbers, rebased, to_vectors, vectors_of};
 use super::{FeatureError, QueryEngine, Source};
 
 /// Raised when an old reader would misread a new pipeline.
 const FORMAT_VERSION: u64 = 1;
 /// Most transforms in a pipeline.
 const STEPS_MAX: usize = 1_000;
+const OUT_OF_RANGE_HINT: &str = "impute or clip it in the pipeline, or leave such rows out";
 /// Field metadata of an Int32 feature: its values are below this number (what an embedding calls `input_dim`).
 pub const CARDINALITY: &str = "volary.cardinality";
 
@@ -124,7 +131,13 @@ impl PipelineSpec {
         let fields: Vec<Field> = plain_schema(&Schema::new(fields))
             .fields()
             .iter()
-            .map(|field| field.as_ref().clone())
+            .map(|field| match ColumnKind::of(field.data_type()) {
+                // Whatever the source calls the items of its lists, a saved pipeline has one name for them.
+                vector @ ColumnKind::Vector { .. } => {
+                    Field::new(field.name(), vector.data_type(), true)
+                }
+                _ => field.as_ref().clone(),
+            })
             .collect();
         let plan = plan
             .project(projection)
@@ -272,7 +285,7 @@ impl FittedPipeline {
         Arc::clone(&self.input)
     }
 
-    /// Feature columns made: Float32, Int64 or Int32, or FixedSizeList<Float32> (one-hot), in order.
+    /// Feature columns made: Float32, Int64 or Int32, or FixedSizeList<Float32> (one-hot, vectors), in order.
     /// An Int32 column's field says in its metadata ([`CARDINALITY`]) below which number its values are.
     pub fn output_schema(&self) -> SchemaRef {
         Arc::clone(&self.output)
@@ -313,7 +326,7 @@ impl FittedPipeline {
                         hint: "cast it before sending".into(),
                     }
                 })?;
-            let adapted = adaptor.result(column.data_type());
+            let adapted = adaptor.result(column.data_type(), field.data_type());
             if let Some(raw) = bound.iter_mut().find(|raw| raw.name() == field.name()) {
                 *raw = Field::new(field.name(), adapted.clone(), true);
             }
@@ -409,6 +422,9 @@ fn feature_field(name: &str, kind: &ColumnKind) -> Field {
         ColumnKind::OneHot { slots } => {
             Field::new(name, super::functions::one_hot_type(*slots), false)
         }
+        ColumnKind::Vector { width, .. } => {
+            Field::new(name, super::functions::one_hot_type(*width), false)
+        }
         ColumnKind::Integer => Field::new(name, DataType::Int64, false),
         _ => Field::new(name, DataType::Float32, false),
     }
@@ -419,16 +435,20 @@ fn feature_field(name: &str, kind: &ColumnKind) -> Field {
 enum Adaptor {
     /// The compiled expressions take it as it is.
     AsIs,
-    /// Dictionaries to their values; columns of nothing but nulls to the model's type.
+    /// Dictionaries to their values.
     Cast,
+    /// A column of nothing but nulls, which come as no type, to the model's type.
+    Nulls,
     /// Floats where integers were trained: whole numbers pass (NaN as null, as pandas writes missing integers).
     Whole,
+    /// Lists of any length where vectors were trained: those of the vectors' length pass.
+    Vector,
 }
 
 impl Adaptor {
     fn between(incoming: &DataType, wanted: &DataType) -> Option<Self> {
         if incoming == &DataType::Null {
-            return Some(Self::Cast);
+            return Some(Self::Nulls);
         }
         let is_dictionary = matches!(incoming, DataType::Dictionary(_, _));
         let values = match incoming {
@@ -445,6 +465,18 @@ impl Adaptor {
             } else {
                 Self::AsIs
             }),
+            (ColumnKind::Vector { width: given, .. }, ColumnKind::Vector { width, .. })
+                if given == width =>
+            {
+                Some(if is_dictionary {
+                    Self::Cast
+                } else {
+                    Self::AsIs
+                })
+            }
+            (ColumnKind::Other(given), ColumnKind::Vector { .. }) if is_list_of_numbers(&given) => {
+                Some(Self::Vector)
+            }
             (ColumnKind::Other(given), ColumnKind::Other(wanted)) if given == wanted => {
                 Some(if is_dictionary {
                     Self::Cast
@@ -457,9 +489,12 @@ impl Adaptor {
     }
 
     /// The type after adapting.
-    fn result(self, incoming: &DataType) -> DataType {
+    fn result(self, incoming: &DataType, wanted: &DataType) -> DataType {
         match (self, incoming) {
             (Self::Whole, _) => DataType::Int64,
+            (Self::Nulls, _) => wanted.clone(),
+            // With its own items: casting them here could round them.
+            (Self::Vector, _) => vectors_of(incoming, wanted),
             (Self::Cast, DataType::Dictionary(_, values)) => values.as_ref().clone(),
             _ => incoming.clone(),
         }
@@ -541,8 +576,23 @@ impl Input {
             hint: "cast it before sending".into(),
         };
         match self.adaptor {
-            Adaptor::AsIs => Ok(Arc::clone(column)),
+            // An expression may make vectors of lists.
+            Adaptor::AsIs => Ok(rebased(column)),
             Adaptor::Cast => strict_cast(column, &self.adapted).map_err(refuse),
+            Adaptor::Nulls => Ok(new_null_array(&self.adapted, column.len())),
+            Adaptor::Vector => to_vectors(column, &self.adapted).map_err(|problem| {
+                let (row, problem) = match problem {
+                    VectorProblem::Length { row, length } => (row, format!("has {length} numbers")),
+                    VectorProblem::Cast(reason) => return refuse(reason),
+                };
+                FeatureError::BadValue {
+                    column: self.name.clone(),
+                    problem,
+                    row,
+                    remark: " where the model was trained on vectors of another length",
+                    hint: format!("send {} each time", self.adapted),
+                }
+            }),
             Adaptor::Whole => {
                 let floats =
                     cast(column, &DataType::Float64).map_err(|error| refuse(error.to_string()))?;
@@ -564,7 +614,7 @@ impl Input {
                             problem: format!("has {value}"),
                             row,
                             remark: " where the model was trained on integers",
-                            hint: "cast it before sending",
+                            hint: "cast it before sending".into(),
                         }),
                     })
                     .collect::<Result<PrimitiveArray<Int64Type>, _>>()?;
@@ -577,24 +627,15 @@ impl Input {
 impl Output {
     fn make(&self, inputs: &RecordBatch) -> Result<ArrayRef, FeatureError> {
         let made = self
-            .expression
             .evaluate(inputs)
-            .and_then(|value| value.into_array(inputs.num_rows()))
-            .map_err(|error| match from_datafusion(error) {
-                FeatureError::Execution { reason } => FeatureError::BadColumn {
-                    column: self.field.name().clone(),
-                    problem: format!("cannot be computed: {reason}"),
-                    hint: "look at its values".into(),
-                },
-                other => other,
-            })?;
+            .map_err(|error| self.cannot_be_computed(inputs, error))?;
         if let Some(nulls) = made.nulls().filter(|nulls| nulls.null_count() > 0) {
             return Err(FeatureError::BadValue {
                 column: self.field.name().clone(),
                 problem: "has a null".into(),
                 row: nulls.iter().position(|valid| !valid).unwrap_or(0),
                 remark: "",
-                hint: "impute it in the pipeline",
+                hint: "impute it in the pipeline".into(),
             });
         }
         let wrong = || FeatureError::Internal {
@@ -629,6 +670,7 @@ impl Output {
                     .map(|flag| f32::from(u8::from(flag)))
                     .collect()
             }
+            ColumnKind::Vector { width, .. } => return self.vectors(&made, width),
             ColumnKind::Text(_) | ColumnKind::Other(_) => return Err(wrong()),
         };
         if !floats
@@ -642,19 +684,105 @@ impl Output {
             let met = made
                 .as_primitive_opt::<Float64Type>()
                 .map_or(f64::from(floats[row]), |numbers| numbers.value(row));
-            let (problem, remark) = if met.is_finite() {
-                (format!("is {met:e}"), ", which is beyond float32")
-            } else {
-                (format!("is {met}"), "")
-            };
-            return Err(FeatureError::BadValue {
-                column: self.field.name().clone(),
-                problem,
-                row,
-                remark,
-                hint: "impute or clip it in the pipeline, or leave such rows out",
-            });
+            return Err(self.not_finite(met, row));
         }
         Ok(Arc::new(Float32Array::from(floats)))
+    }
+
+    fn evaluate(&self, inputs: &RecordBatch) -> datafusion::error::Result<ArrayRef> {
+        let value = self.expression.evaluate(inputs)?;
+        value.into_array(inputs.num_rows())
+    }
+
+    /// Says at which row an expression fails: the end of the shortest run of rows that fails, since each row is computed
+    /// from itself alone.
+    fn cannot_be_computed(&self, inputs: &RecordBatch, error: DataFusionError) -> FeatureError {
+        let reason = match from_datafusion(error) {
+            FeatureError::Execution { reason } => reason,
+            other => return other,
+        };
+        let (mut good, mut bad) = (0, inputs.num_rows());
+        while bad > good + 1 {
+            let middle = usize::midpoint(good, bad);
+            if self.evaluate(&inputs.slice(0, middle)).is_ok() {
+                good = middle;
+            } else {
+                bad = middle;
+            }
+        }
+        FeatureError::BadValue {
+            column: self.field.name().clone(),
+            problem: format!("cannot be computed ({reason})"),
+            row: good,
+            remark: "",
+            hint: "look at the values it is made of".into(),
+        }
+    }
+
+    /// A column of vectors without nulls among them, as float32.
+    fn vectors(&self, made: &ArrayRef, width: usize) -> Result<ArrayRef, FeatureError> {
+        let wrong = |reason: String| FeatureError::Internal {
+            reason: format!("feature {:?}: {reason}", self.field.name()),
+        };
+        let list = made
+            .as_fixed_size_list_opt()
+            .filter(|list| list.value_length() as usize == width)
+            .ok_or_else(|| wrong(format!("it came as {}", made.data_type())))?;
+        // The values of a slice are those of the whole.
+        let numbers = list
+            .values()
+            .slice(list.value_offset(0) as usize, list.len() * width);
+        if let Some(place) = numbers
+            .logical_nulls()
+            .and_then(|nulls| nulls.iter().position(|valid| !valid))
+        {
+            return Err(FeatureError::BadValue {
+                column: self.field.name().clone(),
+                problem: "has a null in the vector".into(),
+                row: place / width,
+                remark: "",
+                hint: "give every vector all of its numbers, or leave such rows out".into(),
+            });
+        }
+        let floats = if numbers.data_type() == &DataType::Float32 {
+            Arc::clone(&numbers)
+        } else {
+            // By way of float64, so that what is beyond float32 becomes an infinity that is seen below.
+            cast(&numbers, &DataType::Float64)
+                .map(|numbers| {
+                    let numbers = numbers.as_primitive::<Float64Type>().values();
+                    Arc::new(Float32Array::from_iter_values(
+                        numbers.iter().map(|number| *number as f32),
+                    )) as ArrayRef
+                })
+                .map_err(|error| wrong(error.to_string()))?
+        };
+        let values = floats.as_primitive::<Float32Type>().values();
+        if let Some(place) = values.iter().position(|number| !number.is_finite()) {
+            let met = cast(&numbers.slice(place, 1), &DataType::Float64)
+                .map_or(f64::NAN, |met| met.as_primitive::<Float64Type>().value(0));
+            return Err(self.not_finite(met, place / width));
+        }
+        let DataType::FixedSizeList(item, size) = self.field.data_type() else {
+            return Err(wrong(format!("it is to be {}", self.field.data_type())));
+        };
+        FixedSizeListArray::try_new(Arc::clone(item), *size, floats, None)
+            .map(|list| Arc::new(list) as ArrayRef)
+            .map_err(|error| wrong(error.to_string()))
+    }
+
+    fn not_finite(&self, met: f64, row: usize) -> FeatureError {
+        let (problem, remark) = if met.is_finite() {
+            (format!("is {met:e}"), ", which is beyond float32")
+        } else {
+            (format!("is {met}"), "")
+        };
+        FeatureError::BadValue {
+            column: self.field.name().clone(),
+            problem,
+            row,
+            remark,
+            hint: OUT_OF_RANGE_HINT.into(),
+        }
     }
 }

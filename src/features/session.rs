@@ -25,10 +25,10 @@ use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::error::from_datafusion;
+use super::error::{from_datafusion, plain_text};
 use super::functions::bounded;
 use super::model_function::{PredictFunction, split_version};
-use super::tables::{DatasetSchema, ParquetTable, allowed_path, plain_schema};
+use super::tables::{DatasetSchema, ParquetTable, ReadFiles, allowed_path, plain_schema};
 use super::{FeatureError, ModelFunctions, Source};
 use crate::catalog::Catalog;
 
@@ -128,6 +128,7 @@ impl QueryEngine {
         table: ParquetTable,
     ) -> Result<Query, FeatureError> {
         let rows = table.rows();
+        let files = table.read_files();
         let metadata = table.schema().metadata().clone();
         let plan = LogicalPlanBuilder::scan(
             datafusion::common::TableReference::bare(name),
@@ -138,6 +139,7 @@ impl QueryEngine {
         .map_err(from_datafusion)?;
         let mut query = Query::new(state, plan, self.limits.memory_bytes)?;
         query.rows = Some(rows);
+        query.files = Some(files);
         let fields = query.schema.fields().clone();
         query.schema = Arc::new(Schema::new_with_metadata(fields, metadata));
         Ok(query)
@@ -212,7 +214,7 @@ fn base_session(limits: &QueryLimits) -> Result<SessionState, String> {
             format!(
                 "spill directory {:?} cannot be used: {}",
                 limits.spill_directory,
-                error.strip_backtrace()
+                plain_text(&error)
             )
         })?;
     let mut state = SessionStateBuilder::new()
@@ -224,7 +226,7 @@ fn base_session(limits: &QueryLimits) -> Result<SessionState, String> {
     for function in functions {
         state
             .register_udf(function)
-            .map_err(|error| error.strip_backtrace())?;
+            .map_err(|error| plain_text(&error))?;
     }
     Ok(state)
 }
@@ -255,6 +257,8 @@ pub struct Query {
     schema: SchemaRef,
     parameters: SchemaRef,
     rows: Option<u64>,
+    /// What is read, where that is all that is done: a failure is one of these files.
+    files: Option<ReadFiles>,
     memory_bytes: usize,
 }
 
@@ -292,6 +296,7 @@ impl Query {
             optimized,
             parameters,
             rows: None,
+            files: None,
             memory_bytes,
         })
     }
@@ -367,11 +372,21 @@ impl Query {
             .map_err(failed)?;
         let rows = execute_stream(physical, self.state.task_ctx()).map_err(failed)?;
         let schema = self.schema;
+        let files = self.files;
+        let mut read = 0;
         Ok(rows
-            .map(move |batch| {
-                batch
-                    .map_err(failed)
-                    .and_then(|batch| conform(batch, &schema))
+            .map(move |batch| match batch {
+                Ok(batch) => {
+                    read += batch.num_rows() as u64;
+                    conform(batch, &schema)
+                }
+                Err(error) => {
+                    let error = failed(error);
+                    Err(match &files {
+                        Some(files) => files.name_file(error, read),
+                        None => error,
+                    })
+                }
             })
             .boxed())
     }

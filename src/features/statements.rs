@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr,
-    Statement as SqlStatement, TableFactor, TableFunctionArgs, Value, Visit, VisitMut, Visitor,
-    VisitorMut,
+    AccessExpr, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Query, SetExpr, Statement as SqlStatement, TableFactor, TableFunctionArgs,
+    Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
@@ -264,6 +264,11 @@ impl Visitor for Survey {
             Expr::Function(function)
                 if function.name.to_string().eq_ignore_ascii_case("predict") =>
             {
+                if let Some((words, hint)) = modified(function) {
+                    return ControlFlow::Break(FeatureError::BadSql {
+                        reason: format!("{words} is not understood of predict; {hint}"),
+                    });
+                }
                 match model_name(&function.args) {
                     Some(name) => {
                         self.models.insert(name);
@@ -280,6 +285,40 @@ impl Visitor for Survey {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// What stands in or after `predict(...)` and is for aggregates: the planner would pass over it in silence.
+fn modified(function: &Function) -> Option<(&'static str, &'static str)> {
+    let (duplicates, clauses) = match &function.args {
+        FunctionArguments::List(list) => (list.duplicate_treatment, list.clauses.as_slice()),
+        _ => (None, [].as_slice()),
+    };
+    match duplicates {
+        Some(DuplicateTreatment::Distinct) => {
+            return Some(("DISTINCT", "write SELECT DISTINCT, or GROUP BY, around it"));
+        }
+        Some(DuplicateTreatment::All) => return Some(("ALL", "leave it out")),
+        None => {}
+    }
+    if function.filter.is_some() {
+        Some((
+            "FILTER (WHERE ...)",
+            "choose rows with WHERE, or answer NULL with CASE WHEN ... THEN predict(...) END",
+        ))
+    } else if function.over.is_some() {
+        Some((
+            "OVER (...)",
+            "it answers each row by itself, so leave it out",
+        ))
+    } else if function.null_treatment.is_some() {
+        Some(("IGNORE NULLS or RESPECT NULLS", "leave it out"))
+    } else if !function.within_group.is_empty() || !clauses.is_empty() {
+        Some(("a clause for aggregates", "give the columns alone"))
+    } else if !matches!(function.parameters, FunctionArguments::None) {
+        Some(("a second list of arguments", "give the columns in one"))
+    } else {
+        None
     }
 }
 
@@ -565,5 +604,25 @@ mod tests {
         assert_eq!(checked.models.into_iter().collect::<Vec<_>>(), ["a", "b@2"]);
         assert!(refusal("SELECT predict(name, x) FROM t").contains("single quotes"));
         assert!(refusal("SELECT predict() FROM t").contains("single quotes"));
+    }
+
+    #[test]
+    fn what_is_for_aggregates_is_refused_of_predict_by_its_name() {
+        for (sql, words) in [
+            ("predict(DISTINCT 'a', x)", "DISTINCT"),
+            ("predict(ALL 'a', x)", "ALL"),
+            ("predict('a', x) OVER ()", "OVER"),
+            ("predict('a', x) OVER (PARTITION BY y ORDER BY z)", "OVER"),
+            ("predict('a', x) FILTER (WHERE x > 1)", "FILTER"),
+            ("predict('a', x) IGNORE NULLS", "IGNORE NULLS"),
+            ("predict('a', x ORDER BY x)", "a clause for aggregates"),
+            ("abs(PREDICT(DISTINCT 'a', x).probability)", "DISTINCT"),
+        ] {
+            let said = refusal(&format!("SELECT {sql} FROM t"));
+            assert!(
+                said.contains(&format!("{words}")) && said.contains("not understood of predict"),
+                "{sql}: {said}"
+            );
+        }
     }
 }

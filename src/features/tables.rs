@@ -5,6 +5,8 @@
 //! above sees plain columns. The Parquet source casts what the file stores to these types as it reads.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,10 +25,12 @@ use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use futures::FutureExt;
 
 use super::FeatureError;
+use super::error::plain_text;
 use super::stored_types::StoredTypes;
-use crate::catalog::{Catalog, Dataset, DatasetReference};
+use crate::catalog::{Catalog, CatalogError, Dataset, DatasetReference};
 
 /// Parquet files read as one table, in their order.
 #[derive(Debug)]
@@ -34,6 +38,7 @@ pub(super) struct ParquetTable {
     schema: SchemaRef,
     store: ObjectStoreUrl,
     files: Vec<PartitionedFile>,
+    read: ReadFiles,
     rows: u64,
     /// One partition, files and row groups in order.
     in_order: bool,
@@ -62,6 +67,14 @@ impl ParquetTable {
             schema: plain_schema(&dataset.schema),
             store,
             files,
+            read: ReadFiles {
+                by_path: false,
+                files: dataset
+                    .files
+                    .iter()
+                    .map(|file| (file.path.to_string(), file.rows))
+                    .collect(),
+            },
             rows: dataset.rows,
             in_order,
         })
@@ -100,6 +113,7 @@ impl ParquetTable {
             .object_store(&store_url)
             .map_err(super::error::from_datafusion)?;
         let mut files = Vec::with_capacity(paths.len());
+        let mut named = Vec::with_capacity(paths.len());
         let mut schema: Option<SchemaRef> = None;
         let mut rows = 0;
         for file in paths {
@@ -109,22 +123,21 @@ impl ParquetTable {
                     file.file_name().unwrap_or_default()
                 ))
             };
+            check_footer(&file).map_err(|problem| describe(problem))?;
             let text = file
                 .to_str()
                 .ok_or_else(|| describe("the name is not UTF-8".into()))?;
             let found = std::fs::metadata(&file).map_err(|error| describe(error.to_string()))?;
             let url = ListingTableUrl::parse(escape_glob(text))
-                .map_err(|error| describe(error.strip_backtrace()))?;
+                .map_err(|error| describe(plain_text(&error)))?;
             let mut partitioned = PartitionedFile::new(String::new(), found.len());
             partitioned.object_meta.location = url.prefix().clone();
             if let Ok(modified) = found.modified() {
                 partitioned.object_meta.last_modified = modified.into();
             }
             let object = partitioned.object_meta.clone();
-            let physical = format
-                .infer_schema(state, &store, std::slice::from_ref(&object))
-                .await
-                .map_err(|error| describe(error.strip_backtrace()))?;
+            let inferred = format.infer_schema(state, &store, std::slice::from_ref(&object));
+            let physical = unless_it_panics(inferred).await.map_err(describe)?;
             let plain = plain_schema(&physical);
             match &schema {
                 None => schema = Some(plain),
@@ -136,17 +149,21 @@ impl ParquetTable {
                     ));
                 }
             }
-            let statistics = format
-                .infer_stats(state, &store, Arc::clone(&physical), &object)
-                .await
-                .map_err(|error| describe(error.strip_backtrace()))?;
-            rows += statistics.num_rows.get_value().copied().unwrap_or(0) as u64;
+            let inferred = format.infer_stats(state, &store, Arc::clone(&physical), &object);
+            let statistics = unless_it_panics(inferred).await.map_err(describe)?;
+            let count = statistics.num_rows.get_value().copied().unwrap_or(0) as u64;
+            rows += count;
+            named.push((text.to_owned(), count));
             files.push(partitioned);
         }
         Ok(Self {
             schema: schema.unwrap_or_else(|| Arc::new(Schema::empty())),
             store: store_url,
             files,
+            read: ReadFiles {
+                by_path: true,
+                files: named,
+            },
             rows,
             in_order: true,
         })
@@ -154,6 +171,89 @@ impl ParquetTable {
 
     pub(super) fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// The files that a scan of the whole table reads, one after the other.
+    pub(super) fn read_files(&self) -> ReadFiles {
+        self.read.clone()
+    }
+}
+
+/// Files in the order they are read in, with their rows: which one a scan is in follows from the rows it has given.
+#[derive(Debug, Clone)]
+pub(super) struct ReadFiles {
+    /// Named by the caller, or files of the store.
+    by_path: bool,
+    files: Vec<(String, u64)>,
+}
+
+impl ReadFiles {
+    /// `error`, met after so many rows were read, with the name of the file.
+    pub(super) fn name_file(&self, error: FeatureError, rows: u64) -> FeatureError {
+        let mut end = 0;
+        let file = self.files.iter().find(|(_, count)| {
+            end += count;
+            rows < end
+        });
+        let Some((path, _)) = file.or(self.files.last()) else {
+            return error;
+        };
+        let path = path.clone();
+        let reason = match error {
+            FeatureError::Execution { reason } | FeatureError::Internal { reason } => reason,
+            FeatureError::Catalog(CatalogError::Store { source, .. }) => source.to_string(),
+            other => return other,
+        };
+        if self.by_path {
+            FeatureError::BadPath { path, reason }
+        } else {
+            FeatureError::Catalog(CatalogError::Corrupt { what: path, reason })
+        }
+    }
+}
+
+/// The last bytes of a Parquet file: the length of its metadata and the format's mark.
+const TAIL_BYTES: u64 = 8;
+
+/// Refuses a file whose end is not that of a Parquet file, or claims more metadata than the file can hold: the reader
+/// below trusts the claim and panics.
+fn check_footer(file: &Path) -> Result<(), String> {
+    let read = || -> std::io::Result<(u64, [u8; TAIL_BYTES as usize])> {
+        let mut opened = std::fs::File::open(file)?;
+        let size = opened.metadata()?.len();
+        let mut tail = [0; TAIL_BYTES as usize];
+        if size >= TAIL_BYTES {
+            opened.seek(SeekFrom::End(-(TAIL_BYTES as i64)))?;
+            opened.read_exact(&mut tail)?;
+        }
+        Ok((size, tail))
+    };
+    let (size, [a, b, c, d, mark @ ..]) = read().map_err(|error| error.to_string())?;
+    if mark == *b"PARE" {
+        return Err("it is encrypted, which is not read".into());
+    }
+    if mark != *b"PAR1" {
+        return Err(
+            "it does not end as a Parquet file does; it is another kind of file, or was cut".into(),
+        );
+    }
+    let length = u64::from(u32::from_le_bytes([a, b, c, d]));
+    // The mark stands at the beginning too.
+    if length + TAIL_BYTES + 4 > size {
+        return Err(format!(
+            "its metadata claims {length} bytes and the file has {size}; it is damaged"
+        ));
+    }
+    Ok(())
+}
+
+/// Damaged metadata can be such that DataFusion's reader panics: that is the file's fault and ends one request alone.
+async fn unless_it_panics<T>(
+    reading: impl Future<Output = DataFusionResult<T>>,
+) -> Result<T, String> {
+    match AssertUnwindSafe(reading).catch_unwind().await {
+        Ok(read) => read.map_err(|error| plain_text(&error)),
+        Err(_) => Err("its metadata cannot be read; it is damaged".into()),
     }
 }
 

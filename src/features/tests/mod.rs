@@ -126,6 +126,36 @@ struct TestModels;
 #[derive(Debug)]
 struct Pension;
 
+/// `span`: reads `pair`, a struct of `low` and `high`, and answers the difference.
+#[derive(Debug)]
+struct Span;
+
+impl ModelFunction for Span {
+    fn name(&self) -> &str {
+        "span"
+    }
+    fn version(&self) -> u64 {
+        1
+    }
+    fn input_schema(&self) -> SchemaRef {
+        let ends = ["low", "high"].map(|name| Field::new(name, DataType::Float64, true));
+        schema_of(&[("pair", DataType::Struct(ends.to_vec().into()), true)])
+    }
+    fn answer_schema(&self) -> SchemaRef {
+        schema_of(&[("prediction", DataType::Float32, false)])
+    }
+    fn call(&self, rows: &RecordBatch) -> Result<RecordBatch, String> {
+        let pair = rows.column(0).as_struct();
+        let ends = [0, 1].map(|end| pair.column(end).as_primitive::<Float64Type>().values());
+        let spans = ends[0]
+            .iter()
+            .zip(ends[1])
+            .map(|(low, high)| (high - low) as f32);
+        let spans: ArrayRef = Arc::new(Float32Array::from_iter_values(spans));
+        RecordBatch::try_new(self.answer_schema(), vec![spans]).map_err(|error| error.to_string())
+    }
+}
+
 #[async_trait]
 impl ModelFunctions for TestModels {
     async fn find(
@@ -135,6 +165,8 @@ impl ModelFunctions for TestModels {
     ) -> Result<Arc<dyn ModelFunction>, (Fault, String)> {
         if name == "pension" && version.is_none_or(|version| version == 2) {
             Ok(Arc::new(Pension))
+        } else if name == "span" {
+            Ok(Arc::new(Span))
         } else {
             Err((Fault::NotFound, format!("there is no model {name:?}")))
         }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, NullArray, RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, ListArray, NullArray,
+    RecordBatch, StringArray,
 };
 use arrow::datatypes::{DataType, Float32Type, Int32Type, Int64Type};
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use super::{Bench, bench, bench_with, census, run};
 use crate::catalog::{DatasetReference, WriteMode};
 use crate::features::{CARDINALITY, FeatureError, FittedPipeline, PipelineSpec, Source};
+use crate::support::fault::{Fault, Faulty};
 
 const GOLDEN: &str = include_str!("../../../tests/golden/pipelines/census.json");
 
@@ -567,4 +569,362 @@ fn floats_are_saved_to_the_bit() {
         let shift: f64 = back["steps"][0]["shift"].as_str().unwrap().parse().unwrap();
         assert_eq!(shift.to_bits(), number.to_bits());
     }
+}
+
+/// Rows of four kinds; the last columns are nothing but nulls.
+fn with_nothing(rows: usize) -> RecordBatch {
+    let text = StringArray::from_iter_values((0..rows).map(|row| format!("t{}", row % 3)));
+    RecordBatch::try_from_iter_with_nullable([
+        ("text", Arc::new(text) as ArrayRef, true),
+        (
+            "number",
+            Arc::new(Float64Array::from_iter_values(
+                (0..rows).map(|row| row as f64),
+            )) as ArrayRef,
+            true,
+        ),
+        (
+            "flag",
+            Arc::new(BooleanArray::from_iter(
+                (0..rows).map(|row| Some(row % 2 == 0)),
+            )) as ArrayRef,
+            true,
+        ),
+        (
+            "count",
+            Arc::new(arrow::array::Int32Array::from_iter_values(0..rows as i32)) as ArrayRef,
+            true,
+        ),
+        (
+            "no_count",
+            Arc::new(arrow::array::Int16Array::from(vec![None; rows])) as ArrayRef,
+            true,
+        ),
+        (
+            "no_flag",
+            Arc::new(BooleanArray::from(vec![None; rows])) as ArrayRef,
+            true,
+        ),
+        (
+            "no_text",
+            Arc::new(StringArray::from(vec![None::<&str>; rows])) as ArrayRef,
+            true,
+        ),
+    ])
+    .unwrap()
+}
+
+async fn with_rows(rows: &[RecordBatch]) -> (Bench, Source) {
+    let bench = bench().await;
+    bench.put("rows", WriteMode::Error, rows).await;
+    let reference = DatasetReference {
+        name: "rows".into(),
+        version: None,
+    };
+    (bench, Source::Table(reference))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_of_nothing_but_nulls_is_of_the_models_type_whatever_its_kind() {
+    let (bench, source) = with_rows(&[with_nothing(12)]).await;
+    let fills = [
+        ("text", json!("missing")),
+        ("number", json!(2.5)),
+        ("flag", json!(true)),
+        ("count", json!(7)),
+    ];
+    let untyped = |name: &str, others: &RecordBatch| {
+        let columns = others.schema_ref().fields().iter().zip(others.columns());
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(field, column)| {
+            let column = if field.name() == name {
+                Arc::new(NullArray::new(others.num_rows())) as ArrayRef
+            } else {
+                Arc::clone(column)
+            };
+            (field.name().clone(), column, true)
+        }))
+        .unwrap()
+    };
+    let one = with_nothing(1);
+    for (name, fill) in fills {
+        // Imputed and, where it is text, encoded.
+        let mut steps = vec![
+            json!({"transform": "impute", "columns": [name], "strategy": "constant", "fill_value": fill}),
+        ];
+        if name == "text" {
+            steps.push(json!({"transform": "string_index", "columns": [name]}));
+        }
+        let fitted = fit(&bench, &source, &[name], json!(steps), None)
+            .await
+            .unwrap();
+        let rows = untyped(name, &one);
+        let made = fitted.bind(&rows.schema()).unwrap().apply(&rows).unwrap();
+        let made = arrow::compute::cast(made.column(0), &DataType::Float64).unwrap();
+        let expected = match name {
+            "text" => 0.0,
+            "number" => 2.5,
+            "flag" => 1.0,
+            _ => 7.0,
+        };
+        let made = made.as_primitive::<arrow::datatypes::Float64Type>();
+        assert_eq!(made.values(), &[expected], "{name}");
+
+        // Encoded as the category it is, where nulls may be one.
+        if name != "number" {
+            let steps = json!([{"transform": "one_hot", "columns": [name]}]);
+            let fitted = fit(&bench, &source, &[name], steps, None).await.unwrap();
+            let made = fitted.bind(&rows.schema()).unwrap().apply(&rows).unwrap();
+            let numbers = made.column(0).as_fixed_size_list().value(0);
+            let numbers = numbers.as_primitive::<Float32Type>().values();
+            assert_eq!(numbers.last(), Some(&1.0), "{name}: {numbers:?}");
+        }
+        // Left as it is, it is refused as any null is.
+        if name != "text" {
+            let fitted = fit(&bench, &source, &[name], json!([]), None)
+                .await
+                .unwrap();
+            let error = fitted
+                .bind(&rows.schema())
+                .and_then(|applied| applied.apply(&rows))
+                .unwrap_err();
+            assert_eq!(error.fault(), Fault::InvalidArgument, "{error}");
+            assert!(error.to_string().contains("has a null at row 0"), "{error}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn categories_are_learnt_of_columns_of_nothing_but_nulls() {
+    let (bench, source) = with_rows(&[with_nothing(12)]).await;
+    for name in ["no_count", "no_flag", "no_text"] {
+        for (transform, nothing, unseen) in [
+            // Null is a category of its own, then the bucket.
+            ("one_hot", vec![1.0, 0.0], vec![0.0, 1.0]),
+            ("string_index", vec![0.0], vec![0.0]),
+        ] {
+            let steps = json!([{"transform": transform, "columns": [name]}]);
+            let fitted = fit(&bench, &source, &[name], steps, None)
+                .await
+                .unwrap_or_else(|error| panic!("{transform} of {name}: {error}"));
+            let fitted = FittedPipeline::from_json(&fitted.to_json()).unwrap();
+            let typed = with_nothing(1);
+            let seen = match name {
+                "no_count" => Arc::clone(&typed["count"]),
+                "no_flag" => Arc::clone(&typed["flag"]),
+                _ => Arc::clone(&typed["text"]),
+            };
+            let later = RecordBatch::try_from_iter([(name, seen)]).unwrap();
+            for (rows, expected) in [(&typed, nothing), (&later, unseen)] {
+                let made = fitted.bind(&rows.schema()).unwrap().apply(rows).unwrap();
+                let made = match made.column(0).as_fixed_size_list_opt() {
+                    Some(list) => list.value(0),
+                    None => Arc::clone(made.column(0)),
+                };
+                let made = arrow::compute::cast(&made, &DataType::Float64).unwrap();
+                let made = made.as_primitive::<arrow::datatypes::Float64Type>();
+                assert_eq!(made.values(), &expected[..], "{transform} of {name}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_learnt_from_is_named_with_its_row_in_large_data_too() {
+    const ROWS: usize = 200_000;
+    const BAD: usize = 150_000;
+    for (value, word) in [(f64::NAN, "is NaN"), (f64::NEG_INFINITY, "is -inf")] {
+        let mut numbers: Vec<Option<f64>> = (0..ROWS).map(|row| Some(row as f64)).collect();
+        numbers[10] = None;
+        numbers[BAD] = Some(value);
+        numbers[BAD + 5] = Some(value);
+        let numbers: ArrayRef = Arc::new(Float64Array::from(numbers));
+        let rows = RecordBatch::try_from_iter([("x", numbers)]).unwrap();
+        let parts = [rows.slice(0, 90_000), rows.slice(90_000, ROWS - 90_000)];
+        let (bench, source) = with_rows(&parts).await;
+        for transform in ["standardize", "min_max"] {
+            let steps = json!([{"transform": transform, "columns": ["x"]}]);
+            let error = fit(&bench, &source, &["x"], steps, None).await.unwrap_err();
+            let said = error.to_string();
+            assert!(
+                said.contains(&format!("\"x\" {word} at row {BAD};"))
+                    && said.contains(&format!("step 1 ({transform})")),
+                "{said}"
+            );
+        }
+    }
+    let nothing: ArrayRef = Arc::new(Float64Array::from(vec![None, None]));
+    let huge: ArrayRef = Arc::new(Float64Array::from(vec![1.7e308, 1.6e308]));
+    let rows = RecordBatch::try_from_iter_with_nullable([
+        ("nothing", nothing, true),
+        ("huge", huge, true),
+    ]);
+    let (bench, source) = with_rows(&[rows.unwrap()]).await;
+    for (name, words) in [("nothing", "has no numbers"), ("huge", "numbers too large")] {
+        let steps = json!([{"transform": "standardize", "columns": [name]}]);
+        let error = fit(&bench, &source, &[name], steps, None)
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expression_that_fails_is_told_with_the_row_it_fails_at() {
+    let texts = StringArray::from_iter_values((0..1_000).map(|row| {
+        if row == 777 || row == 900 {
+            "many".to_owned()
+        } else {
+            row.to_string()
+        }
+    }));
+    let rows = RecordBatch::try_from_iter([("text", Arc::new(texts) as ArrayRef)]).unwrap();
+    let (bench, source) = with_rows(&[rows.slice(0, 10)]).await;
+    let steps = json!([
+        {"transform": "expression", "name": "number", "sql": "CAST(text AS BIGINT)"},
+        {"transform": "drop", "columns": ["text"]},
+    ]);
+    let fitted = fit(&bench, &source, &["text"], steps, None).await.unwrap();
+    let applied = fitted.bind(&rows.schema()).unwrap();
+    let error = applied.apply(&rows).unwrap_err().from_row(5_000);
+    let said = error.to_string();
+    assert!(
+        said.contains("\"number\" cannot be computed") && said.contains("at row 5777;"),
+        "{said}"
+    );
+}
+
+/// `v` as pairs of float64, and the same as lists of any length.
+fn vectors(pairs: &[[f64; 2]]) -> (ArrayRef, ArrayRef) {
+    let flat = Float64Array::from_iter_values(pairs.iter().flatten().copied());
+    let item = Arc::new(arrow::datatypes::Field::new(
+        "element",
+        DataType::Float64,
+        false,
+    ));
+    let fixed = arrow::array::FixedSizeListArray::new(item, 2, Arc::new(flat), None);
+    let lists = ListArray::from_iter_primitive::<arrow::datatypes::Float64Type, _, _>(
+        pairs
+            .iter()
+            .map(|pair| Some(pair.iter().copied().map(Some).collect::<Vec<_>>())),
+    );
+    (Arc::new(fixed), Arc::new(lists))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_are_features_as_they_are() {
+    let pairs = [[1.0, -2.5], [3.0, 0.1], [5.0, 6.0]];
+    let (fixed, lists) = vectors(&pairs);
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let rows = RecordBatch::try_from_iter([("id", ids), ("v", Arc::clone(&fixed))]).unwrap();
+    let (bench, source) = with_rows(&[rows.clone()]).await;
+    let steps = json!([{"transform": "standardize", "columns": ["id"]}]);
+    let fitted = fit(&bench, &source, &["id", "v"], steps, None)
+        .await
+        .unwrap();
+    let fitted = FittedPipeline::from_json(&fitted.to_json()).unwrap();
+    assert_eq!(fitted.input_schema().field(1).name(), "v");
+
+    let numbers = |rows: &RecordBatch| -> Vec<f32> {
+        let made = fitted.bind(&rows.schema()).unwrap().apply(rows).unwrap();
+        assert_eq!(made.schema(), fitted.output_schema());
+        let list = made["v"].as_fixed_size_list();
+        assert_eq!((list.value_length(), list.value_offset(0)), (2, 0));
+        list.values()
+            .as_primitive::<Float32Type>()
+            .values()
+            .to_vec()
+    };
+    assert_eq!(numbers(&rows), [1.0, -2.5, 3.0, 0.1, 5.0, 6.0]);
+    assert_eq!(numbers(&rows.slice(1, 2)), [3.0, 0.1, 5.0, 6.0]);
+    // As pandas sends them, and narrower numbers.
+    let with = |v: ArrayRef| {
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..v.len() as i64));
+        RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("v", v, true)]).unwrap()
+    };
+    let lists = with(lists);
+    assert_eq!(numbers(&lists), [1.0, -2.5, 3.0, 0.1, 5.0, 6.0]);
+    assert_eq!(numbers(&lists.slice(2, 1)), [5.0, 6.0]);
+    let whole = arrow::array::FixedSizeListArray::from_iter_primitive::<Int32Type, _, _>(
+        [Some(vec![Some(1), Some(2)]), Some(vec![Some(3), Some(4)])],
+        2,
+    );
+    assert_eq!(numbers(&with(Arc::new(whole))), [1.0, 2.0, 3.0, 4.0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vector_that_cannot_be_read_is_refused_by_name_and_row() {
+    type Row = Option<Vec<Option<f64>>>;
+    let fixed = |rows: Vec<Row>| -> ArrayRef {
+        Arc::new(arrow::array::FixedSizeListArray::from_iter_primitive::<
+            arrow::datatypes::Float64Type,
+            _,
+            _,
+        >(rows, 2))
+    };
+    let lists = |rows: Vec<Row>| -> ArrayRef {
+        Arc::new(ListArray::from_iter_primitive::<
+            arrow::datatypes::Float64Type,
+            _,
+            _,
+        >(rows))
+    };
+    let good = || Some(vec![Some(1.0), Some(2.0)]);
+    let table = RecordBatch::try_from_iter_with_nullable([
+        ("v", fixed(vec![good(), good()]), true),
+        ("loose", lists(vec![good(), good()]), true),
+    ]);
+    let (bench, source) = with_rows(&[table.unwrap()]).await;
+    let fitted = fit(&bench, &source, &["v"], json!([]), None).await.unwrap();
+    let refuse = |v: ArrayRef| {
+        // A slice, whose values do not begin at 0.
+        let rows = RecordBatch::try_from_iter_with_nullable([("v", v, true)]).unwrap();
+        let rows = rows.slice(1, rows.num_rows() - 1);
+        let error = fitted
+            .bind(&rows.schema())
+            .and_then(|applied| applied.apply(&rows))
+            .unwrap_err();
+        assert_eq!(error.fault(), Fault::InvalidArgument, "{error}");
+        error.to_string()
+    };
+    let each = |bad: Row| vec![good(), good(), bad];
+    assert!(refuse(fixed(each(None))).contains("\"v\" has a null at row 1;"));
+    assert!(refuse(lists(each(None))).contains("\"v\" has a null at row 1;"));
+    let inside = each(Some(vec![Some(1.0), None]));
+    assert!(refuse(fixed(inside)).contains("\"v\" has a null in the vector at row 1;"));
+    let infinite = each(Some(vec![Some(1.0), Some(f64::INFINITY)]));
+    assert!(refuse(fixed(infinite)).contains("\"v\" is inf at row 1;"));
+    let beyond = each(Some(vec![Some(1e300), Some(0.0)]));
+    assert!(refuse(fixed(beyond)).contains("is 1e300 at row 1, which is beyond float32"));
+    let long = each(Some(vec![Some(1.0); 3]));
+    let said = refuse(lists(long));
+    assert!(said.contains("\"v\" has 3 numbers at row 1"), "{said}");
+    let wide: ArrayRef = Arc::new(arrow::array::FixedSizeListArray::from_iter_primitive::<
+        Int32Type,
+        _,
+        _,
+    >([Some(vec![Some(1); 3]), Some(vec![Some(1); 3])], 3));
+    assert!(refuse(wide).contains("the model was trained on FixedSizeList(2"));
+
+    // Transforms take numbers one by one; lists of any length become vectors by an expression.
+    let steps = json!([{"transform": "standardize", "columns": ["v"]}]);
+    let error = fit(&bench, &source, &["v"], steps, None).await.unwrap_err();
+    assert!(
+        error.to_string().contains("is vectors of 2 numbers"),
+        "{error}"
+    );
+    let error = fit(&bench, &source, &["loose"], json!([]), None)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("arrow_cast(v, "), "{error}");
+    let steps = json!([
+        {"transform": "expression", "name": "loose", "sql": "arrow_cast(loose, 'FixedSizeList(2 x Float64)')"},
+    ]);
+    let fitted = fit(&bench, &source, &["loose"], steps, None).await.unwrap();
+    let counted = (0..4).map(|row| Some(vec![Some(f64::from(row)), Some(0.5)]));
+    let rows = RecordBatch::try_from_iter([("loose", lists(counted.collect()))]).unwrap();
+    let rows = rows.slice(2, 2);
+    let made = fitted.bind(&rows.schema()).unwrap().apply(&rows).unwrap();
+    let made = made.column(0).as_fixed_size_list().values();
+    let made = made.as_primitive::<Float32Type>().values();
+    assert_eq!(made, &[2.0, 0.5, 3.0, 0.5]);
 }

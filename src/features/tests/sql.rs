@@ -682,3 +682,118 @@ fn the_deepest_statements_taken_fit_the_stack() {
         .block_on(async { tokio::spawn(work).await })
         .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_struct_is_the_value_where_the_models_one_input_is_one() {
+    let bench = bench().await;
+    let pair = "named_struct('low', id::DOUBLE, 'high', 2.0 * id)";
+    let rows = "(SELECT value AS id FROM range(1, 4))";
+    for call in [
+        format!("predict('span', {pair})"),
+        // Named as any struct of inputs may be.
+        format!("predict('span', named_struct('pair', {pair}))"),
+    ] {
+        let answer = bench
+            .sql(&format!("SELECT {call}.prediction FROM {rows} ORDER BY id"))
+            .await
+            .unwrap_or_else(|error| panic!("{call}: {error}"));
+        let spans = answer.column(0).as_primitive::<Float32Type>();
+        assert_eq!(spans.values(), &[1.0, 2.0, 3.0], "{call}");
+    }
+    let error = bench
+        .refusal(&format!(
+            "SELECT predict('span', named_struct('low', id)) FROM {rows}"
+        ))
+        .await;
+    assert!(error.to_string().contains("no field \"pair\""), "{error}");
+}
+
+fn path_of(file: &std::path::Path) -> Source {
+    Source::Path(file.to_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_parquet_file_is_refused_by_its_name_and_panics_nobody() {
+    let bench = bench().await;
+    let open = bench.scratch.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    let good = std::fs::read(super::examples().join("census_test.parquet")).unwrap();
+    let framed =
+        |middle: &[u8], length: u32| [b"PAR1", middle, &length.to_le_bytes(), b"PAR1"].concat();
+    let mut cases = vec![
+        b"PAR1xxxxPAR1".to_vec(),
+        Vec::new(),
+        b"PAR1".to_vec(),
+        b"hello world, not parquet at all".to_vec(),
+        framed(&[0; 64], 0),
+        framed(&[0; 64], u32::MAX),
+        framed(&(0..64).collect::<Vec<u8>>(), 60),
+        good[..good.len() / 2].to_vec(),
+    ];
+    // Changed metadata: whatever it says, it is refused or read, and nobody panics.
+    let length =
+        u32::from_le_bytes(good[good.len() - 8..good.len() - 4].try_into().unwrap()) as usize;
+    let begin = good.len() - 8 - length;
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    for _ in 0..200 {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let mut bytes = good.clone();
+        bytes[begin + (random >> 8) as usize % length] = random as u8;
+        cases.push(bytes);
+    }
+    for (number, bytes) in cases.iter().enumerate() {
+        let file = open.join("damaged.parquet");
+        std::fs::write(&file, bytes).unwrap();
+        match bench.engine.open(&path_of(&file)).await {
+            Ok(_) => assert!(number >= 8, "case {number} was opened"),
+            Err(error) => {
+                assert_eq!(error.fault(), Fault::InvalidArgument, "{number}: {error}");
+                assert!(
+                    error.to_string().contains("damaged.parquet"),
+                    "{number}: {error}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_pages_are_told_with_the_file_that_has_them() {
+    let bench = bench().await;
+    let open = bench.scratch.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    let good = std::fs::read(super::examples().join("census_test.parquet")).unwrap();
+    let mut bad = good.clone();
+    // Past the magic and the first page's header: within compressed data.
+    for byte in &mut bad[200..3_000] {
+        *byte ^= 0x5a;
+    }
+    for (name, bytes) in [("a", &good), ("b", &bad), ("c", &good)] {
+        std::fs::write(open.join(format!("{name}.parquet")), bytes).unwrap();
+    }
+    let query = bench.engine.open(&path_of(&open)).await.unwrap();
+    let error = run(query).await.unwrap_err();
+    assert_eq!(error.fault(), Fault::InvalidArgument, "{error}");
+    assert!(error.to_string().contains("open/b.parquet\""), "{error}");
+
+    // A dataset's own file, damaged behind our back.
+    let text = StringArray::from_iter_values((0..50_000).map(|row| format!("text {row}")));
+    let rows = RecordBatch::try_from_iter([("text", Arc::new(text) as ArrayRef)]).unwrap();
+    bench.put("texts", WriteMode::Error, &[rows]).await;
+    let table = DatasetReference::parse("texts").unwrap();
+    let dataset = bench.catalog.datasets.open(&table).await.unwrap();
+    let place = dataset.files[0].path.to_string();
+    let file = bench.scratch.path().join("store").join(&place);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let end = bytes.len() / 2;
+    for byte in &mut bytes[100..end] {
+        *byte ^= 0x5a;
+    }
+    std::fs::write(&file, bytes).unwrap();
+    let query = bench.engine.open(&Source::Table(table)).await.unwrap();
+    let error = run(query).await.unwrap_err();
+    assert_eq!(error.fault(), Fault::Internal, "{error}");
+    assert!(error.to_string().contains(&place), "{error}");
+}

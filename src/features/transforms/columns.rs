@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, ExprSchemable, Volatility, cast, ident};
+use datafusion::logical_expr::{Expr, ExprSchemable, Volatility, cast, ident, try_cast};
 
 use super::fitted::{FillValue, FittedStep};
 use super::{Place, spec::TransformSpec};
@@ -15,6 +15,11 @@ use crate::features::FeatureError;
 use crate::features::error::{from_datafusion, list_names, unknown_column};
 use crate::features::functions::{ColumnFunction, NumericFunction};
 use crate::features::nesting::{OPERATORS_MAX, check_nesting};
+use crate::features::vectors::{is_list_of_numbers, is_number, vector_type};
+
+/// How lists become vectors.
+const VECTOR_HINT: &str =
+    "make vectors of one length of its lists, as in arrow_cast(v, 'FixedSizeList(16 x Float64)')";
 
 /// What a column holds at this point of the pipeline.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +37,11 @@ pub(in crate::features) enum ColumnKind {
     },
     OneHot {
         slots: usize,
+    },
+    /// A fixed-size list of so many numbers of this type, at least one.
+    Vector {
+        width: usize,
+        item: DataType,
     },
     /// What no transform but `expression` and `drop` takes.
     Other(DataType),
@@ -52,17 +62,24 @@ impl ColumnKind {
             },
             other if other.is_integer() => Self::Integer,
             other if other.is_floating() || other.is_decimal() => Self::Float,
+            DataType::FixedSizeList(item, size) if *size > 0 && is_number(item.data_type()) => {
+                Self::Vector {
+                    width: *size as usize,
+                    item: item.data_type().clone(),
+                }
+            }
             other => Self::Other(other.clone()),
         }
     }
 
-    fn data_type(&self) -> DataType {
+    pub(in crate::features) fn data_type(&self) -> DataType {
         match self {
             Self::Float => DataType::Float64,
             Self::Integer => DataType::Int64,
             Self::Boolean => DataType::Boolean,
             Self::Index { .. } => DataType::Int32,
             Self::OneHot { slots } => crate::features::functions::one_hot_type(*slots),
+            Self::Vector { width, item } => vector_type(item, *width),
             Self::Text(data_type) | Self::Other(data_type) => data_type.clone(),
         }
     }
@@ -76,6 +93,7 @@ impl ColumnKind {
             Self::Text(_) => "text".into(),
             Self::Index { .. } => "indices already".into(),
             Self::OneHot { .. } => "one-hot already".into(),
+            Self::Vector { width, .. } => format!("vectors of {width} numbers"),
             Self::Other(data_type) => format!("of type {data_type}"),
         }
     }
@@ -104,7 +122,8 @@ impl ColumnSet {
                 let kind = ColumnKind::of(field.data_type());
                 let column = ident(field.name());
                 let wanted = kind.data_type();
-                let expression = if field.data_type() == &wanted {
+                let is_vector = matches!(kind, ColumnKind::Vector { .. });
+                let expression = if is_vector || field.data_type() == &wanted {
                     column
                 } else {
                     cast(column, wanted)
@@ -386,11 +405,12 @@ impl ColumnSet {
         let kind = ColumnKind::of(&data_type);
         if let ColumnKind::Other(data_type) = &kind {
             return Err(place.refuse(format!(
-                "the expression is of type {data_type}; CAST it to DOUBLE, BIGINT, BOOLEAN or VARCHAR"
+                "the expression is of type {data_type}; CAST it to DOUBLE, BIGINT, BOOLEAN or VARCHAR, or {VECTOR_HINT}"
             )));
         }
         let wanted = kind.data_type();
-        let expression = if data_type == wanted {
+        let is_vector = matches!(kind, ColumnKind::Vector { .. });
+        let expression = if is_vector || data_type == wanted {
             expression
         } else {
             cast(expression, wanted)
@@ -426,7 +446,7 @@ impl ColumnSet {
         let schema =
             DFSchema::from_unqualified_fields(fields.into(), HashMap::new()).map_err(failed)?;
         let parsed = state.create_logical_expr(sql, &schema).map_err(failed)?;
-        let parsed = parsed.unalias();
+        let parsed = plain_casts(parsed.unalias()).map_err(failed)?;
         if let Some(reason) = not_a_row_expression(&parsed).map_err(failed)? {
             return Err(place.refuse(format!(
                 "{sql:?} has {reason}; an expression is of one row's columns alone"
@@ -483,7 +503,11 @@ impl ColumnSet {
                     return Err(FeatureError::BadColumn {
                         column: column.name.clone(),
                         problem: format!("is of type {data_type}, which a network cannot read"),
-                        hint: "make a number of it with an expression, or drop it".into(),
+                        hint: if is_list_of_numbers(data_type) {
+                            format!("with an expression {VECTOR_HINT}")
+                        } else {
+                            "make a number of it with an expression, or drop it".into()
+                        },
                     });
                 }
                 _ => {}
@@ -555,6 +579,34 @@ fn size(expression: &Expr, columns: &HashMap<&str, Size>) -> Size {
         levels: inside.levels + 1,
         parts: inside.parts.saturating_add(1),
     }
+}
+
+/// Casts in place of `arrow_cast`, which DataFusion's optimizer would make of it and nothing else can run.
+fn plain_casts(expression: Expr) -> datafusion::error::Result<Expr> {
+    let replaced = expression.transform_up(|part| {
+        let Expr::ScalarFunction(call) = &part else {
+            return Ok(Transformed::no(part));
+        };
+        let is_try = match call.func.name() {
+            "arrow_cast" => false,
+            "arrow_try_cast" => true,
+            _ => return Ok(Transformed::no(part)),
+        };
+        let [value, Expr::Literal(wanted, _)] = call.args.as_slice() else {
+            return Ok(Transformed::no(part));
+        };
+        let wanted: DataType = match wanted.try_as_str() {
+            Some(Some(text)) => text.parse()?,
+            _ => return Ok(Transformed::no(part)),
+        };
+        let value = value.clone();
+        Ok(Transformed::yes(if is_try {
+            try_cast(value, wanted)
+        } else {
+            cast(value, wanted)
+        }))
+    });
+    Ok(replaced?.data)
 }
 
 /// What in an expression reaches beyond its row or differs from call to call.

@@ -10,6 +10,7 @@ use arrow::array::RecordBatch;
 use arrow_flight::FlightData;
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use tonic::{Status, Streaming};
 
 use super::Target;
@@ -22,7 +23,7 @@ use crate::flight::peer::{accepted_gradients, event_message, start_of};
 use crate::flight::proto::v1::Predict;
 use crate::flight::proto::v1::peer::{OpenGradientStream, StartWorker};
 use crate::flight::service::VerbContext;
-use crate::serving::ScoringSession;
+use crate::serving::{LoadedModel, ScoringSession};
 use crate::telemetry::metrics::rows_scored;
 
 /// Batches of one stream that are scored or wait to be sent.
@@ -67,13 +68,35 @@ async fn predict(
 ) -> Result<FlightStream, Status> {
     let place = context.incoming.admit()?;
     let model = context.services.serving.model(name, version).await?;
-    let answers = async_stream::stream! {
+    let incoming = async_stream::stream! {
         let _place = place;
-        let mut session: Option<Arc<ScoringSession>> = None;
         loop {
-            let item = match inbound.next().await {
-                Ok(Some(item)) => item,
+            match inbound.next().await {
+                Ok(Some(item)) => yield Ok(item),
                 Ok(None) => return,
+                Err(status) => {
+                    yield Err(status);
+                    return;
+                }
+            }
+        }
+    };
+    Ok(answers(model, keep, incoming.boxed()))
+}
+
+/// The answers to what comes in, in its order.
+fn answers(
+    model: Arc<LoadedModel>,
+    keep: Vec<String>,
+    mut incoming: BoxStream<'static, Result<InboundItem, Status>>,
+) -> FlightStream {
+    let answers = async_stream::stream! {
+        let mut session: Option<Arc<ScoringSession>> = None;
+        // Of the stream: what errors count rows from.
+        let mut rows = 0;
+        while let Some(item) = incoming.next().await {
+            let item = match item {
+                Ok(item) => item,
                 Err(status) => {
                     yield Answer::Ready(Err(status));
                     return;
@@ -92,7 +115,9 @@ async fn predict(
                     }
                 },
                 (InboundItem::Batch { batch, app_metadata }, Some(session)) => {
-                    yield Answer::Score(Arc::clone(session), batch, app_metadata);
+                    let first_row = rows;
+                    rows += batch.num_rows() as u64;
+                    yield Answer::Score(Arc::clone(session), batch, first_row, app_metadata);
                 }
                 (InboundItem::Batch { .. }, None) => {
                     yield Answer::Ready(Err(FlightError::NoSchema.into()));
@@ -104,29 +129,31 @@ async fn predict(
             }
         }
     };
-    Ok(answers
+    answers
         .map(Answer::wait)
         .buffered(BATCHES_IN_FLIGHT)
-        .boxed())
+        .boxed()
 }
 
 /// A message of the answer: known, or to be worked out.
 enum Answer {
     Ready(Result<FlightMessage, Status>),
-    Score(Arc<ScoringSession>, RecordBatch, Bytes),
+    /// With the position of the batch's first row in the stream.
+    Score(Arc<ScoringSession>, RecordBatch, u64, Bytes),
 }
 
 impl Answer {
     async fn wait(self) -> Result<FlightMessage, Status> {
         match self {
             Self::Ready(message) => message,
-            Self::Score(session, batch, app_metadata) => {
-                tokio::task::spawn_blocking(move || score(&session, &batch, app_metadata))
-                    .await
-                    .map_err(|error| FlightError::Internal {
+            Self::Score(session, batch, first_row, app_metadata) => {
+                let scored = move || score(&session, &batch, first_row, app_metadata);
+                tokio::task::spawn_blocking(scored).await.map_err(|error| {
+                    FlightError::Internal {
                         doing: "scoring",
                         reason: error.to_string(),
-                    })?
+                    }
+                })?
             }
         }
     }
@@ -136,6 +163,7 @@ impl Answer {
 fn score(
     session: &ScoringSession,
     batch: &RecordBatch,
+    first_row: u64,
     app_metadata: Bytes,
 ) -> Result<FlightMessage, Status> {
     let schema = session.schema();
@@ -143,7 +171,7 @@ fn score(
     let answer = if batch.num_rows() == 0 {
         RecordBatch::new_empty(Arc::clone(&schema))
     } else {
-        session.score(batch)?
+        session.score_from(batch, first_row)?
     };
     let mut encoder = BatchEncoder::new(expanded_schema(&schema));
     Ok(encoder.encode_whole(&answer, app_metadata)?)
@@ -199,4 +227,78 @@ async fn gradients(
         )
         .await?;
     Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Float64Array};
+    use serde_json::json;
+
+    use super::*;
+    use crate::catalog::{LabelColumn, ModelManifest, ModelVersion};
+
+    /// prediction = 2 x + 1
+    fn model() -> Arc<LoadedModel> {
+        let manifest = ModelManifest {
+            format_version: 1,
+            name: "line".into(),
+            version: 1,
+            spec: json!({"format_version": 1, "name": "line", "outputs": ["answer"], "layers": [
+                {"name": "columns", "layer": "Input", "config": {"columns": ["x"]}},
+                {"name": "answer", "layer": "Dense", "config": {"units": 1}, "inputs": ["columns"]},
+            ]}),
+            pipeline: json!({
+                "format_version": 1, "columns": [{"name": "x", "type": "Float64"}], "steps": [],
+            }),
+            label: LabelColumn {
+                name: "y".into(),
+                data_type: "Float64".into(),
+                classes: Vec::new(),
+            },
+            loss: "mse".into(),
+            metric_names: Vec::new(),
+            metrics: std::collections::BTreeMap::new(),
+            parameters: 2,
+            job: "job".into(),
+            source: "rows".into(),
+            dataset_version: None,
+            seed: 0,
+            code_version: "test".into(),
+            committed_ms: 0,
+        };
+        let named = r#"{"answer/bias":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"answer/kernel":{"dtype":"F32","shape":[1,1],"data_offsets":[4,8]}}"#;
+        let mut weights = (named.len() as u64).to_le_bytes().to_vec();
+        weights.extend(named.as_bytes());
+        weights.extend([1.0_f32, 2.0].into_iter().flat_map(f32::to_le_bytes));
+        let weights = weights.into();
+        Arc::new(LoadedModel::new(ModelVersion { manifest, weights }, 1).unwrap())
+    }
+
+    fn batch(numbers: Vec<f64>) -> RecordBatch {
+        let numbers: ArrayRef = Arc::new(Float64Array::from(numbers));
+        RecordBatch::try_from_iter([("x", numbers)]).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_row_that_cannot_be_scored_is_counted_from_the_first_of_the_stream() {
+        let mut last = vec![0.0; 10];
+        last[3] = f64::NAN;
+        let batches = [vec![0.0; 20_000], Vec::new(), vec![0.0; 5], last].map(batch);
+        let schema = InboundItem::Schema(batches[0].schema());
+        let batches = batches.map(|batch| InboundItem::Batch {
+            batch,
+            app_metadata: Bytes::new(),
+        });
+        let incoming = std::iter::once(schema).chain(batches).map(Ok);
+        let incoming = futures::stream::iter(incoming.collect::<Vec<_>>()).boxed();
+        let answered: Vec<_> = answers(model(), Vec::new(), incoming).collect().await;
+        assert_eq!(answered.len(), 5);
+        assert!(answered[..4].iter().all(Result::is_ok));
+        let refused = answered[4].as_ref().err().unwrap();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert!(
+            refused.message().contains("\"x\" is NaN at row 20008;"),
+            "{refused}"
+        );
+    }
 }
