@@ -174,11 +174,13 @@ pub(super) fn model(manifest: &ModelManifest) -> v1::Model {
     }
 }
 
-/// The model with its network and its fitted pipeline.
+/// The model with its network, as it was described and as a table, and its fitted pipeline.
 pub(super) fn model_in_full(manifest: &ModelManifest) -> v1::Model {
     v1::Model {
         spec: Some(struct_of(&manifest.spec)),
-        summary: summary(manifest),
+        // A version that cannot be built can still be looked at.
+        summary: crate::serving::summary(manifest)
+            .unwrap_or_else(|error| format!("no summary: {error}")),
         pipeline: match &manifest.pipeline {
             serde_json::Value::Array(steps) => steps.iter().map(struct_of).collect(),
             serde_json::Value::Object(fields) => match fields.get("steps") {
@@ -189,37 +191,6 @@ pub(super) fn model_in_full(manifest: &ModelManifest) -> v1::Model {
         },
         ..model(manifest)
     }
-}
-
-/// One line per layer of the spec: its name or type, and its settings that are plain values.
-fn summary(manifest: &ModelManifest) -> String {
-    let mut text = format!(
-        "model {:?} version {}, {} parameters\n",
-        manifest.name, manifest.version, manifest.parameters
-    );
-    let layers = manifest
-        .spec
-        .get("layers")
-        .and_then(serde_json::Value::as_array);
-    for layer in layers.into_iter().flatten() {
-        let Some(fields) = layer.as_object() else {
-            continue;
-        };
-        let word = |key: &str| fields.get(key).and_then(serde_json::Value::as_str);
-        let kind = word("type").or_else(|| word("layer")).unwrap_or("layer");
-        let name = word("name").unwrap_or("");
-        let config = fields.get("config").and_then(serde_json::Value::as_object);
-        let settings: Vec<String> = config
-            .into_iter()
-            .flatten()
-            .filter(|(key, value)| {
-                !value.is_object() && !value.is_null() && !key.ends_with("_initializer")
-            })
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        text.push_str(&format!("  {kind} {name} {}\n", settings.join(" ")));
-    }
-    text
 }
 
 pub(super) fn member(member: &Member) -> v1::Member {

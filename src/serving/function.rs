@@ -42,7 +42,8 @@ impl ModelFunction for BoundModel {
     }
 
     fn call(&self, rows: &RecordBatch) -> Result<RecordBatch, String> {
-        self.session.score(rows).map_err(|error| error.to_string())
+        let answers = self.session.score(rows);
+        answers.map_err(|error| error.without_row().to_string())
     }
 }
 

@@ -11,7 +11,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::ServingError;
 use super::answer::AnswerForm;
-use super::network::Network;
+use super::network::{self, Network};
 use crate::catalog::{ModelManifest, ModelVersion};
 use crate::features::{AppliedPipeline, FittedPipeline};
 use crate::nn;
@@ -76,11 +76,6 @@ impl LoadedModel {
         Arc::clone(self.answer.schema())
     }
 
-    /// The network as text, one line per layer.
-    pub fn summary(&self) -> String {
-        self.network.model().summary()
-    }
-
     /// About how much memory it holds.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -126,6 +121,20 @@ impl LoadedModel {
             }),
         })
     }
+}
+
+/// A version's network as a table of layers, shapes and parameters, as Keras prints it: built from the manifest alone, no
+/// weights are read.
+pub fn summary(manifest: &ModelManifest) -> Result<String, ServingError> {
+    let bad = |reason: String| ServingError::BadModel {
+        model: manifest.name.clone(),
+        version: manifest.version,
+        reason,
+    };
+    let pipeline =
+        FittedPipeline::from_json(&manifest.pipeline).map_err(|error| bad(error.to_string()))?;
+    let model = network::build(&manifest.spec, &pipeline.output_schema()).map_err(bad)?;
+    Ok(model.summary())
 }
 
 /// A model bound to one incoming schema. Cheap to clone; clones may score on several threads at once.
@@ -176,7 +185,7 @@ impl ScoringSession {
                 model: manifest.name.clone(),
                 version: manifest.version,
                 value: nan.value,
-                row: first_row + nan.row as u64,
+                row: Some(first_row + nan.row as u64),
             }
         })?;
         columns.extend(
@@ -206,22 +215,12 @@ impl ScoringSession {
         for first in (0..rows.num_rows()).step_by(CHUNK_ROWS) {
             let chunk = rows.slice(first, CHUNK_ROWS.min(rows.num_rows() - first));
             let chunk_row = first_row + first as u64;
-            let features = bound.pipeline.apply(&chunk).map_err(|source| {
-                if chunk_row == 0 {
-                    ServingError::Feature(source)
-                } else {
-                    ServingError::FeatureInRows {
-                        first_row: chunk_row,
-                        source,
-                    }
-                }
+            let features = bound.pipeline.apply(&chunk).map_err(|error| {
+                error.from_row(usize::try_from(chunk_row).unwrap_or(usize::MAX))
             })?;
             network
                 .run(&features, &mut outputs)
-                .map_err(|source| ServingError::Network {
-                    first_row: chunk_row,
-                    source,
-                })?;
+                .map_err(|error| ServingError::of_network(error, chunk_row))?;
         }
         Ok(outputs)
     }

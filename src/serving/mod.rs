@@ -20,12 +20,11 @@ mod stories;
 use std::sync::Arc;
 
 pub use error::ServingError;
-pub use loaded::{LoadedModel, ScoringSession};
+pub use loaded::{LoadedModel, ScoringSession, summary};
 pub use score::ScoreRequest;
 
-use tokio::sync::Semaphore;
-
 use crate::catalog::Catalog;
+use crate::support::admission::Admission;
 use cache::{Identity, VersionCache};
 
 /// Bounds of one server's answering.
@@ -52,8 +51,8 @@ pub struct Serving {
     catalog: Catalog,
     config: ServingConfig,
     cache: VersionCache<LoadedModel>,
-    /// Turns of scoring jobs.
-    scoring: Arc<Semaphore>,
+    /// Places of scoring jobs.
+    scoring: Admission,
 }
 
 impl Serving {
@@ -65,7 +64,7 @@ impl Serving {
     pub fn with_config(catalog: Catalog, config: ServingConfig) -> Arc<Self> {
         Arc::new(Self {
             cache: VersionCache::new(config.cache_bytes),
-            scoring: Arc::new(Semaphore::new(score::RUNNING_MAX)),
+            scoring: Admission::new(score::RUNNING_MAX, score::QUEUED_MAX),
             catalog,
             config,
         })
@@ -111,7 +110,7 @@ impl Serving {
         &self.catalog
     }
 
-    fn turns(&self) -> &Arc<Semaphore> {
+    fn admission(&self) -> &Admission {
         &self.scoring
     }
 

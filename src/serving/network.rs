@@ -68,9 +68,8 @@ impl Network {
         weights: &[u8],
         runners_max: usize,
     ) -> Result<Self, String> {
-        let spec = ModelSpec::from_json(spec).map_err(|error| error.to_string())?;
         let columns = feature_columns(features)?;
-        let model = Model::build(&spec, &columns).map_err(|error| error.to_string())?;
+        let model = build(spec, features)?;
         let arrays = archive::from_bytes(weights).map_err(|error| error.to_string())?;
         let (parameters, statistics) = place_weights(&model, arrays)?;
         let inputs = model
@@ -306,6 +305,12 @@ fn at_row(error: ProgramError, first: usize) -> ProgramError {
         },
         other => other,
     }
+}
+
+/// The network of a description over the feature columns it reads, without weights.
+pub(super) fn build(spec: &serde_json::Value, features: &Schema) -> Result<Model, String> {
+    let spec = ModelSpec::from_json(spec).map_err(|error| error.to_string())?;
+    Model::build(&spec, &feature_columns(features)?).map_err(|error| error.to_string())
 }
 
 /// The pipeline's output columns as the network sees them.

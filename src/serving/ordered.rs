@@ -88,7 +88,7 @@ fn read_ahead(
             Some(batch) => Some((batch, (receiver, reader))),
             None => match reader.join_next().await {
                 Some(Err(error)) if error.is_panic() => Some((
-                    Err(FeatureError::Execution {
+                    Err(FeatureError::Internal {
                         reason: "the reader of the source panicked".to_owned(),
                     }),
                     (receiver, reader),

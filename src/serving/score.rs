@@ -8,15 +8,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
-use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 
 use super::ordered::{Piece, in_order};
 use super::{ScoringSession, ServingError};
 use crate::catalog::job::{JobOutcome, LiveJob};
-use crate::catalog::{DatasetWriter, JobError, JobId, JobKind, JobState, WriteMode};
+use crate::catalog::{
+    CatalogError, Dataset, DatasetWriter, Datasets, JobError, JobId, JobKind, JobState, WriteMode,
+};
 use crate::features::{Query, QueryEngine, Source};
+use crate::support::admission::Place;
 use crate::support::fault::Faulty;
 
 /// How often watchers see the progress of a job, at least; the promise is twice a second.
@@ -24,6 +27,9 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// Most jobs of one server that score at once; the others wait QUEUED, first come, first served.
 pub(super) const RUNNING_MAX: usize = 4;
+
+/// Most jobs that wait for their turn. Each holds its loaded model and its plan, and no writer.
+pub(super) const QUEUED_MAX: usize = 64;
 
 /// What to score and where to write it.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,32 +44,54 @@ pub struct ScoreRequest {
 
 impl super::Serving {
     /// Starts a scoring job after checking everything that can be checked at once: the model, the source and its plan,
-    /// the columns, `keep`, and that `into` may be written in this mode. A refused request leaves no job.
+    /// the columns, `keep`, and that `into` may be written in this mode. A refused request leaves no job; so does one too
+    /// many while others wait.
     pub async fn score(
         self: &Arc<Self>,
         queries: &Arc<QueryEngine>,
         request: ScoreRequest,
     ) -> Result<JobId, ServingError> {
+        let place = self
+            .admission()
+            .admit()
+            .map_err(|full| ServingError::TooManyJobs {
+                waiting: full.waiting,
+            })?;
         let model = self.model(&request.model, request.version).await?;
         let query = queries.open(&request.source).await?;
         let session = model.session(&query.schema(), &request.keep)?;
         let catalog = self.catalog();
-        let writer = catalog
-            .datasets
-            .write(&request.into, session.schema(), request.mode)
-            .await?;
-        let job = match catalog.jobs.create(JobKind::Score, &request.into, 0).await {
-            Ok(job) => job,
-            Err(error) => {
-                writer.abort().await;
-                return Err(error.into());
-            }
+        let answers = Answers {
+            datasets: Arc::clone(&catalog.datasets),
+            into: request.into,
+            schema: session.schema(),
+            mode: request.mode,
         };
+        // Whether they may be written is asked now; the writer proper is opened when the job runs.
+        answers.write().await?.abort().await;
+        let job = catalog
+            .jobs
+            .create(JobKind::Score, &answers.into, 0)
+            .await?;
         let id = job.id;
         let workers = self.config().threads;
-        let turns = Arc::clone(self.turns());
-        tokio::spawn(drive(job, session, query, writer, workers, turns));
+        tokio::spawn(drive(job, session, query, answers, workers, place));
         Ok(id)
+    }
+}
+
+/// Where the answers go.
+struct Answers {
+    datasets: Arc<Datasets>,
+    into: String,
+    schema: SchemaRef,
+    mode: WriteMode,
+}
+
+impl Answers {
+    async fn write(&self) -> Result<DatasetWriter, CatalogError> {
+        let schema = Arc::clone(&self.schema);
+        self.datasets.write(&self.into, schema, self.mode).await
     }
 }
 
@@ -84,25 +112,18 @@ async fn drive(
     job: LiveJob,
     session: ScoringSession,
     query: Query,
-    mut writer: DatasetWriter,
+    answers: Answers,
     workers: usize,
-    turns: Arc<Semaphore>,
+    place: Place,
 ) {
     let turn = tokio::select! {
         biased;
         () = job.cancelled.cancelled() => Err(Halt::Cancelled),
-        turn = turns.acquire() => turn.map_err(|_| Halt::Failed(ServingError::Stopping)),
+        turn = place.turn() => Ok(turn),
     };
-    let scored = match turn {
-        Ok(_turn) => score_now(&job, session, query, &mut writer, workers).await,
+    let ended = match turn {
+        Ok(_turn) => score_now(&job, session, query, &answers, workers).await,
         Err(halt) => Err(halt),
-    };
-    let ended = match scored {
-        Ok(()) => writer.commit().await.map_err(Halt::from),
-        Err(halt) => {
-            writer.abort().await;
-            Err(halt)
-        }
     };
     let outcome = match ended {
         Ok(dataset) => {
@@ -121,14 +142,14 @@ async fn drive(
     job.finish(outcome).await;
 }
 
-/// Says that the job runs, and runs it.
+/// Says that the job runs, and runs it to the commit of its answers.
 async fn score_now(
     job: &LiveJob,
     session: ScoringSession,
     query: Query,
-    writer: &mut DatasetWriter,
+    answers: &Answers,
     workers: usize,
-) -> Result<(), Halt> {
+) -> Result<Dataset, Halt> {
     let manifest = session.model().manifest();
     let (model, version) = (manifest.name.clone(), manifest.version);
     job.update(|status| {
@@ -139,7 +160,14 @@ async fn score_now(
             .push(format!("scored with model {model:?} version {version}"));
     });
     job.save().await?;
-    write_answers(job, session, query, writer, workers).await
+    let mut writer = answers.write().await?;
+    match write_answers(job, session, query, &mut writer, workers).await {
+        Ok(()) => Ok(writer.commit().await?),
+        Err(halt) => {
+            writer.abort().await;
+            Err(halt)
+        }
+    }
 }
 
 /// Streams every row through the model into the upload.

@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, ListArray, RecordBatch,
-    StringArray,
+    Array, ArrayRef, AsArray, DictionaryArray, FixedSizeListArray, Float64Array, Int64Array,
+    ListArray, RecordBatch, StringArray,
 };
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Float32Type, Int8Type, Int64Type, Schema};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int8Type, Int64Type, Schema};
 use futures::TryStreamExt;
 use serde_json::{Value, json};
 
+use super::score::{QUEUED_MAX, RUNNING_MAX};
 use super::{ScoreRequest, Serving, ServingError};
 use crate::catalog::{
     Catalog, DatasetReference, JobId, JobState, JobStatus, LabelColumn, ModelManifest, WriteMode,
@@ -252,6 +253,170 @@ async fn a_row_that_cannot_be_scored_fails_the_job_with_its_place_and_commits_no
     assert_eq!(world.dataset_names().await, ["people"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_of_large_data_is_named_by_every_door_as_the_caller_would_count_it() {
+    const ROWS: usize = 200_000;
+    const BAD: usize = 150_000;
+    let world = World::new().await;
+    let mut ages: Vec<f64> = (0..ROWS).map(|row| row as f64).collect();
+    ages[BAD] = f64::NAN;
+    let ages: ArrayRef = Arc::new(Float64Array::from(ages));
+    let rows = RecordBatch::try_from_iter([
+        ("age", Arc::clone(&ages)),
+        (
+            "hours",
+            Arc::new(Int64Array::from(vec![1; ROWS])) as ArrayRef,
+        ),
+        ("pay", Arc::clone(&ages)),
+    ])
+    .unwrap();
+    world.regressor("pay", &[]).await;
+    world.put("people", rows.clone()).await;
+    let expected = format!(
+        "column \"age\" is NaN at row {BAD}; impute or clip it in the pipeline, or leave such rows out"
+    );
+
+    let status = world.score("pay", table("people"), "paid", &[]).await;
+    assert_eq!(status.error.unwrap().message, expected);
+    let error = world.evaluate("pay", &table("people"), &[]).await;
+    assert_eq!(error.unwrap_err().to_string(), expected);
+    // As DoExchange does: a piece of what was sent, and where it begins.
+    let model = world.serving.model("pay", None).await.unwrap();
+    let session = model.session(rows.schema_ref(), &[]).unwrap();
+    let piece = rows.slice(100_000, ROWS - 100_000);
+    let error = session.score_from(&piece, 100_000).unwrap_err();
+    assert_eq!(error.to_string(), expected);
+
+    // In the midst of a query rows have no number.
+    let query = "SELECT predict('pay', age, hours) FROM people";
+    let query = world.queries.prepare(query).await.unwrap();
+    let answered = query.execute().await.unwrap();
+    let error = answered.try_collect::<Vec<_>>().await.unwrap_err();
+    assert_eq!(error.fault(), Fault::InvalidArgument);
+    assert!(
+        error
+            .to_string()
+            .contains("column \"age\" is NaN in a row of the query;"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn scoring_jobs_beyond_the_queue_are_refused_until_one_ends() {
+    let world = World::new().await;
+    world.put("people", people(100)).await;
+    world.regressor("pay", &[]).await;
+    let mut running = Vec::new();
+    for _ in 0..RUNNING_MAX {
+        let place = world.serving.admission().admit().unwrap();
+        running.push((place.turn().await, place));
+    }
+    let mut ids = Vec::new();
+    for number in 0..QUEUED_MAX {
+        let into = format!("paid{number}");
+        let id = world.start("pay", table("people"), &into, &[]).await;
+        ids.push(id.unwrap());
+    }
+    let refused = world.start("pay", table("people"), "late", &[]).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.fault(), Fault::ResourceExhausted);
+    assert_eq!(
+        refused.to_string(),
+        "64 scoring jobs wait on this server already; submit again when one has ended"
+    );
+    let jobs = world.catalog.jobs.list().await.unwrap();
+    assert_eq!(jobs.len(), ids.len());
+    assert!(jobs.iter().all(|job| job.state == JobState::Queued));
+    drop(running);
+    for id in ids {
+        assert_eq!(world.end_of(id).await.state, JobState::Succeeded);
+    }
+    let status = world.score("pay", table("people"), "late", &[]).await;
+    assert_eq!(status.state, JobState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_summary_is_made_of_the_manifest_and_has_shapes_and_parameters() {
+    let world = World::new().await;
+    world.regressor("pay", &[]).await;
+    let mut manifest = world.catalog.models.manifest("pay", None).await.unwrap();
+    let summary = super::summary(&manifest).unwrap();
+    let words = |line: usize| -> Vec<&str> {
+        summary
+            .lines()
+            .nth(line)
+            .unwrap()
+            .split_whitespace()
+            .collect()
+    };
+    assert_eq!(words(0), ["Model", "\"pay\""], "{summary}");
+    assert_eq!(
+        words(3),
+        [
+            "columns",
+            "(Input)",
+            "(rows,",
+            "2)",
+            "0",
+            "\"age\",",
+            "\"hours\""
+        ],
+        "{summary}"
+    );
+    assert_eq!(
+        words(4),
+        ["answer", "(Dense)", "(rows,", "1)", "3", "\"columns\""],
+        "{summary}"
+    );
+    assert!(summary.contains("Parameters: 3 trainable"), "{summary}");
+    manifest.spec = json!({"format_version": 1, "layers": []});
+    assert_eq!(
+        super::summary(&manifest).unwrap_err().fault(),
+        Fault::FailedPrecondition
+    );
+}
+
+#[tokio::test]
+async fn vectors_are_scored_by_every_door() {
+    let world = World::new().await;
+    let pair = FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(
+        (0..5).map(|row| Some(vec![Some(f64::from(row)), Some(1.0)])),
+        2,
+    );
+    let rows = RecordBatch::try_from_iter([("v", Arc::new(pair) as ArrayRef)]).unwrap();
+    world.put("people", rows.clone()).await;
+    let label = label("pay", DataType::Float64, &[]);
+    world.model_over(&["v"], "pay", REGRESSOR, label, &[]).await;
+    let expected: Vec<f32> = (0..5).map(|row| 2.0 * row as f32 - 1.0 + 0.5).collect();
+    let model = world.serving.model("pay", None).await.unwrap();
+    let session = model.session(rows.schema_ref(), &[]).unwrap();
+    assert_eq!(numbers(&session.score(&rows).unwrap()), expected);
+    let status = world.score("pay", table("people"), "paid", &["v"]).await;
+    assert_eq!(status.state, JobState::Succeeded, "{:?}", status.error);
+    assert_eq!(numbers(&world.read("paid").await), expected);
+    for v in ["v", "[v[1], v[2]]"] {
+        let sql = format!("SELECT predict('pay', {v}).prediction AS prediction FROM people");
+        let query = world.queries.prepare(&sql).await.unwrap();
+        let schema = query.schema();
+        let answered = query.execute().await.unwrap();
+        let answered: Vec<_> = answered.try_collect().await.unwrap();
+        let answered = concat_batches(&schema, &answered).unwrap();
+        assert_eq!(numbers(&answered), expected, "{v}");
+    }
+    let sql = "SELECT predict('pay', [1.0, 2.0, 3.0]) FROM people";
+    let query = world.queries.prepare(sql).await.unwrap();
+    let error = match query.execute().await {
+        Ok(rows) => rows.try_collect::<Vec<_>>().await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(
+        error
+            .to_string()
+            .contains("\"v\": a row of the query has 3 numbers"),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn a_cancelled_scoring_commits_nothing() {
     let world = World::new().await;
@@ -408,9 +573,23 @@ impl World {
         self.model(name, REGRESSOR, label, pipeline).await;
     }
 
-    /// Commits the next version of a Dense layer over `age` and `hours`; its pipeline is fitted on dataset "people".
     async fn model(
         &self,
+        name: &str,
+        layer: (&[f32], &str),
+        label: LabelColumn,
+        pipeline: &[Value],
+    ) {
+        let columns = ["age", "hours"];
+        self.model_over(&columns, name, layer, label, pipeline)
+            .await;
+    }
+
+    /// Commits the next version of a Dense layer over `columns`, which are two numbers wide; its pipeline is fitted on
+    /// dataset "people".
+    async fn model_over(
+        &self,
+        columns: &[&str],
         name: &str,
         (weights, activation): (&[f32], &str),
         label: LabelColumn,
@@ -418,16 +597,16 @@ impl World {
     ) {
         let source = Source::Query(
             if self.dataset_names().await.contains(&"people".to_owned()) {
-                "SELECT age, hours FROM people".to_owned()
+                format!("SELECT {} FROM people", columns.join(", "))
             } else {
                 "SELECT 1.5::DOUBLE AS age, 1::BIGINT AS hours".to_owned()
             },
         );
-        let raw = ["age".to_owned(), "hours".to_owned()];
+        let raw: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
         let spec = PipelineSpec::from_json(pipeline).unwrap();
         let fitted = spec.fit(&self.queries, &source, &raw, None).await.unwrap();
         let network = json!({"format_version": 1, "name": name, "outputs": ["answer"], "layers": [
-            {"name": "columns", "layer": "Input", "config": {"columns": ["age", "hours"]}},
+            {"name": "columns", "layer": "Input", "config": {"columns": columns}},
             {"name": "answer", "layer": "Dense", "config": {"units": 1, "activation": activation}, "inputs": ["columns"]},
         ]});
         let loss = if label.classes.is_empty() {

@@ -1,5 +1,6 @@
 //! What every layer may use and that knows nothing of ours.
 
+pub mod admission;
 pub mod fault;
 pub mod machine;
 pub mod random;

@@ -51,7 +51,7 @@ impl Training {
         let turn = tokio::select! {
             biased;
             () = live.cancelled.cancelled() => Err(TrainingError::Cancelled),
-            turn = place.turn() => turn,
+            turn = place.turn() => Ok(turn),
         };
         let outcome = match turn {
             Ok(_turn) => self.run_job(&live, checked).await,

@@ -259,6 +259,7 @@ mod tests {
             metric_names: Vec::new(),
             metrics: std::collections::BTreeMap::new(),
             parameters: 2,
+            training: None,
             job: "job".into(),
             source: "rows".into(),
             dataset_version: None,
