@@ -635,7 +635,10 @@ impl Output {
                 problem: "has a null".into(),
                 row: nulls.iter().position(|valid| !valid).unwrap_or(0),
                 remark: "",
-                hint: "impute it in the pipeline".into(),
+                hint: match self.kind {
+                    ColumnKind::Vector { .. } => "leave such rows out".into(),
+                    _ => "impute it in the pipeline".into(),
+                },
             });
         }
         let wrong = || FeatureError::Internal {

@@ -887,7 +887,7 @@ async fn a_vector_that_cannot_be_read_is_refused_by_name_and_row() {
         error.to_string()
     };
     let each = |bad: Row| vec![good(), good(), bad];
-    assert!(refuse(fixed(each(None))).contains("\"v\" has a null at row 1;"));
+    assert!(refuse(fixed(each(None))).contains("\"v\" has a null at row 1; leave"));
     assert!(refuse(lists(each(None))).contains("\"v\" has a null at row 1;"));
     let inside = each(Some(vec![Some(1.0), None]));
     assert!(refuse(fixed(inside)).contains("\"v\" has a null in the vector at row 1;"));
