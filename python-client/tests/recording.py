@@ -25,6 +25,7 @@ class RecordingServer(flight.FlightServerBase):
         self.queries: dict[str, pa.Table] = {}
         self.messages: list[int] = []
         self.aborted = threading.Event()
+        self.inputs: list[str] | None = ["x"]  # what every model reads; None does not tell
         self.scorer = lambda batch: pa.record_batch({"prediction": pa.array([0.5] * batch.num_rows, pa.float32())})
         self.put_error: Exception | None = None
 
@@ -68,7 +69,17 @@ class RecordingServer(flight.FlightServerBase):
     def get_schema(self, context, descriptor):
         return flight.SchemaResult(self._rows(descriptor).schema)
 
+    def _model(self, descriptor) -> flight.FlightInfo:
+        """A model as the function that it is."""
+        self.questions.append(("path", {"path": [part.decode() for part in descriptor.path]}))
+        fields = [pa.field(name, pa.float64()) for name in self.inputs or []]
+        schema = pa.schema([*fields, pa.field("prediction", pa.float32())])
+        told = b"" if self.inputs is None else json.dumps({"inputs": len(self.inputs), "version": 1}).encode()
+        return flight.FlightInfo(schema, descriptor, [], -1, -1, False, told)
+
     def get_flight_info(self, context, descriptor):
+        if descriptor.path and descriptor.path[0] == b"models":
+            return self._model(descriptor)
         table = self._rows(descriptor)
         middle = table.num_rows // 2
         # Two endpoints, one that names no place and one that says "here" in Flight's own words.
@@ -106,6 +117,8 @@ class RecordingServer(flight.FlightServerBase):
     def do_exchange(self, context, descriptor, reader, writer):
         body = json.loads(descriptor.command)
         self.questions.append(("Predict", body))
+        if missing := set(self.inputs or []) - set(reader.schema.names):
+            raise pa.ArrowInvalid(f"there is no column {missing}; columns are {', '.join(reader.schema.names)}")
         empty = pa.RecordBatch.from_pylist([], schema=reader.schema)
         writer.begin(self.scorer(empty).schema)
         for chunk in reader:

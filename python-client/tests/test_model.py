@@ -8,6 +8,7 @@ import os
 import signal
 import time
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -100,6 +101,10 @@ def test_a_model_of_several_inputs_is_a_graph():
     assert json.loads(json.dumps(form)) == form
     with pytest.raises(ValueError, match="no output depends on the input"):
         Model([numbers, Input(["other"])], out)
+    with pytest.raises(
+        ValueError, match=r"the outputs read the input InputLayer\(columns=\['town'\], dtype='int32'\) too"
+    ):
+        Model([numbers], out)
 
 
 def test_wrong_descriptions_are_refused_where_they_are_written():
@@ -114,6 +119,104 @@ def test_wrong_descriptions_are_refused_where_they_are_written():
         Sequential([dense]).compile(optimizer="adm")
     with pytest.raises(TypeError, match="a pipeline holds transforms"):
         volary.Pipeline(["impute"])
+
+
+def test_numbers_of_numpy_and_pandas_are_numbers():
+    codes = pd.Series([0, 4, 2])
+    pipeline = volary.Pipeline(
+        [
+            features.Hash(pd.Index(["a", "b"]), np.int64(10)),
+            features.Impute(np.array(["c"]), "constant", fill_value=np.int64(3)),
+            features.Bucketize("d", boundaries=np.array([0.5, 1.5])),
+            features.Clip("e", minimum=np.float32(0.5)),
+            features.OneHot("f", max_categories=codes.nunique()),
+        ]
+    )
+    model = Model(
+        outputs=layers.Dense(np.int64(64), use_bias=np.True_)(
+            layers.Flatten()(layers.Embedding(codes.max() + 1, np.int32(8))(Input(pd.Index(["g"]), dtype="int32")))
+        ),
+        name=np.str_("named"),
+    )
+    optimizer = optimizers.Adam(np.float32(0.5), epsilon=np.float64(1e-7))
+    described = json.dumps([pipeline.to_json(), optimizer.to_json(), EarlyStopping(patience=np.int8(3)).to_json()])
+    [hashed, imputed, bucketized, clipped, encoded], adam, stopping = json.loads(described)
+    assert (hashed["columns"], hashed["buckets"], imputed["fill_value"]) == (["a", "b"], 10, 3)
+    assert (bucketized["boundaries"], clipped["min"], encoded["max_categories"]) == ([0.5, 1.5], 0.5, 3)
+    assert (adam["learning_rate"], adam["epsilon"], stopping["patience"]) == (0.5, 1e-7, 3)
+    [read, embedding, _, dense] = [each["config"] for each in json.loads(json.dumps(model.to_json()))["layers"]]
+    assert (read["columns"], embedding["input_dim"], embedding["output_dim"]) == (["g"], 5, 8)
+    assert (dense["units"], dense["use_bias"]) == (64, True)
+    assert volary.Pipeline.from_json(pipeline.to_json()) == pipeline
+
+
+def test_numbers_of_numpy_are_taken_by_fit_as_well(client, trained):
+    census_model().fit(
+        client.table("t"), "y", features=np.array(["a"]), epochs=np.int64(2), batch_size=np.int32(8), seed=np.uint64(1),
+        validation_split=np.float32(0.25), shuffle=np.False_, verbose=0,
+    )  # fmt: skip
+    [request] = trained.asked("Train")
+    assert (request["features"], request["epochs"], request["batchSize"], request["seed"]) == (["a"], 2, 8, "1")
+    assert (request["validationSplit"], request["shuffle"]) == (0.25, False)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: features.Clip("a", maximum=math.inf), "maximum of Clip is inf"),
+        (lambda: features.Impute("a", "constant", fill_value=math.nan), "fill_value of Impute is nan"),
+        (lambda: features.Bucketize("a", boundaries=[0, np.inf]), "boundaries of Bucketize is inf"),
+        (lambda: optimizers.Adam(math.nan), "learning_rate of Adam is nan"),
+        (lambda: optimizers.StepDecay(0.1, 3, gamma=-math.inf), "gamma of StepDecay is -inf"),
+        (lambda: layers.Dropout(np.float32("nan")), "rate of Dropout is nan"),
+        (
+            lambda: layers.Dense(1, kernel_initializer={"name": "random_normal", "stddev": math.nan}),
+            "stddev of kernel_initializer of Dense is nan",
+        ),
+        (lambda: EarlyStopping(min_delta=math.nan), "min_delta of EarlyStopping is nan"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_an_option_that_is_no_finite_number_is_refused_where_it_is_given(make, words):
+    with pytest.raises(errors.InvalidArgumentError, match=f"^{words}; give a finite number$"):
+        make()
+
+
+def test_an_option_that_is_no_value_is_refused_with_its_name():
+    with pytest.raises(TypeError, match=r"^units of Dense is of type object; give a number, a text, or a list or dict"):
+        layers.Dense(object())
+
+
+@pytest.mark.parametrize(
+    ("labels", "keys"),
+    [
+        (np.array([False, True]), ["false", "true"]),
+        (np.array([0, 1]), ["0", "1"]),
+        (np.array([0.0, 1.0]), ["0", "1"]),
+        (np.array([0, 1], dtype="float32"), ["0", "1"]),
+        (np.array(["no", "yes"]), ["no", "yes"]),
+        (pd.Series(["no", "yes"], dtype="category"), ["no", "yes"]),
+        (pd.array([1, 2], dtype="Int8"), ["1", "2"]),
+    ],
+    ids=lambda each: str(getattr(each, "dtype", "")),
+)
+def test_class_weights_take_the_labels_as_numpy_has_them(client, trained, labels, keys):
+    weights = dict(zip(np.unique(labels), np.array([1.5, 2.5], dtype="float32"), strict=True))
+    census_model().fit(client.table("t"), "y", class_weight=weights, verbose=0)
+    assert trained.asked("Train")[-1]["classWeight"] == dict(zip(keys, [1.5, 2.5], strict=True))
+
+
+def test_an_optimizer_is_given_by_name_by_class_or_with_options(client, trained):
+    for optimizer in ("adam", optimizers.Adam, optimizers.Adam()):
+        model = Sequential([layers.Dense(1)])
+        model.compile(optimizer=optimizer, loss=volary.losses.MeanSquaredError, metrics=[volary.metrics.AUC])
+        model.fit(client.table("t"), "y", verbose=0)
+    asked = [(each["optimizer"], each["loss"], each["metrics"]) for each in trained.asked("Train")]
+    assert asked == [(optimizers.Adam().to_json(), "mean_squared_error", ["auc"])] * 3
+    with pytest.raises(
+        TypeError, match=r"^optimizer is of type int; give one of volary.optimizers, its class, or its name$"
+    ):
+        model.compile(optimizer=3)
 
 
 def test_layers_and_optimizers_survive_their_configurations():
@@ -302,10 +405,16 @@ def test_wrong_calls_of_fit_are_refused_before_anything_is_sent(client, trained)
         census_model().fit(client.table("t"), "y", validation_split=0.1, validation_data=client.table("v"))
     with pytest.raises(TypeError, match=r"callbacks takes one volary.callbacks.EarlyStopping"):
         census_model().fit(client.table("t"), "y", callbacks=[print])
-    with pytest.raises(TypeError, match="features is a list"):
+    with pytest.raises(TypeError, match=r"features is a list"):
         census_model().fit(client.table("t"), "y", features="age")
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(ValueError, match=r"^validation_split is nan; give a finite number$"):
         census_model().fit(client.table("t"), "y", validation_split=math.nan)
+    with pytest.raises(ValueError, match=r"^validation_split is 1.5; give a number between 0 and 1, both excluded$"):
+        census_model().fit(client.table("t"), "y", validation_split=1.5)
+    with pytest.raises(ValueError, match=r"^class_weight of yes is inf; give a finite number$"):
+        census_model().fit(client.table("t"), "y", class_weight={"yes": math.inf})
+    with pytest.raises(errors.InvalidArgumentError, match=r"^features is empty; name at least one column"):
+        census_model().fit(client.table("t"), "y", features=[])
     with pytest.raises(RuntimeError, match="not trained"):
         census_model().predict({"x": [1]})
     assert trained.questions == []

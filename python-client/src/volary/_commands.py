@@ -7,11 +7,15 @@ and leaves default values out; :func:`read` accepts every form that the mapping 
 from __future__ import annotations
 
 import json
+import math
+import operator
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["command", "decode", "encode", "integer", "number", "read", "source", "timestamp"]
+from .errors import InvalidArgumentError
+
+__all__ = ["command", "decode", "encode", "integer", "number", "plain", "read", "source", "timestamp"]
 
 TYPE_PREFIX = "type.googleapis.com/volary.v1."
 
@@ -26,8 +30,43 @@ def command(message: str, **fields: Any) -> dict[str, Any]:
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """JSON bytes; NaN and infinity are refused, for JSON has no such numbers."""
-    return json.dumps(message, allow_nan=False, separators=(",", ":")).encode()
+    """JSON bytes; whatever holds a plain value (see :func:`plain`) is taken."""
+    return json.dumps(plain(message), allow_nan=False, separators=(",", ":")).encode()
+
+
+def plain(value: Any, name: str = "") -> Any:
+    """A value of `name` as JSON has it: numbers, lists and texts of NumPy, pandas and others become Python's own.
+
+    NaN and infinity, for which JSON has no form, are refused by name, and so is what is no value at all.
+
+    >>> import numpy
+    >>> plain({"units": numpy.int64(64), "boundaries": numpy.array([0.5, 1.5])})
+    {'units': 64, 'boundaries': [0.5, 1.5]}
+    """
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        within = f" of {name}" if name else ""
+        return {plain(key, name): plain(each, f"{key}{within}") for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each, name) for each in value]
+    if callable(listed := getattr(value, "tolist", None)) and type(own := listed()) is not type(value):
+        return plain(own, name)
+    try:
+        return operator.index(value)
+    except TypeError:
+        pass
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name or 'a value'} is of type {type(value).__name__}; give a number, a text, or a list or dict of them"
+        ) from None
+    if not math.isfinite(number):
+        raise InvalidArgumentError(f"{name or 'a value'} is {number}; give a finite number")
+    return number
 
 
 def decode(body: bytes) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """The wire. The only file that imports pyarrow.flight.
 
 Every error leaves here as a :class:`volary.errors.VolaryError`.
+
+A stream that is written and read is used by one thread alone. pyarrow lets two threads share it, but whichever of them
+meets the end first finishes the call while the other may be inside gRPC, and gRPC then aborts the process. So writing and
+reading take turns, and what is written ahead of the answers is bounded: neither side ever waits for the other's turn.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,13 +25,24 @@ __all__ = ["BatchStream", "Transport"]
 MESSAGE_BYTES = 4 * 1024 * 1024
 # Rows of one message when scoring: answers begin to flow early, and two cores are kept busy.
 SCORING_ROWS = 16_384
+# What is written ahead of the answers when scoring. A server holds two batches: the second is on its way while the first
+# is scored. Both lie in the window of 16 MiB that a server grants a stream, so writing the second never waits for a
+# server that waits until its answer to the first is read. A piece larger than this travels alone.
+AHEAD_PIECES = 2
+AHEAD_BYTES = 8 * 1024 * 1024
+# What is uploaded ahead of the acknowledgements. The messages keep a server busy, and a refusal is heard before more than
+# this is sent in vain; so many acknowledgements, of some sixty bytes each, fit the 64 KiB that gRPC takes in unread.
+UNACKNOWLEDGED_MESSAGES = 64
+UNACKNOWLEDGED_BYTES = 32 * 1024 * 1024
+
+_CALL_OVER = (pa.ArrowException, flight.FlightError)
 
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, flight.FlightError) as error:
+    except _CALL_OVER as error:
         raise errors.from_arrow(error) from None
 
 
@@ -56,11 +71,17 @@ class BatchStream:
         return pa.RecordBatchReader.from_batches(self.schema, self._batches)
 
 
+def _bytes(batch: pa.RecordBatch) -> int:
+    """What a batch's message weighs, without dictionaries: they travel once, however the rows are cut."""
+    columns = (column.indices if isinstance(column, pa.DictionaryArray) else column for column in batch.columns)
+    return sum(column.nbytes for column in columns)
+
+
 def _pieces(batch: pa.RecordBatch, rows: int | None = None) -> Iterator[pa.RecordBatch]:
     """Slices of at most `MESSAGE_BYTES` (and `rows`) each; a batch of no rows is passed over."""
     if batch.num_rows == 0:
         return
-    per_message = max(1, int(batch.num_rows * MESSAGE_BYTES / max(1, batch.nbytes)))
+    per_message = max(1, int(batch.num_rows * MESSAGE_BYTES / max(1, _bytes(batch))))
     if rows is not None:
         per_message = min(per_message, rows)
     for start in range(0, batch.num_rows, per_message):
@@ -69,7 +90,7 @@ def _pieces(batch: pa.RecordBatch, rows: int | None = None) -> Iterator[pa.Recor
 
 def _halves(piece: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Rows of very different sizes: cut again where one slice came out much too large."""
-    if piece.num_rows > 1 and piece.nbytes > 4 * MESSAGE_BYTES:
+    if piece.num_rows > 1 and _bytes(piece) > 4 * MESSAGE_BYTES:
         middle = piece.num_rows // 2
         yield from _halves(piece.slice(0, middle))
         yield from _halves(piece.slice(middle))
@@ -131,6 +152,17 @@ class Transport:
         with _translated():
             return self._client.get_schema(self._descriptor(what), options=self._options()).schema
 
+    def signature(self, model: str, version: int | None) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """The columns that a model reads and those that it answers; ``None`` where the server or pyarrow cannot tell."""
+        path = ["models", model] if version is None else ["models", model, str(version)]
+        with _translated():
+            info = self._client.get_flight_info(self._descriptor(path), options=self._options())
+        told = _commands.decode(getattr(info, "app_metadata", b""))  # pyarrow 17 does not have it
+        if "inputs" not in told:
+            return None
+        names, inputs = info.schema.names, _commands.integer(told, "inputs")
+        return tuple(names[:inputs]), tuple(names[inputs:])
+
     def rows(self, what: Sequence[str] | Mapping[str, Any]) -> int | None:
         """The row count that the server states, if it does."""
         with _translated():
@@ -182,117 +214,175 @@ class Transport:
     ) -> dict[str, Any]:
         """Upload; answers the last PutResult. `acknowledged` hears the rows that the server has so far.
 
-        When `rows` itself fails, or the caller interrupts, the server is told to forget the upload: without that
-        word, Flight ends a half-written stream as if it were whole.
+        When `rows` or `acknowledged` itself fails, or the caller interrupts, the server is told to forget the upload:
+        without that word, Flight ends a half-written stream as if it were whole.
         """
         with _translated():
             writer, replies = self._client.do_put(self._descriptor(command), rows.schema, options=self._options())
-        last: dict[str, Any] = {}
-        unheard: list[BaseException] = []
-
-        def listen() -> None:
-            # When the call fails its reason reaches whoever asks first: this stream of replies, or the closing writer.
-            try:
-                while (reply := replies.read()) is not None:
-                    last.update(_commands.decode(reply.to_pybytes()))
-                    if acknowledged is not None and "rows" in last:
-                        acknowledged(int(last["rows"]))
-            except BaseException as error:
-                unheard.append(error)
-
-        listener = threading.Thread(target=listen, name="volary-put-replies", daemon=True)
-        listener.start()
-        broken: BaseException | None = None
+        upload = _Upload(writer, replies, acknowledged)
         try:
             for batch in rows:
                 for piece in _pieces(batch):
-                    try:
-                        writer.write_batch(piece)
-                    except (pa.ArrowException, flight.FlightError) as error:
-                        broken = error
-                        break
-                if broken is not None:
-                    break
+                    upload.write(piece)
+            upload.hear_all()
         except BaseException:
-            with contextlib.suppress(pa.ArrowException, flight.FlightError):
-                writer.write_metadata(pa.py_buffer(b'{"abort":true}'))
-            with contextlib.suppress(pa.ArrowException, flight.FlightError):
-                writer.close()
-            listener.join()
+            upload.give_up()
             raise
-        with _translated():
-            with contextlib.suppress(pa.ArrowException, flight.FlightError):
-                writer.done_writing()
-            listener.join()
-            writer.close()
-            if broken is not None or unheard:
-                raise broken or unheard[0]
-        if "version" not in last:
-            raise errors.InternalError(
-                "the server ended the upload without a version; ask it whether the rows are there"
-            )
-        return last
+        return upload.commit()
 
     def exchange(self, command: Mapping[str, Any], rows: pa.RecordBatchReader) -> BatchStream:
-        """Full duplex: a thread writes `rows` while the answers are read, in order."""
+        """Score: `rows` are written a little ahead of the answers, which come in their order."""
         with _translated():
             writer, reader = self._client.do_exchange(self._descriptor(command), options=self._options())
-        failure: list[BaseException] = []
 
-        def write() -> None:
-            pieces = (piece for batch in rows for piece in _pieces(batch, SCORING_ROWS))
-            over = (pa.ArrowException, flight.FlightError)  # the call ended early; the reader knows why
-            with contextlib.suppress(*over):
-                writer.begin(rows.schema)
-                while True:
-                    try:
-                        piece = next(pieces, None)
-                    except BaseException as error:
-                        failure.append(error)
-                        reader.cancel()
-                        return
-                    if piece is None:
-                        break
-                    writer.write_batch(piece)
-                writer.done_writing()
-
-        pen = threading.Thread(target=write, name="volary-exchange-writer", daemon=True)
-        pen.start()
-
-        def finish(cancel: bool) -> None:
+        def end(cancel: bool) -> None:
             if cancel:
                 reader.cancel()
-            pen.join()
-            with contextlib.suppress(pa.ArrowException, flight.FlightError):
+            with contextlib.suppress(*_CALL_OVER):
                 writer.close()
 
         try:
+            # A server that refuses ends the call under the hands of whoever writes; reading on tells why.
+            with contextlib.suppress(*_CALL_OVER):
+                writer.begin(rows.schema)
             with _translated():
                 schema = reader.schema
         except BaseException:
-            finish(cancel=True)
-            if failure:
-                raise failure[0] from None
+            end(cancel=True)
             raise
 
-        def batches() -> Iterator[pa.RecordBatch]:
+        def answers() -> Iterator[pa.RecordBatch]:
             finished = False
             try:
-                while True:
-                    with _translated():
-                        try:
-                            batch = reader.read_chunk().data
-                        except StopIteration:
-                            finished = True
-                            break
-                    if batch is not None:
-                        yield batch
+                yield from _answers(writer, reader, (piece for batch in rows for piece in _pieces(batch, SCORING_ROWS)))
+                finished = True
             finally:
-                finish(cancel=not finished)
-                if failure:
-                    raise failure[0]
+                end(cancel=not finished)
 
-        return BatchStream(schema, batches())
+        return BatchStream(schema, answers())
+
+
+class _Upload:
+    """An upload under way, written a bounded way ahead of the server's acknowledgements."""
+
+    def __init__(
+        self,
+        writer: flight.FlightStreamWriter,
+        replies: flight.FlightMetadataReader,
+        acknowledged: Callable[[int], None] | None,
+    ) -> None:
+        self._writer = writer
+        self._replies = replies
+        self._acknowledged = acknowledged
+        self._rows = 0
+        # For each message without its acknowledgement: the rows up to its end, and its bytes.
+        self._unheard: deque[tuple[int, int]] = deque()
+        self._unheard_bytes = 0
+
+    def write(self, piece: pa.RecordBatch) -> None:
+        """Send one message, once the server has taken enough of the earlier ones."""
+        weight = _bytes(piece)
+        while self._unheard and (
+            len(self._unheard) >= UNACKNOWLEDGED_MESSAGES or self._unheard_bytes + weight > UNACKNOWLEDGED_BYTES
+        ):
+            self._hear()
+        with _translated():
+            self._writer.write_batch(piece)
+        self._rows += piece.num_rows
+        self._unheard.append((self._rows, weight))
+        self._unheard_bytes += weight
+
+    def hear_all(self) -> None:
+        """Wait until the server has taken every row."""
+        while self._unheard:
+            self._hear()
+
+    def _hear(self) -> None:
+        reply = self._reply()
+        if reply is None:
+            raise self._ended()
+        rows = _commands.integer(reply, "rows")
+        while self._unheard and self._unheard[0][0] <= rows:
+            self._unheard_bytes -= self._unheard.popleft()[1]
+        if self._acknowledged is not None:
+            self._acknowledged(rows)
+
+    def _reply(self) -> dict[str, Any] | None:
+        with _translated():
+            reply = self._replies.read()
+        return None if reply is None else _commands.decode(reply.to_pybytes())
+
+    def _ended(self) -> errors.VolaryError:
+        """Why the server ended the call: it tells when the call is closed."""
+        try:
+            self._writer.close()
+        except _CALL_OVER as error:
+            return errors.from_arrow(error)
+        return errors.InternalError("the server ended the upload without a version; ask it whether the rows are there")
+
+    def give_up(self) -> None:
+        """Tell the server to keep nothing."""
+        with contextlib.suppress(*_CALL_OVER):
+            self._writer.write_metadata(pa.py_buffer(b'{"abort":true}'))
+        with contextlib.suppress(*_CALL_OVER):
+            self._writer.close()
+
+    def commit(self) -> dict[str, Any]:
+        """Say that this was all; answers the last PutResult, which has the version."""
+        with _translated():
+            self._writer.done_writing()
+        last: dict[str, Any] = {}
+        while (reply := self._reply()) is not None:
+            last = reply
+        if "version" not in last:
+            raise self._ended()
+        with _translated():
+            self._writer.close()
+        return last
+
+
+def _answers(
+    writer: flight.FlightStreamWriter, reader: flight.FlightStreamReader, pieces: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """One answer for each piece, in turns with writing it."""
+    piece = next(pieces, None)
+    unanswered: deque[int] = deque()
+    refused: errors.VolaryError | None = None
+    written = read = 0
+    done = False
+    while True:
+        while piece is not None and _may_write(unanswered, weight := _bytes(piece)):
+            try:
+                writer.write_batch(piece)
+            except _CALL_OVER as error:  # reading on tells why, unless the fault is ours
+                refused, piece = errors.from_arrow(error), None
+                break
+            unanswered.append(weight)
+            written += 1
+            piece = next(pieces, None)
+        if piece is None and not done:
+            done = True
+            with contextlib.suppress(*_CALL_OVER):
+                writer.done_writing()
+        with _translated():
+            try:
+                answer = reader.read_chunk().data
+            except StopIteration:
+                break
+        if answer is not None:
+            read += 1
+            if unanswered:
+                unanswered.popleft()
+            yield answer
+    if refused is not None:
+        raise refused
+    if read != written:
+        raise errors.InternalError(f"the server answered {read} of {written} batches; ask again")
+
+
+def _may_write(unanswered: deque[int], weight: int) -> bool:
+    """Whether a piece of so many bytes may follow those whose answers are not read yet."""
+    return not unanswered or (len(unanswered) < AHEAD_PIECES and sum(unanswered) + weight <= AHEAD_BYTES)
 
 
 def batches_of(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:

@@ -121,7 +121,7 @@ class Client:
     # -- models and jobs ------------------------------------------------------------------------------------------
 
     def model(self, name: str, version: int | None = None) -> ServedModel:
-        """A committed model by name: the newest version, or the one given."""
+        """A committed model by name: the newest version, or the one given (``model("census", 3)``, ``model("census@3")``)."""
         return ServedModel(self, name, version)
 
     def drop_model(self, name: str) -> None:
@@ -152,7 +152,7 @@ class Client:
         """Score rows where they are into a new dataset, and wait for it; answers the dataset.
 
         Args:
-            model: The model, by name or as :meth:`model` gave it.
+            model: The model, by name (``census`` or ``census@3``) or as :meth:`model` gave it.
             table: A dataset by name (``census`` or ``census@3``), or a table or query of this client.
             query: Instead of a table, a SQL query.
             path: Instead of a table, a Parquet file or directory that the servers may read (their ``--allow-read``).
@@ -184,12 +184,13 @@ class Client:
             source = table.to_source()
         else:
             source = source_of(table=table, query=query, path=path)
-        if isinstance(model, ServedModel):
-            version = version or model.version
-            model = model.name
+        if not isinstance(model, ServedModel):
+            model = self.model(model, version)
+        elif version is not None:
+            model = self.model(model.name, version)
         body = {
-            "model": model,
-            "version": version or 0,
+            "model": model.name,
+            "version": model.version or 0,
             "source": source,
             "into": into,
             "mode": mode.upper(),

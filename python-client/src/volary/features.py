@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
+from ._commands import plain
+
 __all__ = [
     "Bucketize",
     "Clip",
@@ -47,9 +49,9 @@ class Transform:
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name == "columns":
-                object.__setattr__(self, "columns", (value,) if isinstance(value, str) else tuple(value))
-            elif isinstance(value, list):
-                object.__setattr__(self, each.name, tuple(value))
+                value = (value,) if isinstance(value, str) else tuple(value)
+            value = plain(value, f"{each.name} of {type(self).__name__}")
+            object.__setattr__(self, each.name, tuple(value) if isinstance(value, list) else value)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form; options left at ``None`` are left out."""

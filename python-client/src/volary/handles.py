@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
@@ -15,7 +16,7 @@ from ._commands import command, integer, read
 from ._commands import source as source_of
 from ._transport import BatchStream, Transport
 from .errors import InvalidArgumentError
-from .frames import frame_of, to_polars
+from .frames import Frame, frame_of, to_polars
 from .listing import ModelVersion
 
 if TYPE_CHECKING:
@@ -98,11 +99,7 @@ class Table(Rows):
 
     def __init__(self, client: Client, name: str, version: int | None = None) -> None:
         super().__init__(client)
-        if version is None and "@" in name:
-            name, _, text = name.rpartition("@")
-            version = int(text)
-        self.name = name
-        self.version = version
+        self.name, self.version = reference(name, version)
 
     @property
     def reference(self) -> str:
@@ -158,13 +155,22 @@ class ServedModel:
 
     def __init__(self, client: Client, name: str, version: int | None = None) -> None:
         self.client = client
-        self.name = name
-        self.version = version
+        self.name, self.version = reference(name, version)
+        if self.version is not None and self.version < 1:
+            raise InvalidArgumentError(f'model "{self.name}" has no version {self.version}; versions count from 1')
+        # What the model reads, once it was asked; of the version that was the newest then, if none is given.
+        self._inputs: tuple[str, ...] | None = None
 
     def describe(self) -> ModelVersion:
-        """Everything about the version: label, classes, metrics, lineage, network, pipeline."""
+        """Everything about the version: columns, label, classes, metrics, lineage, network, pipeline."""
         body = {"name": self.name, "version": self.version or 0}
-        return ModelVersion.from_json(self.client._transport.action("DescribeModel", body))
+        version = ModelVersion.from_json(self.client._transport.action("DescribeModel", body))
+        signature = self.client._transport.signature(self.name, version.version or None)
+        return version if signature is None else version.with_signature(*signature)
+
+    def summary(self) -> str:
+        """The network as the servers' own table; it prints as such in a terminal and in a notebook."""
+        return Summary(self.describe().summary)
 
     def predict(self, rows: Any, keep: Sequence[str] = ()) -> Any:
         """Answer columns for `rows`, same rows in the same order, then the columns of `keep`.
@@ -172,13 +178,49 @@ class ServedModel:
         A pandas DataFrame is answered on the same index, a polars DataFrame by one, an Arrow Table by a Table, a
         RecordBatchReader by a reader whose answers come as they are made. A table or query of the cluster is read,
         scored and answered as a Table; to leave such rows on the cluster use :meth:`volary.Client.score`.
+
+        Columns that neither the model nor `keep` names are passed over, whatever they hold.
         """
         frame = frame_of(rows.to_reader() if isinstance(rows, Rows) else rows)
-        body = command("Predict", model=self.name, version=self.version or 0, keep=_names("keep", keep))
-        answers = self.client._transport.exchange(body, frame.reader())
+        names = _names("keep", keep)
+        remembered = self._inputs
+        if remembered is None or (self.version is None and not set(remembered).issubset(frame.columns())):
+            remembered = None
+            self._ask_inputs()
+        try:
+            answers = self._exchange(frame, names)
+        except InvalidArgumentError:
+            # The newest version may read other columns than the one that was the newest before. A refusal of the
+            # columns comes before the first row is taken, so the same rows can be sent again.
+            if remembered is None or self.version is not None:
+                raise
+            self._ask_inputs()
+            if self._inputs == remembered:
+                raise
+            answers = self._exchange(frame, names)
         if isinstance(rows, Rows):
             return answers.table()
         return frame.answer(answers.schema, answers)
+
+    def _ask_inputs(self) -> None:
+        signature = self.client._transport.signature(self.name, self.version)
+        self._inputs = None if signature is None else signature[0]
+
+    def _exchange(self, frame: Frame, keep: list[str]) -> BatchStream:
+        body = command("Predict", model=self.name, version=self.version or 0, keep=keep)
+        transport = self.client._transport
+        if self._inputs is None:
+            return transport.exchange(body, frame.reader())
+        wanted = dict.fromkeys([*self._inputs, *keep])
+        rows = frame.reader(wanted)
+        lacking = [name for name in wanted if name not in frame.columns()]
+        if lacking:
+            # For the server to refuse, in words that name all the columns there are.
+            transport.exchange(body, _schema_alone(rows.schema, frame.columns())).table()
+            raise InvalidArgumentError(
+                f"the rows lack the columns {lacking}; another version of the model was committed"
+            )
+        return transport.exchange(body, rows)
 
     def evaluate(self, rows: Any, metrics: Sequence[str] = ()) -> dict[str, float]:
         """Loss and metrics over labelled rows: a table, a query, or a frame (uploaded and dropped again)."""
@@ -198,6 +240,39 @@ class ServedModel:
             if self.version is None
             else f"ServedModel({self.name!r}, version={self.version})"
         )
+
+
+def reference(name: str, version: int | None) -> tuple[str, int | None]:
+    """A name and the version wanted of it, given apart or as ``name@version``.
+
+    >>> reference("census@3", None), reference("census", 3), reference("census", None)
+    (('census', 3), ('census', 3), ('census', None))
+    """
+    head, at, text = name.rpartition("@")
+    if not at:
+        return name, None if version is None else operator.index(version)
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidArgumentError(
+            f'"{name}" has the version "{text}"; give a whole number after the @, as in "{head}@3"'
+        )
+    if version is not None and version != int(text):
+        raise InvalidArgumentError(f'"{name}" and version={version} are two versions; give one of them')
+    return head, int(text)
+
+
+class Summary(str):
+    """A text of several lines that shows itself as they are, also where a notebook shows a value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _schema_alone(known: pa.Schema, names: list[str]) -> pa.RecordBatchReader:
+    """Columns without rows: those `known`, and the others of `names` as columns of nulls."""
+    fields = [known.field(name) if name in known.names else pa.field(name, pa.null()) for name in dict.fromkeys(names)]
+    return pa.RecordBatchReader.from_batches(pa.schema(fields), [])
 
 
 def _names(what: str, names: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from html import escape
 from typing import Any, TypeVar
@@ -37,9 +37,12 @@ class Dataset:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelVersion:
-    """A model and one of its versions. ``spec``, ``pipeline`` and ``summary`` are filled by ``describe`` alone."""
+    """A model and one of its versions.
+
+    ``spec``, ``pipeline``, ``summary`` and the columns of ``inputs`` and ``outputs`` are filled by ``describe`` alone.
+    """
 
     name: str
     version: int
@@ -54,6 +57,17 @@ class ModelVersion:
     spec: dict[str, Any] | None = None
     pipeline: tuple[dict[str, Any], ...] = ()
     summary: str = ""
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    def with_signature(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> ModelVersion:
+        """The same with the columns that it reads and those that it answers."""
+        return replace(self, inputs=inputs, outputs=outputs)
+
+    def __repr__(self) -> str:
+        columns = [f"{_some(self.inputs)} -> {_some(self.outputs)}"] if self.inputs else []
+        words = [*columns, f"label {self.label}", _cell("metrics", self.metrics)[0]]
+        return f"ModelVersion({self.name}@{self.version}: {'; '.join(word for word in words if word)})"
 
     @classmethod
     def from_json(cls, answer: Mapping[str, Any]) -> ModelVersion:
@@ -75,7 +89,7 @@ class ModelVersion:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Job:
     """The state of a training or scoring job at one moment."""
 
@@ -104,6 +118,11 @@ class Job:
     def done(self) -> bool:
         """Whether the job has come to its end, good or bad."""
         return self.state in ("SUCCEEDED", "FAILED", "CANCELLED")
+
+    def __repr__(self) -> str:
+        epoch = f"epoch {self.epoch}/{self.epochs}" if self.epochs else ""
+        words = [f"{self.state} {self.progress:.0%}", epoch, _cell("metrics", self.metrics)[0], self.error]
+        return f"Job({self.id}: {self.kind} {self.name}; {'; '.join(word for word in words if word)})"
 
     @classmethod
     def from_json(cls, answer: Mapping[str, Any]) -> Job:
@@ -222,11 +241,19 @@ def _cell(name: str, value: Any) -> tuple[str, bool]:
     if isinstance(value, dict):
         return " ".join(f"{key}={number_text(each)}" for key, each in value.items()), False
     if isinstance(value, tuple):
-        shown = ", ".join(str(each) for each in value[:4])
-        return shown + (", ..." if len(value) > 4 else ""), False
+        return _some(value), False
     if isinstance(value, float):
         return number_text(value), True
     return (f"{value:,}", True) if isinstance(value, int) else (str(value), False)
+
+
+def _some(names: tuple[Any, ...]) -> str:
+    """The first names, and that there are more.
+
+    >>> _some(("a", "b", "c", "d", "e"))
+    'a, b, c, d, ...'
+    """
+    return ", ".join(str(each) for each in names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def number_text(value: float) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -13,6 +15,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
+import refusals
 import volary
 from raw_flight import RawFlight, flight_data
 from volary import errors, features, layers
@@ -133,6 +136,16 @@ def test_wrong_types_are_refused_with_the_column(client):
         client.model("kept").predict(GOOD, keep=["nothing"])
     with pytest.raises(errors.InvalidArgumentError):
         client.put("kept", {"a": ["not a number"], "b": ["x"], "y": ["no"]}, mode="append")
+
+
+def test_a_missing_column_is_refused_with_the_columns_there_are_whatever_they_hold(client):
+    rows = pd.DataFrame({"A": [1.0], "mixed": [object()]})
+    words = r'^there is no column "a", which the model reads \(but "A".*\); columns are "A", "mixed"$'
+    with pytest.raises(errors.InvalidArgumentError, match=words):
+        client.model("kept").predict(rows)
+    words = r'^keep column "nothing" is not among the incoming columns; they are "a", "mixed"$'
+    with pytest.raises(errors.InvalidArgumentError, match=words):
+        client.model("kept@1").predict(rows.rename(columns={"A": "a"}), keep=["nothing"])
 
 
 def test_nulls_in_a_label_are_refused(client):
@@ -316,12 +329,19 @@ def test_a_client_that_disconnects_mid_score_harms_nobody(client):
     del stream
 
 
+def test_refusals_by_the_hundred_leave_the_users_process_alive(client):
+    child = [sys.executable, refusals.__file__, client.url, "kept", "kept"]
+    ended = subprocess.run(child, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout.strip()) == (0, "survived 800 of 800"), ended.stderr[-2000:]
+
+
 def test_a_message_of_300_mib_is_refused_with_the_options_name(cluster):
     batch = pa.record_batch({"x": np.zeros(300 * 1024 * 1024 // 8)})
     descriptor = flight.FlightDescriptor.for_command(
         json.dumps({"@type": "type.googleapis.com/volary.v1.Put", "dataset": "huge"}).encode()
     )
     with flight.connect(cluster.url) as bare:
+        # One thread writes and nobody reads, so nothing can end the call under a write; closing twice says the same twice.
         writer, _ = bare.do_put(descriptor, batch.schema)
         with pytest.raises(pa.ArrowException) as raised:
             writer.write_batch(batch)

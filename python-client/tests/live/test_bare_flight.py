@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 
 import grpc
 import pyarrow as pa
@@ -49,6 +48,21 @@ def read(client: flight.FlightClient, descriptor: flight.FlightDescriptor) -> pa
     return pa.concat_tables(tables)
 
 
+def predict(client: flight.FlightClient, descriptor: flight.FlightDescriptor, table: pa.Table) -> pa.Table:
+    """Answers for a table: written one batch ahead of the answers and all in one thread, as pyarrow needs it."""
+    writer, reader = client.do_exchange(descriptor)
+    writer.begin(table.schema)
+    answers = []
+    for number, batch in enumerate(table.to_batches(max_chunksize=1024)):
+        writer.write_batch(batch)
+        if number > 0:
+            answers.append(reader.read_chunk().data)
+    writer.done_writing()
+    answers += reader.read_all().to_batches()
+    writer.close()
+    return pa.Table.from_batches(answers)
+
+
 @pytest.fixture
 def bare(cluster):
     with flight.connect(cluster.url) as client:
@@ -91,28 +105,11 @@ def test_the_whole_job_needs_nothing_but_pyarrow(bare, data):
     [evaluation] = ask(bare, "Evaluate", model="bare", source={"table": "bare_test"})
     assert float(evaluation["metrics"]["auc"]) > 0.85
 
-    writer, reader = bare.do_exchange(
-        flight.FlightDescriptor.for_command(command("Predict", model="bare", keep=["age"]))
-    )
-
-    def write() -> None:
-        writer.begin(test.schema)
-        writer.write_table(test, max_chunksize=1024)
-        writer.done_writing()
-
-    pen = threading.Thread(target=write)
-    pen.start()
-    answers = reader.read_all()
-    pen.join()
-    writer.close()
+    answers = predict(bare, flight.FlightDescriptor.for_command(command("Predict", model="bare", keep=["age"])), test)
     assert answers.column_names == ["prediction", "probability", "age"]
     assert answers["age"].to_pylist() == test["age"].to_pylist()
-    by_path, reader = bare.do_exchange(flight.FlightDescriptor.for_path("models", "bare"))
-    by_path.begin(test.schema)
-    by_path.write_batch(test.to_batches()[0].slice(0, 3))
-    by_path.done_writing()
-    assert reader.read_all()["probability"].to_pylist() == answers["probability"].to_pylist()[:3]
-    by_path.close()
+    by_path = predict(bare, flight.FlightDescriptor.for_path("models", "bare"), test.slice(0, 3))
+    assert by_path["probability"].to_pylist() == answers["probability"].to_pylist()[:3]
 
     [job] = ask(bare, "Score", model="bare", source={"table": "bare_test"}, into="bare_scored", mode="OVERWRITE")
     assert ask(bare, "WatchJob", id=job["id"])[-1]["state"] == "SUCCEEDED"

@@ -75,6 +75,46 @@ def test_columns_come_in_any_order_and_extra_ones_are_passed_over(client, census
     assert client.model("census").predict(few.head(0)).empty
 
 
+def test_columns_that_the_model_does_not_read_may_hold_anything(client, census, census_model):
+    _, test = census
+    few = test.head(100)
+    expected = client.model("census").predict(few)
+    odd = few.assign(mixed=[object()] * 100, again=1).rename(columns={"again": "mixed"})
+    model = client.model("census@1")
+    assert model.predict(odd).equals(expected)
+    assert model.predict(odd.set_index("age", drop=False)).reset_index(drop=True).equals(expected)
+    described = model.describe()
+    assert (set(described.inputs), described.outputs) == (set(NUMBERS + CATEGORIES), ("prediction", "probability"))
+    assert len(repr(described)) < 200
+    assert "Dense" in model.summary()
+    scored = client.score("census@1", "census_test", into="census_by_version", mode="overwrite")
+    assert scored.rows == len(test)
+
+
+def test_the_newest_version_that_reads_other_columns_answers_a_handle_that_met_the_one_before(client):
+    frame = pd.DataFrame({"a": [0.0, 1.0, 2.0, 3.0], "b": [1.0, 0.0, 1.0, 0.0], "y": ["no", "yes"] * 2})
+    model, newest = volary.Sequential([layers.Dense(1, activation="sigmoid")], name="moving"), client.model("moving")
+    model.compile(loss="binary_crossentropy")
+    for columns in (["a"], ["a", "b"], ["b"]):
+        model.fit(frame, "y", features=columns, epochs=1, seed=1, client=client, verbose=0)
+        assert newest.predict(frame[columns]).equals(model.predict(frame))
+
+
+def test_class_weights_of_every_kind_of_label_are_taken(client):
+    frame = pd.DataFrame({"a": np.arange(100.0), "text": ["no", "yes"] * 50, "number": [0, 7] * 50})
+    frame["truth"] = frame["number"] > 0
+    model = volary.Sequential([layers.Dense(np.int64(1), activation="sigmoid")], name="weighted")
+    model.compile(optimizer=optimizers.Adam(np.float32(1e-3)), loss="binary_crossentropy")
+    for label in ("text", "number", "truth"):
+        weights = dict(zip(np.unique(frame[label]), [1.0, 2.0], strict=True))
+        for given in (weights, {float(key): each for key, each in weights.items()} if label == "number" else weights):
+            history = model.fit(
+                frame, label, features=["a"], epochs=1, seed=1, class_weight=given, client=client, verbose=0,
+                validation_split=np.float32(0.3),
+            )  # fmt: skip
+            assert len(history) == 1
+
+
 def test_a_parquet_path_that_the_servers_may_read_is_scored(client, census, census_model, data):
     _, test = census
     scored = client.score("census", path=str(data / "census_test.parquet"), into="from_path", mode="overwrite")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
+
+from .._commands import plain
 
 __all__ = ["EarlyStopping"]
 
@@ -25,6 +27,10 @@ class EarlyStopping:
     min_delta: float = 0.0
     restore_best_weights: bool = False
     mode: Literal["auto", "min", "max"] = "auto"
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            object.__setattr__(self, each.name, plain(getattr(self, each.name), f"{each.name} of EarlyStopping"))
 
     def to_json(self) -> dict[str, Any]:
         """The ``EarlyStopping`` message."""

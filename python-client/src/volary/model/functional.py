@@ -19,9 +19,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._commands import plain
 from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
-from ..handles import Rows, ServedModel, _names
+from ..handles import Rows, ServedModel, Summary, _names
 from .callbacks import EarlyStopping
 from .layers import InputLayer, Layer
 from .losses import Loss
@@ -95,10 +96,15 @@ class Model:
         self.name = name
         self._outputs = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
         self._inputs = () if inputs is None else (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-        known = {id(tensor) for tensor in _ordered(self._outputs)}
+        known = _ordered(self._outputs)
         for tensor in self._inputs:
-            if id(tensor) not in known:
+            if not any(each is tensor for each in known):
                 raise ValueError(f"no output depends on the input {tensor.layer}")
+        for tensor in known if self._inputs else ():
+            if isinstance(tensor.layer, InputLayer) and not any(each is tensor for each in self._inputs):
+                raise ValueError(
+                    f"the outputs read the input {tensor.layer} too; name it among the inputs, or leave inputs out"
+                )
         self._loss: str | None = None
         self._optimizer: dict[str, Any] = {}
         self._metrics: list[str] = []
@@ -137,11 +143,11 @@ class Model:
 
     def compile(
         self,
-        optimizer: str | Optimizer = "adam",
-        loss: str | Loss = "mean_squared_error",
-        metrics: Iterable[str | Metric] = (),
+        optimizer: str | Optimizer | type[Optimizer] = "adam",
+        loss: str | Loss | type[Loss] = "mean_squared_error",
+        metrics: Iterable[str | Metric | type[Metric]] = (),
     ) -> None:
-        """Say how to train: an optimiser, a loss, and metrics to report.
+        """Say how to train: an optimiser, a loss, and metrics to report. A class stands for its defaults.
 
         >>> from volary import Sequential, layers
         >>> model = Sequential([layers.Dense(1)])
@@ -150,7 +156,13 @@ class Model:
         if isinstance(optimizer, str):
             if optimizer not in _OPTIMIZERS:
                 raise ValueError(f'unknown optimizer "{optimizer}"; there are {", ".join(_OPTIMIZERS)}')
-            optimizer = _OPTIMIZERS[optimizer]()
+            optimizer = _OPTIMIZERS[optimizer]
+        if isinstance(optimizer, type) and issubclass(optimizer, Optimizer):
+            optimizer = optimizer()
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"optimizer is of type {type(optimizer).__name__}; give one of volary.optimizers, its class, or its name"
+            )
         if isinstance(metrics, str):
             raise TypeError(f"metrics is a list; write [{metrics!r}]")
         self._optimizer = optimizer.to_json()
@@ -160,8 +172,8 @@ class Model:
     def summary(self) -> str:
         """The network as text: the server's own table once trained, else the layers."""
         if self._served is not None:
-            return self._served.describe().summary
-        return repr(self)
+            return self._served.summary()
+        return Summary(repr(self))
 
     # -- training ---------------------------------------------------------------------------------------------
 
@@ -203,7 +215,8 @@ class Model:
                 same bits on any number of servers. A random one is drawn when left out; ``describe().seed`` of the model
                 tells.
             sample_weight: A column of row weights for the loss.
-            class_weight: Weight of a class in the loss; classes not named weigh 1.
+            class_weight: Weight of a class in the loss, as ``dict(zip(numpy.unique(y), weights))`` makes it; classes not
+                named weigh 1.
             callbacks: At most one :class:`volary.callbacks.EarlyStopping`.
             shuffle: Meet the rows in a new order every epoch.
             lanes: Parts of a minibatch that are summed in a fixed order, a power of two up to 256; 0 leaves it to the server.
@@ -220,9 +233,22 @@ class Model:
         stopping = [each.to_json() for each in callbacks if isinstance(each, EarlyStopping)]
         if len(stopping) != len(callbacks) or len(stopping) > 1:
             raise TypeError("callbacks takes one volary.callbacks.EarlyStopping at most")
+        if features is not None and not _names("features", features):
+            raise InvalidArgumentError(
+                "features is empty; name at least one column, or leave it out for every column but the label"
+            )
         epochs = _whole("epochs", epochs, 1, EPOCHS_MAX)
         batch_size = _whole("batch_size", batch_size, 1, BATCH_SIZE_MAX)
         lanes = _whole("lanes", lanes, 0, LANES_MAX)
+        validation_split = plain(validation_split, "validation_split")
+        if validation_split is not None and not 0 < validation_split < 1:
+            raise InvalidArgumentError(
+                f"validation_split is {validation_split}; give a number between 0 and 1, both excluded"
+            )
+        weights = {
+            _class_text(key): float(plain(weight, f"class_weight of {key}"))
+            for key, weight in (class_weight or {}).items()
+        }
         seed = secrets.randbits(32) if seed is None else _whole("seed", seed, 0, SEED_MAX)
         connection = client or _client_of(rows, validation_data)
         steps = pipeline if isinstance(pipeline, Pipeline) else Pipeline(pipeline or ())
@@ -242,7 +268,7 @@ class Model:
                 "seed": str(seed),
                 "lanes": lanes,
                 "shuffle": shuffle,
-                "classWeight": {_class_text(key): float(weight) for key, weight in (class_weight or {}).items()},
+                "classWeight": weights,
             }
             if validation_split is not None:
                 request["validationSplit"] = validation_split
@@ -332,7 +358,15 @@ def _whole(name: str, value: Any, low: int, high: int) -> int:
 
 
 def _class_text(key: Any) -> str:
-    """A class as the servers write it: true, false, or its text."""
+    """A class as the servers write it: true, false, an integer, or its text; NumPy's kinds of these included.
+
+    >>> import numpy
+    >>> [_class_text(key) for key in (True, numpy.False_, 1, numpy.int64(2), 3.0, "a", numpy.str_("b"))]
+    ['true', 'false', '1', '2', '3', 'a', 'b']
+    """
+    key = plain(key, "a class of class_weight")
+    if isinstance(key, float) and key.is_integer():
+        key = int(key)
     return str(key).lower() if isinstance(key, bool) else str(key)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from .._commands import plain
+
 if TYPE_CHECKING:
     from .functional import Tensor
 
@@ -36,6 +38,10 @@ class Layer:
     """Base of every layer. ``name`` is made from the kind when left out: ``dense``, ``dense_1``, ..."""
 
     name: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            setattr(self, each.name, plain(getattr(self, each.name), f"{each.name} of {type(self).__name__}"))
 
     def get_config(self) -> dict[str, Any]:
         """Every option but the name, defaults included."""

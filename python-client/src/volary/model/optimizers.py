@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
+from .._commands import plain
+
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "StepDecay"]
 
 
@@ -22,6 +24,9 @@ class StepDecay:
     learning_rate: float
     step_size: int
     gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        _make_plain(self)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form."""
@@ -38,6 +43,9 @@ class Optimizer:
     """Base of every optimiser."""
 
     name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        _make_plain(self)
 
     def get_config(self) -> dict[str, Any]:
         """Every option, defaults included."""
@@ -86,3 +94,11 @@ class AdamW(Optimizer):
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-7
+
+
+def _make_plain(options: Any) -> None:
+    """Options as Python's own numbers; a schedule stays what it is."""
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if not isinstance(value, StepDecay):
+            object.__setattr__(options, each.name, plain(value, f"{each.name} of {type(options).__name__}"))
