@@ -306,7 +306,7 @@ def test_fit_asks_for_what_it_was_given(client, trained):
             "beta_2": 0.999,
             "epsilon": 1e-7,
             "amsgrad": False,
-        },  # fmt: skip
+        },
         "metrics": ["auc", "accuracy"],
         "epochs": 2,
         "batchSize": 256,
