@@ -1,4 +1,4 @@
-"""A program whose every call is refused or breaks: python refusals.py URL TABLE MODEL. It exits 0 when it has survived.
+"""A program whose every call is refused, breaks or is given up: python refusals.py URL TABLE MODEL. It exits 0 at its end.
 
 A mistake in how a stream is written and read ends the process inside gRPC, where no test can catch it; so it is run as a
 child. TABLE exists and has a column "a" of numbers; MODEL reads "a".
@@ -28,6 +28,16 @@ def broken() -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(NUMBERS.schema, batches())
 
 
+class GivenUp(Exception):
+    """The caller wants no more answers."""
+
+
+def give_up(answers: pa.RecordBatchReader) -> None:
+    """Read the first answers and drop the rest."""
+    answers.read_next_batch()
+    raise GivenUp
+
+
 def main(url: str, table: str, model: str) -> None:
     """Meet every refusal many times."""
     survived = 0
@@ -39,8 +49,9 @@ def main(url: str, table: str, model: str) -> None:
             (volary.VolaryError, lambda: client.model("nothing").predict(NUMBERS)),
             (volary.VolaryError, lambda: client.put(table, NUMBERS)),
             (volary.VolaryError, lambda: client.put(table, {"a": ["text"]}, mode="append")),
+            (GivenUp, lambda: give_up(client.model(model).predict(NUMBERS.to_reader(max_chunksize=10_000)))),
             (RuntimeError, lambda: client.model(model).predict(broken()).read_all()),
-            (RuntimeError, lambda: client.put(table, broken(), mode="append")),
+            (RuntimeError, lambda: client.put(f"{table}-broken", broken())),
         ]
         for _ in range(ROUNDS):
             for error, call in calls:

@@ -548,6 +548,13 @@ impl DatasetWriter {
         Ok(self.taken)
     }
 
+    /// Closes the row group under way, if it has rows: the next rows begin another. Otherwise a row group closes when it
+    /// is full.
+    pub async fn end_row_group(&mut self) -> Result<(), CatalogError> {
+        let ended = self.rows.end_row_group().await;
+        ended.map_err(|error| CatalogError::about(&self.name, error))
+    }
+
     /// Rows taken so far.
     pub fn rows(&self) -> u64 {
         self.taken

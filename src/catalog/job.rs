@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
-use super::CatalogError;
+use super::{CatalogError, TrainingRecord};
 use crate::storage::{Objects, Path};
 use crate::support::fault::Fault;
 
@@ -85,6 +85,9 @@ pub struct JobStatus {
     pub error: Option<JobError>,
     pub servers: Vec<String>,
     pub notes: Vec<String>,
+    /// Of a training job under way, and of jobs that ended after it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingRecord>,
 }
 
 /// A job that this server drives. Dropped without `finish`, the job is written down as failed.
@@ -311,6 +314,7 @@ impl JobBoard {
             error: None,
             servers: Vec::new(),
             notes: Vec::new(),
+            training: None,
         };
         let path = place(id, STATUS);
         if !self

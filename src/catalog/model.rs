@@ -32,6 +32,28 @@ impl LabelColumn {
     }
 }
 
+/// How a model was trained: what enters the weights besides the rows, the seed, the network, the pipeline and the loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingRecord {
+    pub epochs: u32,
+    pub batch_size: u32,
+    pub lanes: u32,
+    pub shuffle: bool,
+    /// As the request describes it, every option filled in.
+    pub optimizer: serde_json::Value,
+    pub class_weight: BTreeMap<String, f64>,
+    pub sample_weight: Option<String>,
+    /// The share of the rows that was held out.
+    pub validation_split: Option<f64>,
+    /// The rows that were validated on, where they came from elsewhere.
+    pub validation: Option<String>,
+    /// The coordinating server's `--training-cache`: it decides whether rows are kept in memory or read in windows.
+    pub training_cache_bytes: u64,
+    /// Rows of a window; none: all rows were kept in memory and shuffled together.
+    pub window_rows: Option<u64>,
+    pub validation_window_rows: Option<u64>,
+}
+
 /// Everything about a version but its weights. Serialised as `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelManifest {
@@ -54,6 +76,9 @@ pub struct ModelManifest {
     pub source: String,
     pub dataset_version: Option<i64>,
     pub seed: u64,
+    /// None in manifests that were written before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingRecord>,
     pub code_version: String,
     /// Milliseconds since 1970, UTC.
     pub committed_ms: u64,
@@ -274,6 +299,7 @@ mod tests {
             source: "census".into(),
             dataset_version: Some(0),
             seed: 7,
+            training: None,
             code_version: "0.1.0".into(),
             committed_ms: 1,
         }

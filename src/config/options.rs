@@ -160,9 +160,11 @@ pub const OPTIONS: &[ServerOption] = &[
     value(
         "training-cache",
         "SIZE",
-        None,
-        "a quarter of the machine's memory",
-        "Decoded training rows kept in memory. Data that fits is shuffled row by row, larger data by blocks of rows.",
+        Some("1GiB"),
+        "",
+        "Memory for decoded training rows; each of the two jobs that run at once has half. Rows that fit are shuffled all \
+         together; more are staged and read in windows that fit, in another order. So it enters the weights: its default \
+         is the same on every machine, and all servers of a cluster should have the same one.",
     ),
     ServerOption {
         name: "allow-read",

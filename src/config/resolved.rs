@@ -106,8 +106,8 @@ impl NodeConfig {
             .unwrap_or(machine.cores),
             memory_limit_bytes: setting(given, "memory-limit", parse_positive_size)?
                 .unwrap_or(machine.memory_bytes / 4),
-            training_cache_bytes: setting(given, "training-cache", parse_size)?
-                .unwrap_or(machine.memory_bytes / 4),
+            // Never of the machine: it enters the weights.
+            training_cache_bytes: required(given, "training-cache", parse_size)?,
             allow_read: list(given, "allow-read", parse_directory)?,
             max_message_bytes: required(given, "max-message-size", |text| {
                 let bytes = parse_size(text)?;
@@ -327,6 +327,8 @@ mod tests {
         assert_eq!(config.http.to_string(), "127.0.0.1:8080");
         assert_eq!(config.store, "./volary-data");
         assert_eq!(config.max_message_bytes, 256 << 20);
+        // On every machine: what fits decides in which order rows are trained on.
+        assert_eq!(config.training_cache_bytes, 1 << 30);
         assert_eq!(config.drain_timeout, Duration::from_secs(30));
         assert!(config.join.is_empty() && config.name.is_none() && config.threads >= 1);
     }

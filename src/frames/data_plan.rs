@@ -7,11 +7,16 @@
 //! - rows kept in memory: one permutation of all rows; minibatch `s` is its slice `[s B, (s + 1) B)`,
 //!   cut into `lanes` contiguous parts;
 //! - rows read in windows: row groups in shuffled order are laid end to end and cut into `lanes` contiguous
-//!   stretches, each exactly as long as its lane will need; a lane reads its stretch window by window and meets
-//!   the rows of a window in shuffled order.
+//!   stretches, each exactly as long as its lane will need; a lane meets its rows of a row group in shuffled order,
+//!   a window of them at a time, and then those of the next row group. How many rows a window has changes nothing
+//!   in the order.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use super::FrameError;
 use crate::support::random::{Purpose, RandomKey, RandomStream};
 
 /// Most lanes of a job: a minibatch of 8,192 rows still leaves each 32.
@@ -33,30 +38,41 @@ pub struct PlanSettings {
     pub lanes: u32,
     /// A new order every epoch; otherwise the same order each time.
     pub shuffle: bool,
-    /// Rows a window is filled up to; a single larger row group makes a larger window.
+    /// Most rows of a window.
     pub window_rows: u64,
 }
 
-/// The plan of a job's rows.
+/// The plan of a job's rows. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct DataPlan {
-    settings: PlanSettings,
+    settings: Arc<PlanSettings>,
     rows: u64,
 }
 
-/// A stretch of one row group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
-    pub row_group: usize,
-    pub rows: Range<u64>,
-}
-
-/// Rows that a lane holds at one time.
+/// Rows of one row group that a lane decodes together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
-    pub segments: Vec<Segment>,
-    /// The order in which the rows of the segments, laid end to end, are met.
-    pub order: Vec<u32>,
+    pub row_group: usize,
+    /// Numbers within the row group, in the order in which the rows are met.
+    pub rows: Vec<u32>,
+}
+
+/// The windows that a lane reads in an epoch, in order; made one at a time, so that an epoch of any length takes
+/// the memory of one row group's numbers.
+#[derive(Debug)]
+pub struct Windows {
+    plan: DataPlan,
+    epoch: u64,
+    lane: u32,
+    stretch: Range<u64>,
+    /// Row groups that are still to come, in the epoch's order, and where the first of them begins, laid end to end.
+    row_groups: std::vec::IntoIter<usize>,
+    start: u64,
+    /// Row groups that this lane has begun.
+    begun: u64,
+    row_group: usize,
+    /// Rows of the row group under way that are still to come.
+    rows: std::vec::IntoIter<u32>,
 }
 
 impl DataPlan {
@@ -67,7 +83,10 @@ impl DataPlan {
             "a plan needs rows per minibatch and lanes"
         );
         let rows = settings.row_groups.iter().sum();
-        Self { settings, rows }
+        Self {
+            settings: Arc::new(settings),
+            rows,
+        }
     }
 
     /// Rows of an epoch.
@@ -92,54 +111,36 @@ impl DataPlan {
         split(minibatch.end - minibatch.start, self.settings.lanes, lane)
     }
 
-    /// The order in which an epoch meets the rows, when all of them are in memory.
-    /// There must be fewer than 2^32 rows.
-    pub fn permutation(&self, epoch: u64) -> Vec<u32> {
-        let rows = u32::try_from(self.rows).expect("rows kept in memory are fewer than 2^32");
-        let mut order: Vec<u32> = (0..rows).collect();
+    /// The order in which an epoch meets the rows, when all of them are in memory: fewer than 2^32.
+    pub fn permutation(&self, epoch: u64) -> Result<Vec<u32>, FrameError> {
+        let mut order: Vec<u32> = (0..numbered(self.rows)?).collect();
         if self.settings.shuffle {
             shuffle(&mut order, &mut self.stream(epoch, 0, 0, 0));
         }
-        order
+        Ok(order)
     }
 
-    /// The windows that a lane reads in an epoch, when the rows are not kept in memory.
-    pub fn windows(&self, epoch: u64, lane: u32) -> Vec<Window> {
-        let stretch = self.stretch(lane);
+    /// The windows that a lane reads in an epoch, when the rows are not kept in memory. A row group has fewer than
+    /// 2^32 rows.
+    pub fn windows(&self, epoch: u64, lane: u32) -> Result<Windows, FrameError> {
+        for &rows in &self.settings.row_groups {
+            numbered(rows)?;
+        }
         let mut order: Vec<usize> = (0..self.settings.row_groups.len()).collect();
         if self.settings.shuffle {
             shuffle(&mut order, &mut self.stream(epoch, 0, 0, 1));
         }
-        let mut windows: Vec<(Vec<Segment>, u64)> = Vec::new();
-        let mut start = 0;
-        for row_group in order {
-            let length = self.settings.row_groups[row_group];
-            let taken = stretch.start.max(start)..stretch.end.min(start + length);
-            if taken.start < taken.end {
-                let segment = Segment {
-                    row_group,
-                    rows: taken.start - start..taken.end - start,
-                };
-                let added = taken.end - taken.start;
-                match windows.last_mut() {
-                    Some((segments, held)) if *held + added <= self.settings.window_rows => {
-                        segments.push(segment);
-                        *held += added;
-                    }
-                    _ => windows.push((vec![segment], added)),
-                }
-            }
-            start += length;
-        }
-        let finish = |(index, (segments, rows)): (usize, (Vec<Segment>, u64))| {
-            let rows = u32::try_from(rows).expect("a row group has fewer than 2^32 rows");
-            let mut order: Vec<u32> = (0..rows).collect();
-            if self.settings.shuffle {
-                shuffle(&mut order, &mut self.stream(epoch, index as u64, lane, 2));
-            }
-            Window { segments, order }
-        };
-        windows.into_iter().enumerate().map(finish).collect()
+        Ok(Windows {
+            stretch: self.stretch(lane),
+            plan: self.clone(),
+            epoch,
+            lane,
+            row_groups: order.into_iter(),
+            start: 0,
+            begun: 0,
+            row_group: 0,
+            rows: Vec::new().into_iter(),
+        })
     }
 
     /// The stretch of the row groups laid end to end that a lane reads: as long as all its parts of minibatches.
@@ -163,6 +164,88 @@ impl DataPlan {
         }
         .stream(Purpose::Shuffle)
     }
+}
+
+impl Windows {
+    /// Goes on to the lane's rows of the next row group; false when there is none.
+    fn begin_row_group(&mut self) -> bool {
+        for row_group in self.row_groups.by_ref() {
+            let start = self.start;
+            let end = start + self.plan.settings.row_groups[row_group];
+            self.start = end;
+            let taken = self.stretch.start.max(start)..self.stretch.end.min(end);
+            if taken.start >= taken.end {
+                continue;
+            }
+            // No row group has 2^32 rows: `DataPlan::windows` looked.
+            let mut rows: Vec<u32> =
+                ((taken.start - start) as u32..(taken.end - start) as u32).collect();
+            if self.plan.settings.shuffle {
+                let mut stream = self.plan.stream(self.epoch, self.begun, self.lane, 2);
+                shuffle(&mut rows, &mut stream);
+            }
+            self.begun += 1;
+            self.row_group = row_group;
+            self.rows = rows.into_iter();
+            return true;
+        }
+        false
+    }
+}
+
+impl Iterator for Windows {
+    type Item = Window;
+
+    fn next(&mut self) -> Option<Window> {
+        if self.rows.len() == 0 && !self.begin_row_group() {
+            return None;
+        }
+        let most = usize::try_from(self.plan.settings.window_rows.max(1)).unwrap_or(usize::MAX);
+        Some(Window {
+            row_group: self.row_group,
+            rows: self.rows.by_ref().take(most).collect(),
+        })
+    }
+}
+
+/// One of the two parts that rows are split into for validation: those held out, or those to train on.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SplitPart {
+    pub seed: u64,
+    /// About how many of the rows are held out.
+    pub share: f64,
+    pub held_out: bool,
+}
+
+impl SplitPart {
+    /// Whether a row of the source is in this part.
+    pub fn takes(&self, row: u64) -> bool {
+        is_held_out(self.seed, row, self.share) == self.held_out
+    }
+
+    /// The row of the source that is row `place` of this part, which must have that many. Counts from the first row on:
+    /// for errors, not for every row.
+    pub fn source_row(&self, place: u64) -> u64 {
+        let mut row = 0;
+        let mut left = place;
+        loop {
+            if self.takes(row) {
+                if left == 0 {
+                    return row;
+                }
+                left -= 1;
+            }
+            row += 1;
+        }
+    }
+}
+
+/// A count of rows that get numbers of 32 bits.
+fn numbered(rows: u64) -> Result<u32, FrameError> {
+    u32::try_from(rows).map_err(|_| FrameError::TooManyRows {
+        rows,
+        limit: u32::MAX,
+    })
 }
 
 /// The largest power of two up to 16 that leaves a lane at least 32 rows of a minibatch.
@@ -225,7 +308,7 @@ mod tests {
     }
 
     fn check_cached(plan: &DataPlan, epoch: u64, round: usize) {
-        let order = plan.permutation(epoch);
+        let order = plan.permutation(epoch).unwrap();
         let mut met = vec![0; plan.rows() as usize];
         for step in 0..plan.steps() {
             let minibatch = plan.minibatch(step);
@@ -251,22 +334,15 @@ mod tests {
             .iter()
             .map(|&rows| vec![0; rows as usize])
             .collect();
-        let largest = settings.row_groups.iter().copied().max().unwrap_or(0);
         for lane in 0..settings.lanes {
             let mut read = 0;
-            for window in plan.windows(epoch, lane) {
-                let rows: Vec<(usize, u64)> = window
-                    .segments
-                    .iter()
-                    .flat_map(|segment| segment.rows.clone().map(|row| (segment.row_group, row)))
-                    .collect();
-                assert!(rows.len() as u64 <= settings.window_rows.max(largest));
-                assert_eq!(rows.len(), window.order.len());
-                for &position in &window.order {
-                    let (row_group, row) = rows[position as usize];
-                    met[row_group][row as usize] += 1;
+            for window in plan.windows(epoch, lane).unwrap() {
+                assert!(!window.rows.is_empty());
+                assert!(window.rows.len() as u64 <= settings.window_rows);
+                for &row in &window.rows {
+                    met[window.row_group][row as usize] += 1;
                 }
-                read += rows.len() as u64;
+                read += window.rows.len() as u64;
             }
             let needed: u64 = (0..plan.steps())
                 .map(|step| {
@@ -297,11 +373,73 @@ mod tests {
                 window_rows: 50,
             })
         };
-        assert_eq!(plan(true).permutation(3), plan(true).permutation(3));
-        assert_ne!(plan(true).permutation(3), plan(true).permutation(4));
-        assert_eq!(plan(false).permutation(3), (0..137).collect::<Vec<u32>>());
-        assert_ne!(plan(true).windows(3, 1), plan(true).windows(4, 1));
-        assert_eq!(plan(false).windows(3, 1), plan(false).windows(4, 1));
+        let order = |shuffle, epoch| plan(shuffle).permutation(epoch).unwrap();
+        assert_eq!(order(true, 3), order(true, 3));
+        assert_ne!(order(true, 3), order(true, 4));
+        assert_eq!(order(false, 3), (0..137).collect::<Vec<u32>>());
+        let windows = |shuffle, epoch| {
+            let windows = plan(shuffle).windows(epoch, 1).unwrap();
+            windows.collect::<Vec<Window>>()
+        };
+        assert_ne!(windows(true, 3), windows(true, 4));
+        assert_eq!(windows(false, 3), windows(false, 4));
+        assert!(windows(false, 3)[0].rows.is_sorted());
+    }
+
+    #[test]
+    fn the_order_of_rows_does_not_depend_on_the_size_of_windows() {
+        let met = |window_rows| {
+            let plan = DataPlan::new(PlanSettings {
+                row_groups: vec![100, 37, 211],
+                seed: 5,
+                batch_size: 10,
+                lanes: 2,
+                shuffle: true,
+                window_rows,
+            });
+            let windows = plan.windows(3, 1).unwrap();
+            let rows = windows.flat_map(|window| {
+                let row_group = window.row_group;
+                window.rows.into_iter().map(move |row| (row_group, row))
+            });
+            rows.collect::<Vec<(usize, u32)>>()
+        };
+        assert_eq!(met(1), met(1_000));
+        assert_eq!(met(7), met(1_000));
+    }
+
+    #[test]
+    fn rows_without_a_number_of_32_bits_are_refused() {
+        let plan = DataPlan::new(PlanSettings {
+            row_groups: vec![1 << 32],
+            seed: 5,
+            batch_size: 10,
+            lanes: 2,
+            shuffle: true,
+            window_rows: 50,
+        });
+        let refused = FrameError::TooManyRows {
+            rows: 1 << 32,
+            limit: u32::MAX,
+        };
+        assert_eq!(plan.permutation(0).unwrap_err(), refused);
+        assert_eq!(plan.windows(0, 0).unwrap_err(), refused);
+    }
+
+    #[test]
+    fn a_row_of_a_part_is_found_in_the_source() {
+        for held_out in [false, true] {
+            let part = SplitPart {
+                seed: 7,
+                share: 0.3,
+                held_out,
+            };
+            let rows: Vec<u64> = (0..1_000).filter(|&row| part.takes(row)).collect();
+            for (place, &row) in (0..).zip(&rows) {
+                assert_eq!(part.source_row(place), row);
+                assert_eq!(is_held_out(7, row, 0.3), held_out);
+            }
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub enum FrameError {
         "label {column:?} has more than {limit} different values; use a regression loss, or bucket it"
     )]
     TooManyClasses { column: String, limit: usize },
+    #[error("{rows} rows are more than can be numbered here, {limit}; train on fewer")]
+    TooManyRows { rows: u64, limit: u32 },
     #[error("class {index} of label {column:?} does not exist; there are {classes}")]
     NoSuchClass {
         column: String,
@@ -62,12 +64,17 @@ impl Faulty for FrameError {
 
 impl FrameError {
     /// The same error for a batch that begins at row `first` of what the user sent.
-    pub fn from_row(mut self, first: usize) -> Self {
+    pub fn from_row(self, first: usize) -> Self {
+        self.map_row(|row| first + row)
+    }
+
+    /// The same error with its row as `source` knows it.
+    pub fn map_row(mut self, source: impl FnOnce(usize) -> usize) -> Self {
         match &mut self {
             Self::Null { row, .. }
             | Self::NotFinite { row, .. }
             | Self::OutOfRange { row, .. }
-            | Self::UnknownClass { row, .. } => *row += first,
+            | Self::UnknownClass { row, .. } => *row = source(*row),
             _ => {}
         }
         self

@@ -4,8 +4,6 @@
 
 use std::ops::Range;
 
-use super::data_plan::Window;
-
 /// What one kind of matrix of a row holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatrixKind {
@@ -165,61 +163,44 @@ fn gather_rows<T: Copy>(values: &[T], width: usize, rows: &[u32], into: &mut Vec
     }
 }
 
-/// The rows of a window, decoded, in the order of its segments.
-#[derive(Debug)]
-pub struct LoadedWindow {
-    pub rows: DecodedRows,
-    pub window: Window,
-}
-
-/// A lane's place in its stream of windows.
+/// A lane's place in its stream of windows: rows decoded in the order in which they are met.
 #[derive(Debug, Default)]
 pub struct WindowCursor {
-    current: Option<LoadedWindow>,
+    current: Option<DecodedRows>,
     position: usize,
 }
 
 impl WindowCursor {
-    /// Adds the next `rows` rows of the stream to `into`; `next` brings the window that follows, or `None` at the end.
+    /// Adds the next `rows` rows of the stream to `into`; `next` takes back the window that is used up, so that its room
+    /// can be used again, and brings the one that follows, or `None` at the end.
     /// Returns the rows added: fewer than asked for only at the end of the stream.
     pub fn take<E>(
         &mut self,
         rows: usize,
         into: &mut DecodedRows,
-        mut next: impl FnMut() -> Result<Option<LoadedWindow>, E>,
+        mut next: impl FnMut(Option<DecodedRows>) -> Result<Option<DecodedRows>, E>,
     ) -> Result<usize, E> {
         let mut taken = 0;
         while taken < rows {
-            let Some(window) = &self.current else {
+            let used_up = |window: &DecodedRows| window.rows == self.position;
+            if self.current.as_ref().is_none_or(used_up) {
+                self.current = next(self.current.take())?;
                 self.position = 0;
-                self.current = next()?;
-                if self.current.is_none() {
-                    break;
-                }
-                continue;
+            }
+            let Some(window) = &self.current else {
+                break;
             };
-            let order = &window.window.order;
-            let end = order.len().min(self.position + rows - taken);
-            into.gather(&window.rows, &order[self.position..end]);
+            let end = window.rows.min(self.position + rows - taken);
+            into.append(window, self.position..end);
             taken += end - self.position;
             self.position = end;
-            if end == order.len() {
-                self.current = None;
-            }
         }
         Ok(taken)
-    }
-
-    /// Forgets the window under way.
-    pub fn reset(&mut self) {
-        self.current = None;
-        self.position = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::data_plan::Segment;
     use super::*;
 
     fn rows(first: usize, count: usize) -> DecodedRows {
@@ -271,18 +252,12 @@ mod tests {
 
     #[test]
     fn a_minibatch_may_span_windows_and_the_end_is_told() {
-        let window = |first: usize, order: &[u32]| LoadedWindow {
-            rows: rows(first, order.len()),
-            window: Window {
-                segments: vec![Segment {
-                    row_group: 0,
-                    rows: 0..order.len() as u64,
-                }],
-                order: order.to_vec(),
-            },
+        let mut windows = vec![rows(10, 2), rows(0, 3)];
+        let mut used = Vec::new();
+        let mut next = |window| {
+            used.extend(window);
+            Ok::<_, ()>(windows.pop())
         };
-        let mut windows = vec![window(10, &[1, 0]), window(0, &[2, 0, 1])];
-        let mut next = || Ok::<_, ()>(windows.pop());
         let mut cursor = WindowCursor::default();
         let mut taken = Vec::new();
         for asked in [2, 2, 2] {
@@ -291,6 +266,7 @@ mod tests {
             assert_eq!(count, part.rows);
             taken.push(part.target.iter().map(|value| -value).collect::<Vec<f32>>());
         }
-        assert_eq!(taken, [vec![2.0, 0.0], vec![1.0, 11.0], vec![10.0]]);
+        assert_eq!(taken, [vec![0.0, 1.0], vec![2.0, 10.0], vec![11.0]]);
+        assert_eq!(used, [rows(0, 3), rows(10, 2)]);
     }
 }

@@ -1,4 +1,5 @@
-//! Models against PyTorch: the files and the scripts that made them are in `tests/golden/training/`.
+//! One step of models against PyTorch: the file and the script that made it are in `tests/golden/training/`. A whole
+//! training run is compared in `training/golden.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,94 +21,6 @@ const KEY: StepKey = StepKey {
     step: 1,
     lane: 0,
 };
-
-#[test]
-fn the_census_model_trains_its_first_50_steps_as_pytorch_does() {
-    let golden = read("census_mlp");
-    let model = Arc::new(model(
-        json!([
-            {"name": "features", "layer": "Input", "config": {"columns": ["features"]}},
-            {"name": "dense_0", "layer": "Dense", "config": {"units": 128, "activation": "relu"}, "inputs": ["features"]},
-            {"name": "dense_1", "layer": "Dense", "config": {"units": 64, "activation": "relu"}, "inputs": ["dense_0"]},
-            {"name": "dense_2", "layer": "Dense", "config": {"units": 1, "activation": "sigmoid"}, "inputs": ["dense_1"]},
-        ]),
-        &[("features", 108, FeatureKind::Float)],
-    ));
-    let mut trainer = LaneTrainer::new(Arc::clone(&model), Loss::BinaryCrossentropy).unwrap();
-    let mut parameters = flat(&model, &golden, "first");
-    let (mut momentum, mut velocity) = (
-        vec![0.0f64; parameters.len()],
-        vec![0.0f64; parameters.len()],
-    );
-    let features = census_features(&golden);
-    for (step, expected) in golden["losses"].iter().enumerate() {
-        let rows = step * 256..(step + 1) * 256;
-        let batch = LaneBatch {
-            rows: 256,
-            inputs: vec![InputData::Float32(
-                &features[rows.start * 108..rows.end * 108],
-            )],
-            target: &golden["label"][rows],
-            weights: None,
-        };
-        let mut gradient = vec![f32::NAN; parameters.len()];
-        let output = trainer
-            .step(
-                &parameters,
-                &[],
-                &batch,
-                &KEY,
-                256.0,
-                &mut gradient,
-                &mut [],
-            )
-            .unwrap();
-        close(
-            &format!("loss of step {step}"),
-            (output.loss_sum / 256.0) as f32,
-            *expected,
-            1e-4,
-        );
-        // Adam in float64: optimisers are no business of nn, and have their own golden file.
-        let t = step as i32 + 1;
-        let alpha = 1e-3 * (1.0 - 0.999f64.powi(t)).sqrt() / (1.0 - 0.9f64.powi(t));
-        for (index, &g) in gradient.iter().enumerate() {
-            let g = f64::from(g);
-            momentum[index] += (g - momentum[index]) * (1.0 - 0.9);
-            velocity[index] += (g * g - velocity[index]) * (1.0 - 0.999);
-            parameters[index] -= (alpha * momentum[index] / (velocity[index].sqrt() + 1e-7)) as f32;
-        }
-    }
-    for (index, (found, expected)) in parameters
-        .iter()
-        .zip(flat(&model, &golden, "last"))
-        .enumerate()
-    {
-        // A gradient near zero has a direction that rounding decides; Adam makes a step of it all the same.
-        assert!(
-            (found - expected).abs() < 2e-3,
-            "parameter {index}: {found}, PyTorch has {expected}"
-        );
-    }
-    let moved = |to: &[f32]| {
-        to.iter()
-            .zip(flat(&model, &golden, "first"))
-            .map(|(a, b)| f64::from(a - b).powi(2))
-            .sum::<f64>()
-            .sqrt()
-    };
-    let apart = parameters
-        .iter()
-        .zip(flat(&model, &golden, "last"))
-        .map(|(a, b)| f64::from(a - b).powi(2))
-        .sum::<f64>()
-        .sqrt();
-    assert!(
-        apart < 1e-3 * moved(&parameters),
-        "{apart} apart after moving {}",
-        moved(&parameters)
-    );
-}
 
 #[test]
 fn losses_activations_embeddings_and_batch_normalization_agree_with_pytorch() {
@@ -283,23 +196,6 @@ fn flat(model: &Model, golden: &Arrays, prefix: &str) -> Vec<f32> {
         .iter()
         .flat_map(|info| golden[&format!("{prefix}/{}", info.name)].iter().copied())
         .collect()
-}
-
-/// 6 numbers and 8 column indices per row to the 108 one-hot columns.
-fn census_features(golden: &Arrays) -> Vec<f32> {
-    let mut features = Vec::new();
-    for (numbers, codes) in golden["numbers"]
-        .chunks_exact(6)
-        .zip(golden["codes"].chunks_exact(8))
-    {
-        let start = features.len();
-        features.extend_from_slice(numbers);
-        features.resize(start + 108, 0.0);
-        codes
-            .iter()
-            .for_each(|&code| features[start + code as usize] = 1.0);
-    }
-    features
 }
 
 fn close(what: &str, found: f32, expected: f32, relative: f32) {

@@ -459,6 +459,7 @@ impl World {
             source: "people".to_owned(),
             dataset_version: None,
             seed: 0,
+            training: None,
             code_version: "test".to_owned(),
             committed_ms: 0,
         };

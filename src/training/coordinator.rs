@@ -14,17 +14,19 @@ use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::TrainingError;
-use super::admission::{Place, RUNNING_MAX};
+use super::admission::Place;
 use super::decode::feature_columns;
 use super::host::Running;
 use super::network::{PeerNetwork, StartWorker, TrainingPeer, WorkerEvent};
-use super::prepare::{CheckedRequest, PreparedJob, clean_up, prepare};
+use super::prepare::{CheckedRequest, PreparedJob, prepare};
+use super::rows::clean_up;
 use super::worker::{HistoryRow, Trained, WorkerNews};
 use super::{Training, TrainingConfig};
 use crate::catalog::{Catalog, JobError, JobOutcome, JobState, LiveJob, ModelManifest};
 use crate::features::{FittedPipeline, QueryEngine};
 use crate::nn::{Model, ModelSpec, ParameterInfo};
 use crate::support::fault::Faulty;
+use crate::support::machine;
 use crate::tensor::archive::{self, NamedArray};
 
 /// How long after the first word of a lost server others may say what really happened: when one worker ends, its
@@ -81,9 +83,7 @@ impl Training {
         } = self;
         let (catalog, queries): (&Catalog, &QueryEngine) = (catalog, queries);
         let trained = async {
-            // The share is a property of the job: the same whether another one runs beside it or not.
-            let cache_bytes = config.cache_bytes / RUNNING_MAX as u64;
-            let prepared = prepare(checked, live.id, catalog, queries, cache_bytes)
+            let prepared = prepare(checked, live.id, catalog, queries, config.cache_bytes)
                 .boxed()
                 .await?;
             let servers = servers_in_order(self.network.as_ref())?;
@@ -429,16 +429,50 @@ fn announce(
             job.lanes, job.batch_size
         ));
     }
-    if !job.train.cached {
+    let cache_bytes = prepared.record.training_cache_bytes;
+    let sides = [
+        ("rows to train on", Some(&job.train)),
+        ("rows to validate on", job.validation.as_ref()),
+    ];
+    for (what, rows) in sides {
+        if let Some(rows) = rows.filter(|rows| !rows.cached) {
+            notes.push(format!(
+                "{} {what} are more than fits a job's half of the training cache ({}); each of the {} lanes reads \
+                 them in windows of up to {} rows. Raise `--training-cache` to keep them in memory and shuffle them \
+                 all together, which gives other weights",
+                rows.rows,
+                size(cache_bytes),
+                job.lanes,
+                rows.window_rows
+            ));
+        }
+    }
+    let memory_bytes = machine::memory_bytes();
+    if cache_bytes > memory_bytes {
         notes.push(format!(
-            "{} rows are more than fits the training cache; they are shuffled in windows of {} rows",
-            job.train.rows, job.train.window_rows
+            "the training cache ({}) is larger than this server's memory ({}); lower `--training-cache` on all servers",
+            size(cache_bytes),
+            size(memory_bytes)
         ));
     }
     live.update(|status| {
         status.servers = servers.iter().map(|server| server.name.clone()).collect();
         status.notes = notes;
+        status.training = Some(prepared.record.clone());
     });
+}
+
+/// Bytes as they are written in settings.
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let unit = units
+        .iter()
+        .find(|(_, factor)| bytes >= *factor && bytes % factor == 0);
+    match unit {
+        Some((name, factor)) => format!("{}{name}", bytes / factor),
+        None if bytes >= 10 << 20 => format!("{} MiB", bytes >> 20),
+        None => format!("{bytes} bytes"),
+    }
 }
 
 fn known(row: &HistoryRow) -> impl Iterator<Item = (String, f64)> {
@@ -473,6 +507,7 @@ fn manifest(name: &str, live: &LiveJob, prepared: &PreparedJob, row: &HistoryRow
         source: prepared.source.clone(),
         dataset_version: prepared.dataset_version,
         seed: job.seed,
+        training: Some(prepared.record.clone()),
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
         committed_ms: now.map_or(0, |since| since.as_millis() as u64),
     }

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::TrainingError;
-use crate::frames::data_plan::{DataPlan, Window};
-use crate::frames::minibatch::{DecodedRows, LoadedWindow, RowShape, WindowCursor};
+use crate::frames::data_plan::{DataPlan, Windows};
+use crate::frames::minibatch::{DecodedRows, RowShape, WindowCursor};
 
 /// Windows of one lane that wait, decoded, for their turn; with the one in use and the one being read, a lane
 /// holds at most three.
@@ -21,14 +21,26 @@ const WINDOWS_AHEAD: usize = 1;
 /// Windows that a lane may hold at a time.
 pub(crate) const WINDOWS_PER_LANE: u64 = 2 + WINDOWS_AHEAD as u64;
 
+/// Decoded bytes of row groups on their way into memory, where all rows are kept; one row group is always on its way.
+const READ_AHEAD_BYTES: u64 = 128 << 20;
+
 /// A dataset version as training sees it: row groups that decode to matrices.
 #[async_trait]
 pub(crate) trait RowGroups: std::fmt::Debug + Send + Sync {
     fn shape(&self) -> &RowShape;
     /// Rows of every row group.
     fn row_groups(&self) -> &[u64];
-    /// All rows of one row group.
-    async fn read(&self, row_group: usize) -> Result<DecodedRows, TrainingError>;
+    /// Brings one row group into memory, as it is stored.
+    async fn open(&self, row_group: usize) -> Result<Arc<dyn RowGroup>, TrainingError>;
+}
+
+/// A row group in memory, not decoded.
+#[async_trait]
+pub(crate) trait RowGroup: std::fmt::Debug + Send + Sync {
+    /// All its rows, decoded.
+    async fn all(&self) -> Result<DecodedRows, TrainingError>;
+    /// The rows of these numbers, in this order, in the room of `into`, whose rows are forgotten.
+    async fn rows(&self, rows: Vec<u32>, into: DecodedRows) -> Result<DecodedRows, TrainingError>;
 }
 
 /// Reads everything, in order; at most `at_a_time` row groups are decoded together.
@@ -36,32 +48,34 @@ pub(crate) async fn read_all(
     source: &dyn RowGroups,
     at_a_time: usize,
 ) -> Result<DecodedRows, TrainingError> {
-    let rows: u64 = source.row_groups().iter().sum();
+    let row_groups = source.row_groups();
+    let rows: u64 = row_groups.iter().sum();
+    let largest = row_groups.iter().copied().max().unwrap_or(0);
+    let bytes = largest.saturating_mul(source.shape().row_bytes()).max(1);
+    let at_a_time = at_a_time.min((READ_AHEAD_BYTES / bytes) as usize).max(1);
     let mut all = DecodedRows::with_capacity(source.shape(), rows as usize);
-    let mut groups = futures::stream::iter(0..source.row_groups().len())
-        .map(|row_group| read_checked(source, row_group))
-        .buffered(at_a_time.max(1));
+    let mut groups = futures::stream::iter(0..row_groups.len())
+        .map(|row_group| async move {
+            let rows = source.open(row_group).await?.all().await?;
+            checked(rows, row_groups[row_group])
+        })
+        .buffered(at_a_time);
     while let Some(group) = groups.try_next().await? {
         all.append(&group, 0..group.rows);
     }
     Ok(all)
 }
 
-async fn read_checked(
-    source: &dyn RowGroups,
-    row_group: usize,
-) -> Result<DecodedRows, TrainingError> {
-    let rows = source.read(row_group).await?;
-    let expected = source.row_groups()[row_group];
-    if rows.rows as u64 != expected {
-        return Err(TrainingError::Internal {
-            reason: format!(
-                "row group {row_group} has {} rows where its file says {expected}",
-                rows.rows
-            ),
-        });
+fn checked(rows: DecodedRows, expected: u64) -> Result<DecodedRows, TrainingError> {
+    if rows.rows as u64 == expected {
+        return Ok(rows);
     }
-    Ok(rows)
+    Err(TrainingError::Internal {
+        reason: format!(
+            "{} rows of a row group were decoded and {expected} were asked for",
+            rows.rows
+        ),
+    })
 }
 
 /// Where the rows of all lanes of an epoch come from.
@@ -82,7 +96,9 @@ pub(crate) enum LaneFeed {
     },
     Windows {
         cursor: WindowCursor,
-        windows: mpsc::Receiver<Result<LoadedWindow, TrainingError>>,
+        windows: mpsc::Receiver<Result<DecodedRows, TrainingError>>,
+        /// Windows used up, on their way back to be filled again.
+        used: mpsc::Sender<DecodedRows>,
     },
     /// Between epochs.
     None,
@@ -92,15 +108,21 @@ impl LaneFeed {
     /// A feed that reads `windows` ahead on the runtime until it is dropped or `stop` is asked for.
     pub(crate) fn read_windows(
         source: Arc<dyn RowGroups>,
-        windows: Vec<Window>,
+        windows: Windows,
         runtime: &Handle,
         stop: CancellationToken,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(WINDOWS_AHEAD);
+        let (used, used_receiver) = mpsc::channel(WINDOWS_PER_LANE as usize);
         runtime.spawn(async move {
+            let mut reader = WindowReader {
+                source,
+                open: None,
+                used: used_receiver,
+            };
             for window in windows {
                 let loaded = tokio::select! {
-                    loaded = load(source.as_ref(), window) => loaded,
+                    loaded = reader.read(window.row_group, window.rows) => loaded,
                     () = stop.cancelled() => Err(TrainingError::Cancelled),
                 };
                 let failed = loaded.is_err();
@@ -112,6 +134,7 @@ impl LaneFeed {
         Self::Windows {
             cursor: WindowCursor::default(),
             windows: receiver,
+            used,
         }
     }
 
@@ -132,8 +155,18 @@ impl LaneFeed {
                 );
                 Ok(())
             }
-            Self::Windows { cursor, windows } => {
-                let taken = cursor.take(wanted, into, || windows.blocking_recv().transpose())?;
+            Self::Windows {
+                cursor,
+                windows,
+                used,
+            } => {
+                let taken = cursor.take(wanted, into, |window| {
+                    if let Some(window) = window {
+                        // Nobody takes it after the last window.
+                        let _ = used.try_send(window);
+                    }
+                    windows.blocking_recv().transpose()
+                })?;
                 if taken == wanted {
                     Ok(())
                 } else {
@@ -158,29 +191,50 @@ pub(crate) fn open_feed(
     order: &Arc<Vec<u32>>,
     runtime: &Handle,
     stop: &CancellationToken,
-) -> LaneFeed {
-    match store {
+) -> Result<LaneFeed, TrainingError> {
+    Ok(match store {
         RowStore::Memory(rows) => LaneFeed::Memory {
             rows: Arc::clone(rows),
             order: Arc::clone(order),
         },
         RowStore::Windows(source) => LaneFeed::read_windows(
             Arc::clone(source),
-            plan.windows(epoch, lane),
+            plan.windows(epoch, lane)?,
             runtime,
             stop.clone(),
         ),
-    }
+    })
 }
 
-async fn load(source: &dyn RowGroups, window: Window) -> Result<LoadedWindow, TrainingError> {
-    let mut rows = DecodedRows::with_capacity(source.shape(), window.order.len());
-    for segment in &window.segments {
-        let group = read_checked(source, segment.row_group).await?;
-        rows.append(
-            &group,
-            segment.rows.start as usize..segment.rows.end as usize,
-        );
+/// Decodes a lane's windows, and holds the row group that they are taken from.
+struct WindowReader {
+    source: Arc<dyn RowGroups>,
+    open: Option<(usize, Arc<dyn RowGroup>)>,
+    /// Windows whose room is free: memory that one thread takes and another gives back, window by window, would stay
+    /// with the allocator.
+    used: mpsc::Receiver<DecodedRows>,
+}
+
+impl WindowReader {
+    async fn read(
+        &mut self,
+        row_group: usize,
+        rows: Vec<u32>,
+    ) -> Result<DecodedRows, TrainingError> {
+        let expected = rows.len() as u64;
+        let open = match &self.open {
+            Some((number, open)) if *number == row_group => Arc::clone(open),
+            _ => {
+                // The former one first: a lane has room for one.
+                self.open = None;
+                let open = self.source.open(row_group).await?;
+                self.open = Some((row_group, Arc::clone(&open)));
+                open
+            }
+        };
+        let room = self.used.try_recv();
+        let room =
+            room.unwrap_or_else(|_| DecodedRows::with_capacity(self.source.shape(), rows.len()));
+        checked(open.rows(rows, room).await?, expected)
     }
-    Ok(LoadedWindow { rows, window })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::TrainingError;
@@ -276,9 +276,13 @@ async fn build_task(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| bad_model(&error))?;
     let optimizer = OptimizerSpec::from_json(&job.optimizer).map_err(|error| bad_model(&error))?;
+    let decoding = Arc::new(Semaphore::new(threads.max(1)));
     let rows = async |resolved: &ResolvedRows, validation: bool| {
         let dataset = open_place(catalog, &resolved.place).await?;
-        let source = DatasetRows::new(dataset, &job, &pipeline, &model, loss, validation)?;
+        let (split, decoding) = (resolved.split, Arc::clone(&decoding));
+        let source = DatasetRows::new(
+            dataset, &job, &pipeline, &model, validation, split, decoding,
+        )?;
         Ok::<_, TrainingError>(RowsOfJob {
             source: Arc::new(source),
             cached: resolved.cached,

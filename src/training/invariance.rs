@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::TrainingError;
 use super::early_stopping::StoppingRule;
 use super::exchange::{Exchange, Link};
-use super::feed::RowGroups;
+use super::feed::{RowGroup, RowGroups};
 use super::network::GradientStream;
 use super::worker::{RowsOfJob, Trained, WorkerNews, WorkerTask, train};
 use crate::frames::minibatch::{DecodedRows, Matrix, MatrixKind, RowShape};
@@ -501,13 +501,33 @@ impl RowGroups for TestRows {
     fn row_groups(&self) -> &[u64] {
         &self.groups
     }
-    async fn read(&self, row_group: usize) -> Result<DecodedRows, TrainingError> {
+    async fn open(&self, row_group: usize) -> Result<Arc<dyn RowGroup>, TrainingError> {
         let start: u64 = self.groups[..row_group].iter().sum();
         let mut rows = DecodedRows::with_capacity(&self.shape, 0);
         rows.append(
             &self.rows,
             start as usize..(start + self.groups[row_group]) as usize,
         );
-        Ok(rows)
+        Ok(Arc::new(TestRowGroup(rows)))
+    }
+}
+
+#[derive(Debug)]
+struct TestRowGroup(DecodedRows);
+
+#[async_trait]
+impl RowGroup for TestRowGroup {
+    async fn all(&self) -> Result<DecodedRows, TrainingError> {
+        Ok(self.0.clone())
+    }
+
+    async fn rows(
+        &self,
+        rows: Vec<u32>,
+        mut into: DecodedRows,
+    ) -> Result<DecodedRows, TrainingError> {
+        into.clear();
+        into.gather(&self.0, &rows);
+        Ok(into)
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::early_stopping::StoppingRule;
 use crate::catalog::{JobId, LabelColumn};
 use crate::features::Source;
+use crate::frames::data_plan::SplitPart;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainRequest {
@@ -82,8 +83,10 @@ pub struct ResolvedRows {
     pub rows: u64,
     /// Whether the decoded rows are kept in memory: decided once for the job, never by a server.
     pub cached: bool,
-    /// Rows that a window is filled up to, where they are not.
+    /// Most rows of a window, where they are not.
     pub window_rows: u64,
+    /// Which of the source's rows they are; `None`: all of them. For errors, which name the source's rows.
+    pub split: Option<SplitPart>,
 }
 
 /// Where the rows of a job are: nothing can change them while it runs.

@@ -1,8 +1,8 @@
 //! Synchronous data-parallel training: lanes, a fixed reduction tree, sharded owners. Does not know Flight or serving.
 //!
 //! The invariant: the same job, seed and data give the same bits on any number of servers and threads.
-//! `docs/training.md` says how. In reading order: what a job is (`job`, `prepare`), the sums (`reduction`), one worker
-//! (`crew`, `feed`, `decode`, `step`, `exchange`, `report`, `early_stopping`, `worker`), the workers of this server
+//! `docs/training.md` says how. In reading order: what a job is (`job`, `label`, `rows`, `memory`, `prepare`), the sums
+//! (`reduction`), one worker (`crew`, `feed`, `decode`, `step`, `exchange`, `report`, `early_stopping`, `worker`), the workers of this server
 //! (`host`), and the server that drives jobs (`admission`, `coordinator`).
 
 mod admission;
@@ -15,16 +15,21 @@ mod end_to_end;
 pub mod error;
 pub mod exchange;
 mod feed;
+#[cfg(test)]
+mod golden;
 mod host;
 #[cfg(test)]
 mod invariance;
 pub mod job;
+mod label;
+mod memory;
 #[cfg(test)]
 mod memory_network;
 pub mod network;
 mod prepare;
 pub mod reduction;
 mod report;
+mod rows;
 mod step;
 mod worker;
 
@@ -51,8 +56,8 @@ const LEFT_OVERS_AT_ONCE: usize = 16;
 pub struct TrainingConfig {
     /// Lanes computed at a time on this server.
     pub threads: usize,
-    /// Decoded training rows kept in memory, bytes, by all jobs that run at once in equal parts; larger data is
-    /// shuffled by blocks instead of rows.
+    /// Decoded training rows kept in memory, bytes, by all jobs that run at once in equal parts; larger data is read
+    /// in windows, in another order. So this enters the weights, and must not follow the machine.
     pub cache_bytes: u64,
 }
 
@@ -113,7 +118,7 @@ impl Training {
         let ending = listed.into_iter().map(|status| async move {
             let left_over = jobs.is_left_over(&status);
             if left_over || status.state.is_final() {
-                prepare::clean_up(status.id, &self.catalog).await;
+                rows::clean_up(status.id, &self.catalog).await;
             }
             // The rows first: a job that has ended is not expected to have any.
             if left_over {

@@ -2,21 +2,24 @@
 //!
 //! Knows the catalog and SQL; does not know threads, streams or who trains.
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Schema};
-use futures::{FutureExt, TryStreamExt};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Schema};
+use futures::FutureExt;
+use tokio::sync::Semaphore;
 
 use super::TrainingError;
-use super::decode::{feature_columns, row_shape};
+use super::admission::RUNNING_MAX;
+use super::decode::{DatasetRows, feature_columns, row_shape};
 use super::early_stopping::StoppingRule;
-use super::feed::WINDOWS_PER_LANE;
 use super::job::{ResolvedJob, ResolvedRows, RowsPlace, TrainRequest, Validation};
+use super::label::{LabelReader, label_width};
+use super::memory::{Room, Side, deal};
+use super::rows::{PlacedRows, Staged, place_rows, stage_windows};
 use crate::catalog::name::check_name;
-use crate::catalog::{Catalog, Dataset, DatasetWriter, JobId, LabelColumn};
-use crate::features::{FeatureError, PipelineSpec, QueryEngine, Source};
-use crate::frames::data_plan::{LANES_MAX, default_lanes, is_held_out};
-use crate::frames::{ClassCollector, FrameError, gather_float};
+use crate::catalog::{Catalog, JobId, LabelColumn, TrainingRecord};
+use crate::features::{FeatureError, FittedPipeline, PipelineSpec, QueryEngine, Source};
+use crate::frames::data_plan::{LANES_MAX, default_lanes};
 use crate::nn::{Loss, Metric, MetricState, Model, ModelSpec, TargetKind};
 use crate::optim::{Optimizer, OptimizerSpec};
 
@@ -45,6 +48,8 @@ pub(crate) struct CheckedRequest {
 #[derive(Debug)]
 pub(crate) struct PreparedJob {
     pub(crate) job: ResolvedJob,
+    /// What a reader of the model is told of how it was trained.
+    pub(crate) record: TrainingRecord,
     pub(crate) parameters: u64,
     /// What a reader of the model is told of its rows: `census@3`, the query, or the path.
     pub(crate) source: String,
@@ -156,6 +161,7 @@ pub(crate) async fn prepare(
     job: JobId,
     catalog: &Catalog,
     queries: &QueryEngine,
+    // Of all jobs that run at once. A job's share is a property of the job: the same whether another one runs or not.
     cache_bytes: u64,
 ) -> Result<PreparedJob, TrainingError> {
     // From here on the job is about one version, whatever is committed meanwhile.
@@ -165,15 +171,18 @@ pub(crate) async fn prepare(
         reference.version = dataset_version;
     }
     let request = &checked.request;
-    let (train, validation) = place_rows(request, job, catalog, queries).boxed().await?;
-    // With a split the classes are those of all rows; a validation source must not bring new ones.
-    let mut datasets = vec![&train.1];
-    if let (Validation::Split(_), Some(validation)) = (&request.validation, &validation) {
-        datasets.push(&validation.1);
-    }
-    let label = read_label(&checked, &datasets).await?;
+    let mut label = LabelReader::new(
+        &request.label,
+        &checked.label_type,
+        checked.loss,
+        request.sample_weight.as_deref(),
+    )?;
+    let (train, validation) = place_rows(request, job, catalog, queries, &mut label)
+        .boxed()
+        .await?;
+    let label = label.finish()?;
     let class_weight = class_weights(request, &label)?;
-    let source = match &train.0 {
+    let source = match &train.place {
         RowsPlace::Table { name, version } => Source::Table(crate::catalog::DatasetReference {
             name: name.clone(),
             version: Some(*version),
@@ -201,25 +210,24 @@ pub(crate) async fn prepare(
     }
     let weighted = request.sample_weight.is_some() || !class_weight.is_empty();
     let row_bytes = row_shape(&model, checked.loss, weighted).row_bytes().max(1);
-    // With a validation of its own windows, each of the two has half of the memory.
-    let sides = 1 + u64::from(validation.is_some());
-    let window_rows =
-        cache_bytes / (row_bytes * u64::from(checked.lanes) * WINDOWS_PER_LANE * sides);
-    let mut left = cache_bytes;
-    let mut resolve = |(place, dataset): (RowsPlace, Dataset)| {
-        let bytes = dataset.rows.saturating_mul(row_bytes);
-        let cached = bytes <= left && dataset.rows < u64::from(u32::MAX);
-        if cached {
-            left -= bytes;
-        }
-        ResolvedRows {
-            place,
-            rows: dataset.rows,
-            cached,
-            window_rows: window_rows.max(1),
-        }
+    let side = |placed: &PlacedRows| Side {
+        rows: placed.dataset.rows,
+        row_bytes,
     };
-    let resolved = ResolvedJob {
+    let share = cache_bytes / RUNNING_MAX as u64;
+    let sides = (side(&train), validation.as_ref().map(side));
+    let (train_room, validation_room) = deal(share, checked.lanes, sides.0, sides.1);
+    let resolve = |placed: &PlacedRows, room: Room| ResolvedRows {
+        place: placed.place.clone(),
+        rows: placed.dataset.rows,
+        cached: room == Room::Memory,
+        window_rows: match room {
+            Room::Memory => 0,
+            Room::Windows { window_rows, .. } => window_rows,
+        },
+        split: placed.split,
+    };
+    let mut resolved = ResolvedJob {
         seed: request.seed,
         epochs: request.epochs,
         batch_size: request.batch_size,
@@ -237,238 +245,100 @@ pub(crate) async fn prepare(
         label,
         class_weight,
         sample_weight: request.sample_weight.clone(),
-        train: resolve(train),
-        validation: validation.map(&mut resolve),
+        train: resolve(&train, train_room),
+        validation: validation
+            .as_ref()
+            .zip(validation_room)
+            .map(|(placed, room)| resolve(placed, room)),
         early_stopping: checked.early_stopping,
     };
+    let windows = Restaging {
+        job,
+        resolved: &resolved,
+        fitted: &fitted,
+        model: &model,
+        catalog,
+    };
+    let train = windows.place(train, train_room, Staged::TrainWindows);
+    let train = train.boxed().await?;
+    let validation = match validation.zip(validation_room) {
+        Some((placed, room)) => {
+            let place = windows.place(placed, room, Staged::ValidationWindows);
+            Some(place.boxed().await?)
+        }
+        None => None,
+    };
+    resolved.train.place = train;
+    if let (Some(rows), Some(place)) = (&mut resolved.validation, validation) {
+        rows.place = place;
+    }
+    let record = record(request, &resolved, cache_bytes);
     Ok(PreparedJob {
         job: resolved,
+        record,
         parameters: model.parameter_len() as u64,
         source: describe(&request.source),
         dataset_version,
     })
 }
 
-/// Removes the rows that a job staged.
-pub(crate) async fn clean_up(job: JobId, catalog: &Catalog) {
-    for job in [job, validation_place(job)] {
-        if let Err(error) = catalog.datasets.remove_staged(job).await {
-            tracing::warn!(%job, %error, "staged rows were not removed");
-        }
-    }
+/// Rows that are read in windows get row groups of their own.
+struct Restaging<'a> {
+    job: JobId,
+    resolved: &'a ResolvedJob,
+    fitted: &'a FittedPipeline,
+    model: &'a Model,
+    catalog: &'a Catalog,
 }
 
-type PlacedRows = (RowsPlace, Dataset);
-
-async fn place_rows(
-    request: &TrainRequest,
-    job: JobId,
-    catalog: &Catalog,
-    queries: &QueryEngine,
-) -> Result<(PlacedRows, Option<PlacedRows>), TrainingError> {
-    let validation_job = validation_place(job);
-    let placed = match &request.validation {
-        Validation::None => (place(&request.source, job, catalog, queries).await?, None),
-        Validation::Source(source) => {
-            let train = place(&request.source, job, catalog, queries).await?;
-            let validation = place(source, validation_job, catalog, queries).await?;
-            (train, Some(validation))
-        }
-        Validation::Split(share) => {
-            let (train, validation) =
-                stage_split(request, *share, job, validation_job, catalog, queries).await?;
-            (train, Some(validation))
-        }
-    };
-    if placed.0.1.rows == 0 {
-        return Err(no_rows(&request.source));
-    }
-    match (&placed.1, &request.validation) {
-        (Some((_, dataset)), Validation::Source(source)) if dataset.rows == 0 => {
-            Err(no_rows(source))
-        }
-        _ => Ok(placed),
-    }
-}
-
-/// A table is pinned to its version; a query or path is written down once, in its fixed order.
-async fn place(
-    source: &Source,
-    job: JobId,
-    catalog: &Catalog,
-    queries: &QueryEngine,
-) -> Result<PlacedRows, TrainingError> {
-    if let Source::Table(reference) = source {
-        let dataset = catalog.datasets.open(reference).boxed().await?;
-        let place = RowsPlace::Table {
-            name: dataset.name.clone(),
-            version: dataset.version,
+impl Restaging<'_> {
+    /// Where the workers find the rows.
+    async fn place(
+        &self,
+        placed: PlacedRows,
+        room: Room,
+        staged: Staged,
+    ) -> Result<RowsPlace, TrainingError> {
+        let Room::Windows {
+            row_group_bytes, ..
+        } = room
+        else {
+            return Ok(placed.place);
         };
-        return Ok((place, dataset));
+        let rows = DatasetRows::new(
+            placed.dataset,
+            self.resolved,
+            self.fitted,
+            self.model,
+            matches!(staged, Staged::ValidationWindows),
+            placed.split,
+            Arc::new(Semaphore::new(1)),
+        )?;
+        let (job, bytes) = (self.job, row_group_bytes);
+        stage_windows(&rows, &placed.place, job, staged, bytes, self.catalog).await
     }
-    let query = queries.open(source).await?;
-    let mut writer = catalog.datasets.stage(job, query.schema()).await?;
-    let mut rows = query.execute().await?;
-    while let Some(batch) = rows.try_next().await? {
-        writer.write(batch).await?;
-    }
-    Ok((RowsPlace::Staged { job }, writer.commit().await?))
 }
 
-/// Writes the rows down in two parts, by the rule of seed and row number, so that the pipeline is fitted and the
-/// data planned on exactly the training rows.
-async fn stage_split(
-    request: &TrainRequest,
-    share: f64,
-    train_job: JobId,
-    validation_job: JobId,
-    catalog: &Catalog,
-    queries: &QueryEngine,
-) -> Result<(PlacedRows, PlacedRows), TrainingError> {
-    let query = queries.open(&request.source).await?;
-    let mut train = catalog.datasets.stage(train_job, query.schema()).await?;
-    let mut validation = catalog
-        .datasets
-        .stage(validation_job, query.schema())
-        .await?;
-    let mut rows = query.execute().await?;
-    let mut row = 0u64;
-    let (mut kept, mut held) = (0u64, 0u64);
-    while let Some(batch) = rows.try_next().await? {
-        let is_held: BooleanArray = (row..row + batch.num_rows() as u64)
-            .map(|row| Some(is_held_out(request.seed, row, share)))
-            .collect();
-        row += batch.num_rows() as u64;
-        let is_kept = arrow::compute::not(&is_held).map_err(internal)?;
-        kept += write_where(&mut train, &batch, &is_kept).await?;
-        held += write_where(&mut validation, &batch, &is_held).await?;
-    }
-    if row == 0 {
-        return Err(no_rows(&request.source));
-    }
-    if kept == 0 || held == 0 {
-        let received =
-            format!("{share}, which leaves {kept} rows to train on and {held} to validate on");
-        let hint = "choose another share, or give more rows";
-        return Err(bad_option("validation_split", received, hint));
-    }
-    Ok((
-        (RowsPlace::Staged { job: train_job }, train.commit().await?),
-        (
-            RowsPlace::Staged {
-                job: validation_job,
-            },
-            validation.commit().await?,
-        ),
-    ))
-}
-
-async fn write_where(
-    writer: &mut DatasetWriter,
-    batch: &RecordBatch,
-    chosen: &BooleanArray,
-) -> Result<u64, TrainingError> {
-    let rows = filter_record_batch(batch, chosen).map_err(internal)?;
-    let count = rows.num_rows() as u64;
-    if count > 0 {
-        writer.write(rows).await?;
-    }
-    Ok(count)
-}
-
-/// Where a job's validation rows are staged: beside its training rows, under its own id with the last bit turned.
-fn validation_place(job: JobId) -> JobId {
-    JobId::from_u128(job.as_u128() ^ 1)
-}
-
-/// Reads label and sample weight once: their classes, and that no row is null, not a number or negative.
-async fn read_label(
-    checked: &CheckedRequest,
-    datasets: &[&Dataset],
-) -> Result<LabelColumn, TrainingError> {
-    let label = &checked.request.label;
-    let bad = |problem: String, hint: &str| TrainingError::BadLabel {
-        column: label.clone(),
-        problem,
-        hint: hint.to_owned(),
+fn record(request: &TrainRequest, job: &ResolvedJob, cache_bytes: u64) -> TrainingRecord {
+    let window = |rows: &ResolvedRows| (!rows.cached).then_some(rows.window_rows);
+    let (validation_split, validation) = match &request.validation {
+        Validation::None => (None, None),
+        Validation::Split(share) => (Some(*share), None),
+        Validation::Source(source) => (None, Some(describe(source))),
     };
-    let mut collector = match checked.loss.has_classes() {
-        true => Some(ClassCollector::new(label, &checked.label_type)?),
-        false => None,
-    };
-    let mut columns = vec![label.clone()];
-    columns.extend(checked.request.sample_weight.iter().cloned());
-    let width = label_width(&checked.label_type);
-    let mut row = 0;
-    for (place, dataset) in datasets.iter().enumerate() {
-        let mut rows = dataset.scan(Some(&columns));
-        let mut numbers = Vec::new();
-        let mut weight_sum = 0.0;
-        while let Some(batch) = rows.try_next().await? {
-            let checked_label = match &mut collector {
-                Some(collector) => collector.add(&batch),
-                None => {
-                    numbers.clear();
-                    gather_float(&batch, std::slice::from_ref(label), width, &mut numbers)
-                }
-            };
-            checked_label.map_err(|error| bad_label(label, error.from_row(row)))?;
-            if let Some(column) = &checked.request.sample_weight {
-                numbers.clear();
-                gather_float(&batch, std::slice::from_ref(column), 1, &mut numbers)
-                    .map_err(|error| error.from_row(row))?;
-                if let Some(at) = numbers.iter().position(|weight| *weight < 0.0) {
-                    let received =
-                        format!("column {column:?}, {} in row {}", numbers[at], row + at);
-                    let hint = "weights are not negative";
-                    return Err(bad_option("sample_weight", received, hint));
-                }
-                weight_sum += numbers.iter().map(|weight| f64::from(*weight)).sum::<f64>();
-            }
-            row += batch.num_rows();
-        }
-        // The rows to train on come first.
-        if let (0, Some(column)) = (place, &checked.request.sample_weight)
-            && weight_sum == 0.0
-        {
-            let received = format!("column {column:?}, whose sum over all rows is 0");
-            let hint = "give at least one row a weight above 0";
-            return Err(bad_option("sample_weight", received, hint));
-        }
-    }
-    let classes = match collector {
-        None => Vec::new(),
-        Some(collector) => collector.finish()?.text().to_vec(),
-    };
-    match (classes.as_slice(), checked.loss) {
-        ([only], _) => Err(bad(
-            format!("has one class only, {only:?}"),
-            "give rows of at least two classes",
-        )),
-        (several, Loss::BinaryCrossentropy) if several.len() > 2 => Err(bad(
-            format!("has {} classes", several.len()),
-            "binary_crossentropy takes two; use sparse_categorical_crossentropy",
-        )),
-        _ => Ok(LabelColumn {
-            name: label.clone(),
-            data_type: plain_type(&checked.label_type).to_string(),
-            classes,
-        }),
-    }
-}
-
-fn bad_label(label: &str, error: FrameError) -> TrainingError {
-    let (problem, hint) = match error {
-        FrameError::Null { row, .. } => (format!("is null in row {row}"), "drop these rows"),
-        FrameError::NotFinite { row, value, .. } | FrameError::OutOfRange { row, value, .. } => {
-            (format!("is {value} in row {row}"), "drop these rows")
-        }
-        other => return other.into(),
-    };
-    TrainingError::BadLabel {
-        column: label.to_owned(),
-        problem,
-        hint: hint.to_owned(),
+    TrainingRecord {
+        epochs: job.epochs,
+        batch_size: job.batch_size,
+        lanes: job.lanes,
+        shuffle: job.shuffle,
+        optimizer: job.optimizer.clone(),
+        class_weight: request.class_weight.clone(),
+        sample_weight: job.sample_weight.clone(),
+        validation_split,
+        validation,
+        training_cache_bytes: cache_bytes,
+        window_rows: window(&job.train),
+        validation_window_rows: job.validation.as_ref().and_then(window),
     }
 }
 
@@ -568,25 +438,6 @@ fn check_columns(
             problem: format!("is no column of {place}"),
             hint: format!("columns are {}", available()),
         }),
-    }
-}
-
-/// Numbers per row of a label that holds numbers.
-fn label_width(data_type: &DataType) -> usize {
-    match data_type {
-        DataType::FixedSizeList(_, size) => usize::try_from(*size).unwrap_or(0),
-        _ => 1,
-    }
-}
-
-/// The label's type as it is written into manifests: a list without the names and metadata of its items.
-fn plain_type(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::FixedSizeList(item, size) => {
-            let item = Field::new_list_field(item.data_type().clone(), true);
-            DataType::FixedSizeList(item.into(), *size)
-        }
-        other => other.clone(),
     }
 }
 
@@ -695,7 +546,7 @@ fn describe(source: &Source) -> String {
     }
 }
 
-fn no_rows(source: &Source) -> TrainingError {
+pub(super) fn no_rows(source: &Source) -> TrainingError {
     FeatureError::NoRows {
         what: describe(source),
     }
@@ -709,7 +560,7 @@ fn in_range(option: &'static str, given: u32, least: u32, most: u32) -> Result<(
     Err(bad_option(option, given, format!("give {least} to {most}")))
 }
 
-fn bad_option(
+pub(super) fn bad_option(
     option: &'static str,
     received: impl std::fmt::Display,
     hint: impl Into<String>,
@@ -727,7 +578,7 @@ fn bad_model(error: impl std::fmt::Display) -> TrainingError {
     }
 }
 
-fn internal(error: impl std::fmt::Display) -> TrainingError {
+pub(super) fn internal(error: impl std::fmt::Display) -> TrainingError {
     TrainingError::Internal {
         reason: error.to_string(),
     }

@@ -317,13 +317,13 @@ impl Crew {
     /// Called while the crew is at rest.
     pub(crate) fn begin_epoch(
         &self,
-        feed: impl Fn(u32) -> LaneFeed,
-        validation_feed: impl Fn(u32) -> LaneFeed,
+        feed: impl Fn(u32) -> Result<LaneFeed, TrainingError>,
+        validation_feed: impl Fn(u32) -> Result<LaneFeed, TrainingError>,
     ) -> Result<(), TrainingError> {
         for hand in &self.hands {
             for lane in &mut hand.lock().lanes {
-                lane.feed = feed(lane.number);
-                lane.validation_feed = validation_feed(lane.number);
+                lane.feed = feed(lane.number)?;
+                lane.validation_feed = validation_feed(lane.number)?;
                 lane.rows_seen = 0;
                 lane.report = LaneReport {
                     loss_sum: 0.0,

@@ -106,7 +106,7 @@ pub(crate) struct RowsOfJob {
     pub(crate) source: Arc<dyn RowGroups>,
     /// Whether all rows are kept in memory.
     pub(crate) cached: bool,
-    /// Rows that a window is filled up to, where they are not.
+    /// Most rows of a window, where they are not.
     pub(crate) window_rows: u64,
 }
 
@@ -343,20 +343,21 @@ impl Leader<'_> {
 
     fn begin_epoch(&self, epoch: u64) -> Result<(), TrainingError> {
         let share = &self.crew.share;
-        let order = |store: &RowStore, plan: &DataPlan| match store {
-            RowStore::Memory(_) => Arc::new(plan.permutation(epoch)),
-            RowStore::Windows(_) => Arc::default(),
-        };
         let feeds = |store: &RowStore, plan: &DataPlan| {
-            let order = order(store, plan);
+            let order = match store {
+                RowStore::Memory(_) => Arc::new(plan.permutation(epoch)?),
+                RowStore::Windows(_) => Arc::default(),
+            };
             let (store, plan) = (store.clone(), plan.clone());
             let (runtime, stop) = (self.runtime.clone(), self.stop.clone());
-            move |lane| open_feed(&store, &plan, epoch, lane, &order, &runtime, &stop)
+            Ok::<_, TrainingError>(move |lane| {
+                open_feed(&store, &plan, epoch, lane, &order, &runtime, &stop)
+            })
         };
-        let train = feeds(&self.rows, &share.plan);
+        let train = feeds(&self.rows, &share.plan)?;
         match (&self.validation_rows, &share.validation) {
-            (Some(store), Some(plan)) => self.crew.begin_epoch(train, feeds(store, plan)),
-            _ => self.crew.begin_epoch(train, |_| LaneFeed::None),
+            (Some(store), Some(plan)) => self.crew.begin_epoch(train, feeds(store, plan)?),
+            _ => self.crew.begin_epoch(train, |_| Ok(LaneFeed::None)),
         }
     }
 

@@ -332,7 +332,7 @@ def test_a_client_that_disconnects_mid_score_harms_nobody(client):
 def test_refusals_by_the_hundred_leave_the_users_process_alive(client):
     child = [sys.executable, refusals.__file__, client.url, "kept", "kept"]
     ended = subprocess.run(child, capture_output=True, text=True, timeout=120, check=False)
-    assert (ended.returncode, ended.stdout.strip()) == (0, "survived 800 of 800"), ended.stderr[-2000:]
+    assert (ended.returncode, ended.stdout.strip()) == (0, "survived 900 of 900"), ended.stderr[-2000:]
 
 
 def test_a_message_of_300_mib_is_refused_with_the_options_name(cluster):

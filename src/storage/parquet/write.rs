@@ -41,6 +41,9 @@ pub const ROW_GROUP_BYTES_MAX: usize = 64 << 20;
 const ROW_GROUPS_IN_FLIGHT_MAX: usize = 2;
 /// Encoded bytes after which a file is closed and the next one begun.
 const FILE_BYTES_MAX: u64 = 512 << 20;
+/// Row groups after which a file is closed and the next one begun: a footer stays some megabytes, and Parquet numbers
+/// row groups with 15 bits.
+const FILE_ROW_GROUPS_MAX: usize = 4_096;
 /// Encoded bytes gathered for one part of an upload; object stores ask for at least 5 MiB.
 const PART_BYTES_MIN: usize = 8 << 20;
 /// Columns of a file that get minima and maxima in the log, as is Delta's custom.
@@ -144,6 +147,11 @@ impl RowsWriter {
             }
         }
         Ok(())
+    }
+
+    /// Closes the row group under way, if it has rows: the next rows begin another.
+    pub async fn end_row_group(&mut self) -> Result<(), StorageError> {
+        self.send_row_group().await
     }
 
     /// Writes the rest, flushes, and names the files.
@@ -356,8 +364,11 @@ impl Files {
     }
 
     async fn append(&mut self, row_group: EncodedRowGroup) -> Result<(), StorageError> {
-        let full =
-            |open: &OpenFile| open.bytes >= FILE_BYTES_MAX || open.precise != row_group.precise;
+        let full = |open: &OpenFile| {
+            open.bytes >= FILE_BYTES_MAX
+                || open.row_groups.len() >= FILE_ROW_GROUPS_MAX
+                || open.precise != row_group.precise
+        };
         if self.open.as_ref().is_some_and(full) {
             self.close().await?;
         }

@@ -1,4 +1,4 @@
-"""The census MLP's first 50 steps in PyTorch: what src/nn/golden.rs compares with.
+"""The census MLP's first 50 steps in PyTorch: what src/training/golden.rs compares with.
 
 Run from the repository root. Versions: see README.md beside this file.
 """
