@@ -67,7 +67,7 @@ fn a_training_step_and_an_update_allocate_nothing() {
     let statistics = model.initial_statistics();
     let (mut gradient, mut new_statistics) =
         (vec![0.0; parameters.len()], vec![0.0; statistics.len()]);
-    let mut slots = vec![vec![0.0; parameters.len()]; optimizer.slots()];
+    let mut slots = optimizer.first_slots(parameters.len());
     let (numbers, indices, target) = (vec![0.5f32; 320], vec![3i32; 32], vec![2.0f32; 32]);
     let batches = [32, 20].map(|rows| LaneBatch {
         rows,

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ import volary
 from recording import job
 from volary import Input, Model, Sequential, errors, features, layers, optimizers
 from volary.callbacks import EarlyStopping
+
+ROOT = Path(__file__).resolve().parents[2]
 
 HISTORY = pa.table(
     {
@@ -115,7 +118,7 @@ def test_wrong_descriptions_are_refused_where_they_are_written():
         Sequential(["relu"])
     with pytest.raises(TypeError, match="called on tensors"):
         dense(3)
-    with pytest.raises(ValueError, match='unknown optimizer "adm"; there are sgd, adam, adamw'):
+    with pytest.raises(ValueError, match='unknown optimizer "adm"; there are sgd, adam, adamw, adamax, nadam'):
         Sequential([dense]).compile(optimizer="adm")
     with pytest.raises(TypeError, match="a pipeline holds transforms"):
         volary.Pipeline(["impute"])
@@ -222,8 +225,25 @@ def test_an_optimizer_is_given_by_name_by_class_or_with_options(client, trained)
 def test_layers_and_optimizers_survive_their_configurations():
     for layer in (layers.Dense(3), layers.Embedding(3, 4), layers.BatchNormalization(momentum=0.9), layers.Flatten()):
         assert type(layer).from_config(layer.get_config()) == layer
-    for optimizer in (optimizers.SGD(0.1, 0.9), optimizers.AdamW(optimizers.StepDecay(0.1, 3))):
-        assert type(optimizer).from_config(optimizer.get_config()) == optimizer
+    for kind in optimizers.Optimizer.__subclasses__():
+        optimizer = kind(optimizers.StepDecay(0.1, 3), clipvalue=0.5)
+        assert kind.from_config(optimizer.get_config()) == optimizer
+
+
+def test_optimizers_and_schedules_are_named_and_described_as_the_golden_file_has_them():
+    # What the server reads there is what Keras was asked for; the same must come out of our classes.
+    golden = json.loads((ROOT / "tests/golden/optimizers/optimizers.json").read_text())
+    kinds = {kind.name: kind for kind in optimizers.Optimizer.__subclasses__()}
+    for description in golden["optimizers"]:
+        options = {name: value for name, value in description.items() if name != "name"}
+        form = kinds[description["name"]](**options).to_json()
+        assert form | description == form
+    schedules = {kind.name: kind for kind in optimizers.schedules.Schedule.__subclasses__()}
+    for description in golden["schedules"]:
+        options = {name: value for name, value in description.items() if name != "name"}
+        form = schedules[description["name"]](**options).to_json()
+        assert form | description == form
+        assert optimizers.SGD(schedules[description["name"]](**options)).to_json()["learning_rate"] == form
 
 
 def test_every_transform_has_its_json_form_and_comes_back_from_it():
@@ -279,7 +299,14 @@ def test_fit_asks_for_what_it_was_given(client, trained):
         "features": ["age", "job"],
         "pipeline": [{"transform": "impute", "columns": ["age"], "strategy": "median"}],
         "loss": "binary_crossentropy",
-        "optimizer": {"name": "adam", "learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
+        "optimizer": {
+            "name": "adam",
+            "learning_rate": 0.001,
+            "beta_1": 0.9,
+            "beta_2": 0.999,
+            "epsilon": 1e-7,
+            "amsgrad": False,
+        },
         "metrics": ["auc", "accuracy"],
         "epochs": 2,
         "batchSize": 256,

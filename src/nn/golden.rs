@@ -1,12 +1,14 @@
-//! One step of models against PyTorch: the file and the script that made it are in `tests/golden/training/`. A whole
-//! training run is compared in `training/golden.rs`.
+//! One step of models against PyTorch (`tests/golden/training/`), and losses alone against Keras (`tests/golden/losses/`);
+//! the scripts that made the files lie beside them. A whole training run is compared in `training/golden.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::tensor::archive;
+use crate::autograd::{Bindings, Destination, Graph, Op, Plan, gradients};
+use crate::support::random::RandomKey;
+use crate::tensor::{Shape, archive};
 
 use super::{
     FeatureColumn, FeatureKind, InputData, LaneBatch, LaneTrainer, Loss, Model, ModelSpec,
@@ -164,15 +166,23 @@ fn check(golden: &Arrays, case: &str, loss: &str, hidden: Value, last: &str, wid
 }
 
 fn read(name: &str) -> Arrays {
-    let path = format!(
-        "{}/tests/golden/training/{name}.safetensors",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let arrays = archive::from_bytes(&std::fs::read(path).unwrap()).unwrap();
-    arrays
+    read_from(&format!("training/{name}.safetensors"))
+}
+
+fn read_from(path: &str) -> Arrays {
+    archive::from_bytes(&bytes_of(path))
+        .unwrap()
         .into_iter()
         .map(|array| (array.name, array.values))
         .collect()
+}
+
+fn bytes_of(path: &str) -> Vec<u8> {
+    std::fs::read(format!(
+        "{}/tests/golden/{path}",
+        env!("CARGO_MANIFEST_DIR")
+    ))
+    .unwrap()
 }
 
 fn model(layers: Value, features: &[(&str, usize, FeatureKind)]) -> Model {
@@ -198,10 +208,62 @@ fn flat(model: &Model, golden: &Arrays, prefix: &str) -> Vec<f32> {
         .collect()
 }
 
+/// Every loss alone, row by row: as training records it, with its gradient, and as validation adds it up.
+#[test]
+fn losses_and_their_gradients_agree_with_keras() {
+    let arrays = read_from("losses/losses.safetensors");
+    let cases: Value = serde_json::from_slice(&bytes_of("losses/losses.json")).unwrap();
+    for (number, case) in cases.as_array().unwrap().iter().enumerate() {
+        let (name, width) = (
+            case["loss"].as_str().unwrap(),
+            case["width"].as_u64().unwrap() as usize,
+        );
+        let of = |what: &str| &arrays[&format!("{number}/{what}")];
+        let (answers, labels) = (of("answer"), of("label"));
+        let rows = answers.len() / width;
+        let loss = Loss::parse(name).unwrap();
+
+        let mut graph = Graph::new();
+        let shape = Shape::new(&[rows, width]);
+        let answer = graph.add(Op::Parameter(0, shape.clone()), &[]).unwrap();
+        let label = graph.add(Op::Input(0, shape), &[]).unwrap();
+        let each = loss.record(&mut graph, answer, label).unwrap();
+        let one = graph.constant(1.0).unwrap();
+        let column = graph.shape(each).clone();
+        let seed = graph.broadcast_to(one, &column).unwrap();
+        let slope = gradients(&mut graph, each, seed, &[answer]).unwrap()[0].unwrap();
+        let outputs = [(each, Destination::Keep), (slope, Destination::Gradient(0))];
+        let mut plan = Plan::new(&graph, &outputs).unwrap();
+        let mut gradient = vec![0.0; answers.len()];
+        plan.run(&mut Bindings {
+            inputs: &[InputData::Float32(labels)],
+            more_inputs: &[],
+            parameters: answers,
+            statistics: &[],
+            gradient: &mut gradient,
+            statistics_out: &mut [],
+            key: RandomKey::of(0, 0),
+        })
+        .unwrap();
+        all_close(&format!("{name} {number}"), plan.kept(0), of("loss"));
+        all_close(
+            &format!("{name} {number}, gradient"),
+            &gradient,
+            of("gradient"),
+        );
+        let added_up: Vec<f32> = answers
+            .chunks_exact(width)
+            .zip(labels.chunks_exact(width))
+            .map(|(answer, label)| loss.of_row(answer, label) as f32)
+            .collect();
+        all_close(&format!("{name} {number}, of a row"), &added_up, of("loss"));
+    }
+}
+
 fn close(what: &str, found: f32, expected: f32, relative: f32) {
     assert!(
         (found - expected).abs() <= relative * expected.abs(),
-        "{what}: {found}, PyTorch has {expected}"
+        "{what}: {found}, the reference has {expected}"
     );
 }
 
@@ -214,7 +276,7 @@ fn all_close(what: &str, found: &[f32], expected: &[f32]) {
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert!(
             (found - expected).abs() <= 1e-5 * scale,
-            "{what} at {index}: {found}, PyTorch has {expected}"
+            "{what} at {index}: {found}, the reference has {expected}"
         );
     }
 }

@@ -13,6 +13,9 @@ use super::model::Model;
 /// Keras' epsilon: how near to 0 or 1 a probability is let when its logarithm is taken.
 pub const PROBABILITY_EPSILON: f32 = 1e-7;
 
+/// Keras' smallest squared length of a vector that is made one long.
+const LENGTH_SQUARED_MIN: f32 = 1e-12;
+
 /// What the label column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetKind {
@@ -22,11 +25,29 @@ pub enum TargetKind {
     Classes { classes: usize },
 }
 
-/// What training lowers. Losses over several outputs are averaged over them (cross-entropies over classes are not).
+/// What training lowers. Losses over several outputs are averaged over them; cross-entropies over classes, divergence
+/// and cosine are of the whole row. Every one is held to Keras' by golden values (`tests/golden/losses/`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
     MeanSquaredError,
     MeanAbsoluteError,
+    /// 100 |t - y| / |t|.
+    MeanAbsolutePercentageError,
+    /// The squared difference of log(1 + t) and log(1 + y); negative numbers count as 0.
+    MeanSquaredLogarithmicError,
+    /// Half the square of differences up to 1, beyond that the difference less a half.
+    Huber,
+    /// The logarithm of the difference's hyperbolic cosine.
+    LogCosh,
+    /// y - t log y: counts t and rates y.
+    Poisson,
+    /// sum of t log(t / y): distributions t and y.
+    KlDivergence,
+    /// The negated cosine of the angle between the label and the answer.
+    CosineSimilarity,
+    /// max(0, 1 - t y) of labels -1 and 1; a label 0 counts as -1.
+    Hinge,
+    SquaredHinge,
     BinaryCrossentropy,
     /// Targets are one probability per class (one-hot).
     CategoricalCrossentropy,
@@ -39,6 +60,23 @@ const NAMES: &[(&str, Loss)] = &[
     ("mse", Loss::MeanSquaredError),
     ("mean_absolute_error", Loss::MeanAbsoluteError),
     ("mae", Loss::MeanAbsoluteError),
+    (
+        "mean_absolute_percentage_error",
+        Loss::MeanAbsolutePercentageError,
+    ),
+    ("mape", Loss::MeanAbsolutePercentageError),
+    (
+        "mean_squared_logarithmic_error",
+        Loss::MeanSquaredLogarithmicError,
+    ),
+    ("msle", Loss::MeanSquaredLogarithmicError),
+    ("huber", Loss::Huber),
+    ("log_cosh", Loss::LogCosh),
+    ("poisson", Loss::Poisson),
+    ("kl_divergence", Loss::KlDivergence),
+    ("cosine_similarity", Loss::CosineSimilarity),
+    ("hinge", Loss::Hinge),
+    ("squared_hinge", Loss::SquaredHinge),
     ("binary_crossentropy", Loss::BinaryCrossentropy),
     ("categorical_crossentropy", Loss::CategoricalCrossentropy),
     (
@@ -67,7 +105,12 @@ impl Loss {
 
     /// Whether its label is a class; otherwise it is numbers.
     pub fn has_classes(self) -> bool {
-        !matches!(self, Loss::MeanSquaredError | Loss::MeanAbsoluteError)
+        matches!(
+            self,
+            Loss::BinaryCrossentropy
+                | Loss::CategoricalCrossentropy
+                | Loss::SparseCategoricalCrossentropy
+        )
     }
 
     /// The long Keras name.
@@ -112,6 +155,9 @@ impl Loss {
                 *classes <= 2 && width == 1,
                 "use \"sparse_categorical_crossentropy\", or one unit and two classes",
             ),
+            (_, TargetKind::Classes { .. }) => {
+                (false, "make the label numbers, or use a cross-entropy")
+            }
             (_, TargetKind::Numeric { width: numbers }) => (
                 *numbers == width,
                 "end the model with one unit per number of the label",
@@ -140,7 +186,7 @@ impl Loss {
             Loss::CategoricalCrossentropy | Loss::SparseCategoricalCrossentropy => {
                 (Activation::Softmax, "softmax")
             }
-            Loss::MeanSquaredError | Loss::MeanAbsoluteError => return Ok(()),
+            _ => return Ok(()),
         };
         let (layer, found) = model.last_activation();
         if found == Some(wanted) {
@@ -195,14 +241,100 @@ impl Loss {
         let logits_of =
             |graph: &Graph, last: Op| (*graph.op(output) == last).then(|| graph.inputs(output)[0]);
         match self {
-            Loss::MeanSquaredError | Loss::MeanAbsoluteError => {
-                let function = if self == Loss::MeanSquaredError {
-                    Unary::Square
-                } else {
-                    Unary::Absolute
-                };
+            Loss::MeanSquaredError => {
                 let difference = graph.minus(output, target)?;
-                let each = graph.unary(function, difference)?;
+                let each = graph.unary(Unary::Square, difference)?;
+                mean_of_columns(graph, each)
+            }
+            Loss::MeanAbsoluteError => {
+                let difference = graph.minus(output, target)?;
+                let each = graph.unary(Unary::Absolute, difference)?;
+                mean_of_columns(graph, each)
+            }
+            Loss::MeanAbsolutePercentageError => {
+                let difference = graph.minus(target, output)?;
+                let size = graph.unary(Unary::Absolute, target)?;
+                let size = at_least(graph, size, PROBABILITY_EPSILON)?;
+                let share = graph.over(difference, size)?;
+                let each = graph.unary(Unary::Absolute, share)?;
+                let mean = mean_of_columns(graph, each)?;
+                graph.scaled(mean, 100.0)
+            }
+            Loss::MeanSquaredLogarithmicError => {
+                let one = graph.constant(1.0)?;
+                let mut logarithm = |x: NodeId| -> Result<NodeId, GraphError> {
+                    let raised = at_least(graph, x, PROBABILITY_EPSILON)?;
+                    let shifted = graph.plus(raised, one)?;
+                    graph.unary(Unary::Log, shifted)
+                };
+                let (answered, wanted) = (logarithm(output)?, logarithm(target)?);
+                let difference = graph.minus(answered, wanted)?;
+                let each = graph.unary(Unary::Square, difference)?;
+                mean_of_columns(graph, each)
+            }
+            Loss::Huber => {
+                // q (|e| - q / 2) with q = min(|e|, 1): both branches in one.
+                let one = graph.constant(1.0)?;
+                let difference = graph.minus(output, target)?;
+                let size = graph.unary(Unary::Absolute, difference)?;
+                let within = graph.binary(Binary::Minimum, size, one)?;
+                let half = graph.scaled(within, 0.5)?;
+                let rest = graph.minus(size, half)?;
+                let each = graph.times(within, rest)?;
+                mean_of_columns(graph, each)
+            }
+            Loss::LogCosh => {
+                // |e| + log(1 + exp(-2 |e|)) - log 2, which does not overflow.
+                let one = graph.constant(1.0)?;
+                let difference = graph.minus(output, target)?;
+                let size = graph.unary(Unary::Absolute, difference)?;
+                let twice = graph.scaled(size, -2.0)?;
+                let small = graph.unary(Unary::Exp, twice)?;
+                let sum = graph.plus(one, small)?;
+                let logarithm = graph.unary(Unary::Log, sum)?;
+                let log_2 = graph.constant(std::f32::consts::LN_2)?;
+                let shifted = graph.minus(logarithm, log_2)?;
+                let each = graph.plus(size, shifted)?;
+                mean_of_columns(graph, each)
+            }
+            Loss::Poisson => {
+                let epsilon = graph.constant(PROBABILITY_EPSILON)?;
+                let shifted = graph.plus(output, epsilon)?;
+                let logarithm = graph.unary(Unary::Log, shifted)?;
+                let counted = graph.times(target, logarithm)?;
+                let each = graph.minus(output, counted)?;
+                mean_of_columns(graph, each)
+            }
+            Loss::KlDivergence => {
+                let one = graph.constant(1.0)?;
+                let mut share = |x: NodeId| -> Result<NodeId, GraphError> {
+                    let raised = at_least(graph, x, PROBABILITY_EPSILON)?;
+                    graph.binary(Binary::Minimum, raised, one)
+                };
+                let (y, t) = (share(output)?, share(target)?);
+                let ratio = graph.over(t, y)?;
+                let logarithm = graph.unary(Unary::Log, ratio)?;
+                let each = graph.times(t, logarithm)?;
+                graph.sum_columns(each)
+            }
+            Loss::CosineSimilarity => {
+                let (y, t) = (of_length_one(graph, output)?, of_length_one(graph, target)?);
+                let product = graph.times(y, t)?;
+                let cosine = graph.sum_columns(product)?;
+                graph.unary(Unary::Negate, cosine)
+            }
+            Loss::Hinge | Loss::SquaredHinge => {
+                // t + |t| - 1 is -1 for 0 and for -1, and 1 for 1.
+                let one = graph.constant(1.0)?;
+                let size = graph.unary(Unary::Absolute, target)?;
+                let sum = graph.plus(target, size)?;
+                let sign = graph.minus(sum, one)?;
+                let product = graph.times(sign, output)?;
+                let margin = graph.minus(one, product)?;
+                let mut each = graph.unary(Unary::Relu, margin)?;
+                if self == Loss::SquaredHinge {
+                    each = graph.unary(Unary::Square, each)?;
+                }
                 mean_of_columns(graph, each)
             }
             Loss::BinaryCrossentropy => {
@@ -264,6 +396,57 @@ impl Loss {
         match self {
             Loss::MeanSquaredError => pairs().map(|(y, t)| (y - t).powi(2)).sum::<f64>() / width,
             Loss::MeanAbsoluteError => pairs().map(|(y, t)| (y - t).abs()).sum::<f64>() / width,
+            Loss::MeanAbsolutePercentageError => {
+                let each = pairs().map(|(y, t)| ((t - y) / t.abs().max(epsilon)).abs());
+                100.0 * each.sum::<f64>() / width
+            }
+            Loss::MeanSquaredLogarithmicError => {
+                let log = |x: f64| (x.max(epsilon) + 1.0).ln();
+                let each = pairs().map(|(y, t)| (log(y) - log(t)).powi(2));
+                each.sum::<f64>() / width
+            }
+            Loss::Huber => {
+                let each = pairs().map(|(y, t)| {
+                    let size = (y - t).abs();
+                    let within = size.min(1.0);
+                    within * (size - 0.5 * within)
+                });
+                each.sum::<f64>() / width
+            }
+            Loss::LogCosh => {
+                let each = pairs().map(|(y, t)| {
+                    let size = (y - t).abs();
+                    size + (-2.0 * size).exp().ln_1p() - std::f64::consts::LN_2
+                });
+                each.sum::<f64>() / width
+            }
+            Loss::Poisson => {
+                let each = pairs().map(|(y, t)| y - t * (y + epsilon).ln());
+                each.sum::<f64>() / width
+            }
+            Loss::KlDivergence => pairs()
+                .map(|(y, t)| (y.clamp(epsilon, 1.0), t.clamp(epsilon, 1.0)))
+                .map(|(y, t)| t * (t / y).ln())
+                .sum(),
+            Loss::CosineSimilarity => {
+                let length = |of: &[f32]| {
+                    let squares = of.iter().map(|&x| f64::from(x) * f64::from(x));
+                    squares.sum::<f64>().max(LENGTH_SQUARED_MIN.into()).sqrt()
+                };
+                let product: f64 = pairs().map(|(y, t)| y * t).sum();
+                -product / (length(prediction) * length(target))
+            }
+            Loss::Hinge | Loss::SquaredHinge => {
+                let each = pairs().map(|(y, t)| {
+                    let margin = (1.0 - (t + t.abs() - 1.0) * y).max(0.0);
+                    if self == Loss::Hinge {
+                        margin
+                    } else {
+                        margin * margin
+                    }
+                });
+                each.sum::<f64>() / width
+            }
             Loss::BinaryCrossentropy => {
                 let each =
                     pairs().map(|(y, t)| -(t * clip(y).ln() + (1.0 - t) * (1.0 - clip(y)).ln()));
@@ -295,6 +478,20 @@ fn mean_of_columns(graph: &mut Graph, each: NodeId) -> Result<NodeId, GraphError
     let width = graph.shape(each).last();
     let sum = graph.sum_columns(each)?;
     graph.scaled(sum, 1.0 / width as f32)
+}
+
+fn at_least(graph: &mut Graph, x: NodeId, low: f32) -> Result<NodeId, GraphError> {
+    let low = graph.constant(low)?;
+    graph.binary(Binary::Maximum, x, low)
+}
+
+/// Each row divided by its Euclidean length.
+fn of_length_one(graph: &mut Graph, x: NodeId) -> Result<NodeId, GraphError> {
+    let squares = graph.unary(Unary::Square, x)?;
+    let sum = graph.sum_columns(squares)?;
+    let sum = at_least(graph, sum, LENGTH_SQUARED_MIN)?;
+    let length = graph.unary(Unary::Sqrt, sum)?;
+    graph.over(x, length)
 }
 
 fn clipped(graph: &mut Graph, p: NodeId) -> Result<NodeId, GraphError> {

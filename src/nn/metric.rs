@@ -224,6 +224,15 @@ const LOSSES: &[Loss] = &[
     Loss::BinaryCrossentropy,
     Loss::CategoricalCrossentropy,
     Loss::SparseCategoricalCrossentropy,
+    Loss::MeanAbsolutePercentageError,
+    Loss::MeanSquaredLogarithmicError,
+    Loss::Huber,
+    Loss::LogCosh,
+    Loss::Poisson,
+    Loss::KlDivergence,
+    Loss::CosineSimilarity,
+    Loss::Hinge,
+    Loss::SquaredHinge,
 ];
 
 fn malformed(problem: &str) -> SpecError {

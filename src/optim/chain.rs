@@ -1,13 +1,11 @@
 //! Composition: transforms one after the other, each tile passing through all of them while it is in the cache.
 
-use super::transform::{GradientTransform, Moment, Scope, add};
+use super::transforms::{GradientTransform, Moment, SLOTS_MAX, Scope, add};
 
 /// Numbers per tile: 2 KiB, so that a tile of everything an optimiser touches fits the first-level cache.
 const TILE: usize = 512;
 /// Most transforms of one chain.
 pub const TRANSFORMS_MAX: usize = 8;
-/// Most slots of one transform.
-const SLOTS_MAX: usize = 4;
 
 /// Transforms in order. What comes out of the last is added to the parameters.
 #[derive(Debug)]
@@ -40,10 +38,14 @@ impl Chain {
         }
     }
 
-    pub fn slot_names(&self) -> Vec<&'static str> {
+    /// Name and first value of every state vector, in the order in which `update` takes them.
+    pub fn slots(&self) -> Vec<(&'static str, f32)> {
         self.transforms
             .iter()
-            .flat_map(|transform| transform.slot_names().iter().copied())
+            .flat_map(|transform| {
+                let names = transform.slot_names().iter().copied();
+                names.zip(transform.slot_starts())
+            })
             .collect()
     }
 

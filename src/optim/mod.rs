@@ -7,12 +7,13 @@ mod error;
 #[cfg(test)]
 mod golden;
 mod optimizer;
+mod options;
 mod recipes;
 mod schedule;
-mod transform;
+mod transforms;
 
 pub use chain::Chain;
 pub use error::OptimizerError;
 pub use optimizer::{Optimizer, OptimizerSpec};
 pub use schedule::Schedule;
-pub use transform::{GradientTransform, Moment, Scope};
+pub use transforms::{GradientTransform, Moment, Scope};

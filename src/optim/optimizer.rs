@@ -1,40 +1,32 @@
 //! An optimiser from its description: `{"name": "adam", "learning_rate": 0.001}`.
 //!
-//! A learning rate is a number or a schedule: `{"name": "constant", "learning_rate": r}` or
-//! `{"name": "step", "learning_rate": r, "step_size": epochs, "gamma": g}`. Names and defaults are Keras'.
+//! A learning rate is a number or a schedule (`schedule.rs`). Names, options and defaults are Keras'; which there are is
+//! the table of `recipes.rs`.
 
 use serde_json::{Map, Value, json};
 
 use super::chain::Chain;
 use super::error::OptimizerError;
-use super::recipes;
+use super::options::{Options, name_of, unknown};
+use super::recipes::{RECIPES, Recipe, Setting};
 use super::schedule::Schedule;
-use super::transform::{Moment, Scope};
+use super::transforms::{ClipByValue, DecayWeights, Moment, Scope};
 
 /// An optimiser as described by a client, every option filled in.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct OptimizerSpec {
-    recipe: Recipe,
+    recipe: &'static Recipe,
     schedule: Schedule,
+    /// A number per entry of `recipe.settings`; 0 and 1 for flags.
+    values: Vec<f64>,
+    weight_decay: Option<f64>,
+    clip_value: Option<f64>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-enum Recipe {
-    Sgd {
-        momentum: f64,
-        nesterov: bool,
-    },
-    Adam {
-        beta_1: f64,
-        beta_2: f64,
-        epsilon: f64,
-    },
-    AdamW {
-        beta_1: f64,
-        beta_2: f64,
-        epsilon: f64,
-        weight_decay: f64,
-    },
+impl PartialEq for OptimizerSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_json() == other.to_json()
+    }
 }
 
 impl OptimizerSpec {
@@ -54,75 +46,63 @@ impl OptimizerSpec {
             }
         };
         let name = name_of(values)?;
-        let mut options = Options {
-            name,
-            values,
-            known: vec!["name"],
-        };
-        let default_rate = if name == "sgd" { 0.01 } else { 0.001 };
-        let schedule = options.schedule(default_rate)?;
-        let recipe = match name {
-            "sgd" => Recipe::Sgd {
-                momentum: options.number("momentum", 0.0, 0.0, 1.0)?,
-                nesterov: options.flag("nesterov")?,
+        let recipe = RECIPES
+            .iter()
+            .find(|recipe| recipe.name == name)
+            .ok_or_else(|| {
+                let known: Vec<&str> = RECIPES.iter().map(|recipe| recipe.name).collect();
+                unknown("optimizer", name, &known.join(", "))
+            })?;
+        let mut options = Options::new(name, values);
+        let schedule = match options.value("learning_rate") {
+            Some(value) => Schedule::from_json(value, recipe.learning_rate, &options)?,
+            None => Schedule::Constant {
+                learning_rate: recipe.learning_rate,
             },
-            "adam" | "adamw" => {
-                // A beta of 1 never learns and divides by zero.
-                let (beta_1, beta_2) = (
-                    options.number("beta_1", 0.9, 0.0, 0.999_999_9)?,
-                    options.number("beta_2", 0.999, 0.0, 0.999_999_9)?,
-                );
-                let epsilon = options.number("epsilon", 1e-7, 1e-30, 1.0)?;
-                if name == "adam" {
-                    Recipe::Adam {
-                        beta_1,
-                        beta_2,
-                        epsilon,
-                    }
-                } else {
-                    Recipe::AdamW {
-                        beta_1,
-                        beta_2,
-                        epsilon,
-                        weight_decay: options.number("weight_decay", 0.004, 0.0, 1e3)?,
-                    }
-                }
-            }
-            _ => return Err(unknown("optimizer", name, "sgd, adam, adamw")),
         };
+        let values = recipe
+            .settings
+            .iter()
+            .map(|setting| match *setting {
+                Setting::Number(name, default, low, high) => {
+                    options.number(name, default, low, high)
+                }
+                Setting::Flag(name) => options.flag(name).map(|flag| f64::from(u8::from(flag))),
+            })
+            .collect::<Result<_, _>>()?;
+        let weight_decay = match recipe.weight_decay {
+            Some(default) => options
+                .optional_number("weight_decay", 0.0, 1e3)?
+                .or(Some(default).filter(|default| *default > 0.0)),
+            None => None,
+        };
+        let clip_value = options.optional_number("clipvalue", 1e-30, 1e30)?;
         options.finish()?;
-        Ok(OptimizerSpec { recipe, schedule })
+        Ok(OptimizerSpec {
+            recipe,
+            schedule,
+            values,
+            weight_decay,
+            clip_value,
+        })
     }
 
     pub fn to_json(&self) -> Value {
-        let mut json = match &self.recipe {
-            Recipe::Sgd { momentum, nesterov } => {
-                json!({"name": "sgd", "momentum": momentum, "nesterov": nesterov})
+        let mut json = json!({"name": self.recipe.name, "learning_rate": self.schedule.to_json()});
+        for (setting, &value) in self.recipe.settings.iter().zip(&self.values) {
+            match *setting {
+                Setting::Number(name, ..) => json[name] = json!(value),
+                Setting::Flag(name) => json[name] = json!(value != 0.0),
             }
-            Recipe::Adam {
-                beta_1,
-                beta_2,
-                epsilon,
-            } => json!({"name": "adam", "beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon}),
-            Recipe::AdamW {
-                beta_1,
-                beta_2,
-                epsilon,
-                weight_decay,
-            } => {
-                json!({"name": "adamw", "beta_1": beta_1, "beta_2": beta_2, "epsilon": epsilon, "weight_decay": weight_decay})
+        }
+        for (name, value) in [
+            ("weight_decay", self.weight_decay),
+            ("clipvalue", self.clip_value),
+        ] {
+            if let Some(value) = value {
+                json[name] = json!(value);
             }
-        };
-        json["learning_rate"] = match self.schedule {
-            Schedule::Constant { learning_rate } => json!(learning_rate),
-            Schedule::Step {
-                learning_rate,
-                step_size,
-                gamma,
-            } => {
-                json!({"name": "step", "learning_rate": learning_rate, "step_size": step_size, "gamma": gamma})
-            }
-        };
+        }
         json
     }
 }
@@ -132,40 +112,38 @@ impl OptimizerSpec {
 pub struct Optimizer {
     chain: Chain,
     schedule: Schedule,
-    slot_names: Vec<&'static str>,
+    slots: Vec<(&'static str, f32)>,
 }
 
 impl Optimizer {
     pub fn build(spec: &OptimizerSpec) -> Result<Optimizer, OptimizerError> {
-        let chain = match spec.recipe {
-            Recipe::Sgd { momentum, nesterov } => recipes::sgd(momentum, nesterov),
-            Recipe::Adam {
-                beta_1,
-                beta_2,
-                epsilon,
-            } => recipes::adam(beta_1, beta_2, epsilon),
-            Recipe::AdamW {
-                beta_1,
-                beta_2,
-                epsilon,
-                weight_decay,
-            } => recipes::adamw(beta_1, beta_2, epsilon, weight_decay),
-        };
-        let slot_names = chain.slot_names();
+        let mut transforms = Vec::new();
+        if let Some(limit) = spec.clip_value {
+            let limit = limit as f32;
+            transforms.push(Box::new(ClipByValue { limit }) as _);
+        }
+        transforms.extend((spec.recipe.transforms)(&spec.values));
+        if let Some(decay) = spec.weight_decay {
+            let decay = decay as f32;
+            transforms.push(Box::new(DecayWeights { decay }) as _);
+        }
+        let chain = Chain::new(transforms);
         Ok(Optimizer {
+            slots: chain.slots(),
             chain,
-            schedule: spec.schedule,
-            slot_names,
+            schedule: spec.schedule.clone(),
         })
     }
 
-    /// State vectors per parameter vector, all starting at zero, each as long as the parameters.
+    /// State vectors per parameter vector, each as long as the parameters.
     pub fn slots(&self) -> usize {
-        self.slot_names.len()
+        self.slots.len()
     }
 
-    pub fn slot_names(&self) -> &[&'static str] {
-        &self.slot_names
+    /// The state of so many parameters before the first update.
+    pub fn first_slots(&self, parameters: usize) -> Vec<Vec<f32>> {
+        let slot = |(_, start): &(&str, f32)| vec![*start; parameters];
+        self.slots.iter().map(slot).collect()
     }
 
     /// Whether an update needs more than the numbers of the cut itself.
@@ -201,136 +179,6 @@ impl Optimizer {
     }
 }
 
-fn name_of(values: &Map<String, Value>) -> Result<&str, OptimizerError> {
-    values
-        .get("name")
-        .and_then(Value::as_str)
-        .ok_or_else(|| OptimizerError::Malformed {
-            problem: "it has no name".to_string(),
-        })
-}
-
-fn unknown(what: &'static str, found: &str, known: &str) -> OptimizerError {
-    OptimizerError::UnknownName {
-        what,
-        found: found.chars().take(80).collect(),
-        known: known.to_string(),
-    }
-}
-
-/// Options taken by name; what is left over is refused by name.
-struct Options<'a> {
-    name: &'a str,
-    values: &'a Map<String, Value>,
-    known: Vec<&'static str>,
-}
-
-impl<'a> Options<'a> {
-    fn value(&mut self, option: &'static str) -> Option<&'a Value> {
-        self.known.push(option);
-        self.values.get(option).filter(|value| !value.is_null())
-    }
-
-    fn number(
-        &mut self,
-        option: &'static str,
-        default: f64,
-        low: f64,
-        high: f64,
-    ) -> Result<f64, OptimizerError> {
-        let Some(value) = self.value(option) else {
-            return Ok(default);
-        };
-        match value.as_f64() {
-            Some(number) if (low..=high).contains(&number) => Ok(number),
-            _ => Err(self.bad(option, value, format!("give a number from {low} to {high}"))),
-        }
-    }
-
-    fn flag(&mut self, option: &'static str) -> Result<bool, OptimizerError> {
-        let Some(value) = self.value(option) else {
-            return Ok(false);
-        };
-        value
-            .as_bool()
-            .ok_or_else(|| self.bad(option, value, "give true or false".to_string()))
-    }
-
-    fn schedule(&mut self, default: f64) -> Result<Schedule, OptimizerError> {
-        let Some(value) = self.value("learning_rate") else {
-            return Ok(Schedule::Constant {
-                learning_rate: default,
-            });
-        };
-        let Value::Object(values) = value else {
-            return match value.as_f64() {
-                Some(learning_rate) if (0.0..=1e6).contains(&learning_rate) => {
-                    Ok(Schedule::Constant { learning_rate })
-                }
-                _ => Err(self.bad(
-                    "learning_rate",
-                    value,
-                    "give a number from 0 to 1000000 or a schedule".to_string(),
-                )),
-            };
-        };
-        let name = name_of(values)?;
-        let mut inner = Options {
-            name,
-            values,
-            known: vec!["name"],
-        };
-        let learning_rate = inner.number("learning_rate", default, 0.0, 1e6)?;
-        let schedule = match name {
-            "constant" => Schedule::Constant { learning_rate },
-            "step" => {
-                let size = inner.value("step_size").cloned().unwrap_or(Value::Null);
-                let step_size = size.as_u64().filter(|size| *size > 0);
-                let step_size = step_size.ok_or_else(|| {
-                    inner.bad(
-                        "step_size",
-                        &size,
-                        "give a whole number of epochs from 1".to_string(),
-                    )
-                })?;
-                Schedule::Step {
-                    learning_rate,
-                    step_size,
-                    gamma: inner.number("gamma", 0.1, 0.0, 1e6)?,
-                }
-            }
-            _ => return Err(unknown("schedule", name, "constant, step")),
-        };
-        inner.finish()?;
-        Ok(schedule)
-    }
-
-    fn bad(&self, option: &str, found: &Value, hint: String) -> OptimizerError {
-        let found = found.to_string().chars().take(80).collect();
-        OptimizerError::BadOption {
-            name: self.name.to_string(),
-            option: option.to_string(),
-            found,
-            hint,
-        }
-    }
-
-    fn finish(self) -> Result<(), OptimizerError> {
-        match self
-            .values
-            .keys()
-            .find(|key| !self.known.contains(&key.as_str()))
-        {
-            Some(option) => Err(OptimizerError::UnknownOption {
-                name: self.name.to_string(),
-                option: option.chars().take(80).collect(),
-                known: self.known.join(", "),
-            }),
-            None => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,7 +188,8 @@ mod tests {
         let spec = OptimizerSpec::from_json(&json!("adamw")).unwrap();
         assert_eq!(
             spec.to_json(),
-            json!({"name": "adamw", "learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "weight_decay": 0.004})
+            json!({"name": "adamw", "learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7,
+                "amsgrad": false, "weight_decay": 0.004})
         );
         let step = json!({"name": "sgd", "momentum": 0.9, "nesterov": true,
             "learning_rate": {"name": "step", "learning_rate": 0.1, "step_size": 2, "gamma": 0.5}});
@@ -355,8 +204,8 @@ mod tests {
     #[test]
     fn unknown_names_and_options_are_refused_by_name() {
         check(
-            json!({"name": "adagrad"}),
-            "unknown optimizer \"adagrad\"; known are sgd, adam, adamw",
+            json!({"name": "adamm"}),
+            "unknown optimizer \"adamm\"; known are sgd, adam, adamw, adamax, nadam",
         );
         check(
             json!({"name": "adam", "lr": 0.1}),
@@ -368,7 +217,7 @@ mod tests {
         );
         check(
             json!({"name": "sgd", "learning_rate": {"name": "cosine"}}),
-            "unknown schedule \"cosine\"; known are constant, step",
+            "unknown schedule \"cosine\"; known are constant, step, exponential_decay",
         );
         check(
             json!({"name": "sgd", "learning_rate": -1}),
@@ -379,10 +228,15 @@ mod tests {
 
     #[test]
     fn any_cut_of_the_vector_gives_the_same_bits() {
-        for name in ["sgd", "adam", "adamw"] {
-            let mut description = json!({"name": name});
-            if name == "sgd" {
-                description["momentum"] = json!(0.9);
+        for recipe in RECIPES {
+            let name = recipe.name;
+            let mut description = json!({"name": name, "clipvalue": 0.5});
+            for setting in recipe.settings {
+                match *setting {
+                    Setting::Flag(flag) => description[flag] = json!(true),
+                    Setting::Number("momentum", ..) => description["momentum"] = json!(0.9),
+                    Setting::Number(..) => {}
+                }
             }
             let optimizer =
                 Optimizer::build(&OptimizerSpec::from_json(&description).unwrap()).unwrap();
@@ -414,7 +268,7 @@ mod tests {
         let mut start = 0;
         for &cut in cuts {
             let range = start..start + cut;
-            let mut slots = vec![vec![0.0; cut]; optimizer.slots()];
+            let mut slots = optimizer.first_slots(cut);
             for (step, gradient) in (1..).zip(&gradients) {
                 optimizer.update(
                     step,

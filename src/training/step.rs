@@ -501,7 +501,7 @@ impl Hand {
                 .map_err(program_error)?,
             predictor: Predictor::new(Arc::clone(&share.model)),
             sum: vec![0.0; owned.len()],
-            slots: vec![vec![0.0; trained]; share.optimizer.slots()],
+            slots: share.optimizer.first_slots(trained),
             owned,
             pool: Vec::new(),
         })

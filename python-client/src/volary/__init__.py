@@ -33,6 +33,7 @@ from .model import Input, Model, Sequential, callbacks, layers, losses, metrics,
 # `from volary.layers import Dense` works as well as `volary.layers.Dense`.
 for _module in (callbacks, layers, losses, metrics, optimizers):
     _sys.modules["volary." + _module.__name__.rpartition(".")[2]] = _module
+_sys.modules["volary.optimizers.schedules"] = optimizers.schedules
 
 __version__ = "0.1.0"
 

@@ -27,7 +27,7 @@ from .callbacks import EarlyStopping
 from .layers import InputLayer, Layer
 from .losses import Loss
 from .metrics import Metric
-from .optimizers import SGD, Adam, AdamW, Optimizer
+from .optimizers import Optimizer
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -41,7 +41,7 @@ EPOCHS_MAX = 1_000_000
 BATCH_SIZE_MAX = 1 << 24
 LANES_MAX = 256
 SEED_MAX = (1 << 64) - 1
-_OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (SGD, Adam, AdamW)}
+_OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in Optimizer.__subclasses__()}
 
 
 @dataclass(frozen=True, eq=False)

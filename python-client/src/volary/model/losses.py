@@ -8,10 +8,19 @@ from typing import Any, ClassVar, Self
 __all__ = [
     "BinaryCrossentropy",
     "CategoricalCrossentropy",
+    "CosineSimilarity",
+    "Hinge",
+    "Huber",
+    "KLDivergence",
+    "LogCosh",
     "Loss",
     "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
     "MeanSquaredError",
+    "MeanSquaredLogarithmicError",
+    "Poisson",
     "SparseCategoricalCrossentropy",
+    "SquaredHinge",
 ]
 
 
@@ -41,6 +50,60 @@ class MeanAbsoluteError(Loss):
     """The absolute difference."""
 
     name = "mean_absolute_error"
+
+
+class MeanAbsolutePercentageError(Loss):
+    """A hundred times the absolute difference, divided by the label's size."""
+
+    name = "mean_absolute_percentage_error"
+
+
+class MeanSquaredLogarithmicError(Loss):
+    """The squared difference of ``log(1 + label)`` and ``log(1 + answer)``; negative numbers count as 0."""
+
+    name = "mean_squared_logarithmic_error"
+
+
+class Huber(Loss):
+    """Half the square of differences up to 1, beyond that the difference less a half (Huber, 1964)."""
+
+    name = "huber"
+
+
+class LogCosh(Loss):
+    """The logarithm of the difference's hyperbolic cosine: squares of small differences, sizes of large ones."""
+
+    name = "log_cosh"
+
+
+class Poisson(Loss):
+    """``answer - label * log(answer)``: for labels that are counts and a model that answers positive rates."""
+
+    name = "poisson"
+
+
+class KLDivergence(Loss):
+    """``sum(label * log(label / answer))``: for a label that is a distribution, a list column of shares."""
+
+    name = "kl_divergence"
+
+
+class CosineSimilarity(Loss):
+    """The negated cosine of the angle between label and answer, both lists of numbers."""
+
+    name = "cosine_similarity"
+
+
+class Hinge(Loss):
+    """``max(0, 1 - label * answer)`` of labels that are the numbers -1 and 1, or 0 and 1."""
+
+    name = "hinge"
+
+
+class SquaredHinge(Loss):
+    """The square of `Hinge`."""
+
+    name = "squared_hinge"
 
 
 class BinaryCrossentropy(Loss):
