@@ -345,17 +345,14 @@ fn split_into(batch: &RecordBatch, bytes_max: usize, parts: &mut Vec<RecordBatch
     }
 }
 
-/// Equal parts, in whole groups of [`ROWS_ALIGNED`] where a part has so many: their buffers need no padding, and their
-/// validity and booleans no shifting.
+/// Rows of each of the fewest equal parts, in whole groups of [`ROWS_ALIGNED`] where that fits: then buffers need no padding,
+/// and validity and booleans no shifting. `bytes` is more than `bytes_max`.
 fn rows_of_a_part(rows: usize, bytes: usize, bytes_max: usize) -> usize {
-    let most =
-        ((rows as u128 * bytes_max as u128 / bytes as u128) as usize).clamp(1, rows.div_ceil(2));
-    let aligned = most / ROWS_ALIGNED * ROWS_ALIGNED;
-    if aligned == 0 {
-        return most;
-    }
-    let parts = rows.div_ceil(aligned);
-    rows.div_ceil(parts).next_multiple_of(ROWS_ALIGNED)
+    let most = (rows as u128 * bytes_max as u128 / bytes as u128) as usize;
+    let parts = rows.div_ceil(most.max(1)).max(2);
+    let equal = rows.div_ceil(parts);
+    let aligned = equal.next_multiple_of(ROWS_ALIGNED);
+    if aligned <= most { aligned } else { equal }
 }
 
 /// Bytes that the values of `data` take in a message's body, slices counted as what they show.
@@ -496,7 +493,12 @@ mod tests {
             bytes += message.body_bytes();
         }
         // The last of equal parts may be short; most are not.
-        assert!(bytes / parts.len() > limit / 3);
+        assert!(
+            bytes / parts.len() > limit / 3,
+            "{bytes} bytes in {} parts of {:?} rows",
+            parts.len(),
+            parts.iter().map(RecordBatch::num_rows).collect::<Vec<_>>()
+        );
         let whole = arrow::compute::concat_batches(&batch.schema(), &parts).unwrap();
         assert_eq!(whole, batch);
     }
