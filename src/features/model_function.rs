@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StructArray};
+use arrow::compute::kernels::cmp::distinct;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, SchemaRef};
+use arrow::util::display::array_value_to_string;
 use async_trait::async_trait;
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -238,7 +240,12 @@ fn vector_fits(given: &Field, wanted: &Field) -> bool {
 /// One argument as the model's input; the error says what is wrong with it.
 fn as_input(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, String> {
     if !matches!(wanted, DataType::FixedSizeList(..)) || !is_list_of_numbers(column.data_type()) {
-        return strict_cast(column, wanted);
+        let input = strict_cast(column, wanted)?;
+        let given = column.data_type();
+        if wanted.is_integer() && given.is_numeric() && !given.is_integer() {
+            refuse_cut_numbers(column, &input)?;
+        }
+        return Ok(input);
     }
     to_vectors(column, wanted).map_err(|problem| match problem {
         VectorProblem::Length { length, .. } => {
@@ -246,6 +253,19 @@ fn as_input(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, String> {
         }
         VectorProblem::Cast(reason) => reason,
     })
+}
+
+/// A cast to whole numbers cuts what is behind the point without a word; here it is an error.
+fn refuse_cut_numbers(column: &ArrayRef, whole: &ArrayRef) -> Result<(), String> {
+    let back = strict_cast(whole, column.data_type())?;
+    let differs = distinct(column, &back).map_err(|error| error.to_string())?;
+    match (0..differs.len()).find(|&row| differs.value(row)) {
+        Some(row) => Err(format!(
+            "{} is no whole number; round it in the query",
+            array_value_to_string(column, row).map_err(|error| error.to_string())?
+        )),
+        None => Ok(()),
+    }
 }
 
 impl ScalarUDFImpl for PredictFunction {
