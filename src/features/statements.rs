@@ -620,7 +620,7 @@ mod tests {
         ] {
             let said = refusal(&format!("SELECT {sql} FROM t"));
             assert!(
-                said.contains(&format!("{words}")) && said.contains("not understood of predict"),
+                said.contains(words) && said.contains("not understood of predict"),
                 "{sql}: {said}"
             );
         }

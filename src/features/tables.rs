@@ -123,7 +123,7 @@ impl ParquetTable {
                     file.file_name().unwrap_or_default()
                 ))
             };
-            check_footer(&file).map_err(|problem| describe(problem))?;
+            check_footer(&file).map_err(&describe)?;
             let text = file
                 .to_str()
                 .ok_or_else(|| describe("the name is not UTF-8".into()))?;

@@ -467,7 +467,7 @@ fn size(bytes: u64) -> String {
     let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let unit = units
         .iter()
-        .find(|(_, factor)| bytes >= *factor && bytes % factor == 0);
+        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     match unit {
         Some((name, factor)) => format!("{}{name}", bytes / factor),
         None if bytes >= 10 << 20 => format!("{} MiB", bytes >> 20),

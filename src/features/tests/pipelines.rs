@@ -816,7 +816,7 @@ async fn vectors_are_features_as_they_are() {
     let (fixed, lists) = vectors(&pairs);
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
     let rows = RecordBatch::try_from_iter([("id", ids), ("v", Arc::clone(&fixed))]).unwrap();
-    let (bench, source) = with_rows(&[rows.clone()]).await;
+    let (bench, source) = with_rows(std::slice::from_ref(&rows)).await;
     let steps = json!([{"transform": "standardize", "columns": ["id"]}]);
     let fitted = fit(&bench, &source, &["id", "v"], steps, None)
         .await
