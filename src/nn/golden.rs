@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::autograd::{Bindings, Destination, Graph, Op, Plan, gradients};
+use crate::autograd::{Bindings, Destination, Graph, GraphError, NodeId, Op, Plan, gradients};
 use crate::support::random::RandomKey;
 use crate::tensor::{Shape, archive};
 
+use super::layers::activation::NAMES;
 use super::{
     FeatureColumn, FeatureKind, InputData, LaneBatch, LaneTrainer, Loss, Model, ModelSpec,
     Predictor, StepKey,
@@ -223,29 +224,12 @@ fn losses_and_their_gradients_agree_with_keras() {
         let rows = answers.len() / width;
         let loss = Loss::parse(name).unwrap();
 
-        let mut graph = Graph::new();
-        let shape = Shape::new(&[rows, width]);
-        let answer = graph.add(Op::Parameter(0, shape.clone()), &[]).unwrap();
-        let label = graph.add(Op::Input(0, shape), &[]).unwrap();
-        let each = loss.record(&mut graph, answer, label).unwrap();
-        let one = graph.constant(1.0).unwrap();
-        let column = graph.shape(each).clone();
-        let seed = graph.broadcast_to(one, &column).unwrap();
-        let slope = gradients(&mut graph, each, seed, &[answer]).unwrap()[0].unwrap();
-        let outputs = [(each, Destination::Keep), (slope, Destination::Gradient(0))];
-        let mut plan = Plan::new(&graph, &outputs).unwrap();
-        let mut gradient = vec![0.0; answers.len()];
-        plan.run(&mut Bindings {
-            inputs: &[InputData::Float32(labels)],
-            more_inputs: &[],
-            parameters: answers,
-            statistics: &[],
-            gradient: &mut gradient,
-            statistics_out: &mut [],
-            key: RandomKey::of(0, 0),
-        })
-        .unwrap();
-        all_close(&format!("{name} {number}"), plan.kept(0), of("loss"));
+        let ones = vec![1.0; rows];
+        let (each, gradient) =
+            run_with_gradient(answers, width, labels, &ones, |graph, answer, label| {
+                loss.record(graph, answer, label)
+            });
+        all_close(&format!("{name} {number}"), &each, of("loss"));
         all_close(
             &format!("{name} {number}, gradient"),
             &gradient,
@@ -258,6 +242,67 @@ fn losses_and_their_gradients_agree_with_keras() {
             .collect();
         all_close(&format!("{name} {number}, of a row"), &added_up, of("loss"));
     }
+}
+
+#[test]
+fn activations_and_their_gradients_agree_with_keras() {
+    let arrays = read_from("activations/activations.safetensors");
+    let names: Vec<String> =
+        serde_json::from_slice(&bytes_of("activations/activations.json")).unwrap();
+    assert_eq!(
+        names,
+        NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        "every activation has golden values"
+    );
+    for (name, activation) in NAMES {
+        let weights = &arrays["weights"];
+        let (answer, gradient) = run_with_gradient(&arrays["x"], 6, &[], weights, |graph, x, _| {
+            activation.record(graph, x)
+        });
+        all_close(name, &answer, &arrays[&format!("{name}/answer")]);
+        all_close(
+            &format!("{name}, gradient"),
+            &gradient,
+            &arrays[&format!("{name}/gradient")],
+        );
+    }
+}
+
+/// Runs what `record` makes of rows of `width` numbers and a second input of the same shape; answers its value and the
+/// gradient by the first of the value's sum weighted by `weights`.
+fn run_with_gradient(
+    given: &[f32],
+    width: usize,
+    beside: &[f32],
+    weights: &[f32],
+    record: impl Fn(&mut Graph, NodeId, NodeId) -> Result<NodeId, GraphError>,
+) -> (Vec<f32>, Vec<f32>) {
+    let mut graph = Graph::new();
+    let shape = Shape::new(&[given.len() / width, width]);
+    let x = graph.add(Op::Parameter(0, shape.clone()), &[]).unwrap();
+    let second = graph.add(Op::Input(0, shape), &[]).unwrap();
+    let value = record(&mut graph, x, second).unwrap();
+    let seed = graph
+        .add(Op::Input(1, graph.shape(value).clone()), &[])
+        .unwrap();
+    let slope = gradients(&mut graph, value, seed, &[x]).unwrap()[0].unwrap();
+    let outputs = [
+        (value, Destination::Keep),
+        (slope, Destination::Gradient(0)),
+    ];
+    let mut plan = Plan::new(&graph, &outputs).unwrap();
+    let mut gradient = vec![0.0; given.len()];
+    plan.run(&mut Bindings {
+        inputs: &[InputData::Float32(beside), InputData::Float32(weights)],
+        more_inputs: &[],
+        parameters: given,
+        statistics: &[],
+        gradient: &mut gradient,
+        statistics_out: &mut [],
+        key: RandomKey::of(0, 0),
+    })
+    .unwrap();
+    (plan.kept(0).to_vec(), gradient)
 }
 
 fn close(what: &str, found: f32, expected: f32, relative: f32) {
