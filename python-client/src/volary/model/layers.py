@@ -117,7 +117,7 @@ class Dropout(Layer):
 
 @dataclass(eq=True, repr=False)
 class Activation(Layer):
-    """An activation by itself: linear, relu, sigmoid, tanh, softmax, gelu."""
+    """An activation by itself, by name; docs/model-spec.md lists them all."""
 
     activation: str
 
