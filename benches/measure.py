@@ -216,8 +216,8 @@ def write_page(what, title, results, binary, directory):
     page += [f"* command: `{command}`", ""]
     page += ["Medians; the ratio is the median over pairs that ran in turns. Above 1 is faster than the peer.", ""]
     page += [table([result.row() for result in results], HEADER), ""]
-    for what, words in what_limits(results).items():
-        page += [f"**{'; '.join(what)}.** {words}", ""]
+    for comparisons, words in what_limits(results).items():
+        page += [f"**{'; '.join(comparisons)}.** {words}", ""]
     page += ["## Raw numbers", ""]
     for result in results:
         page.append(f"* {result.what} ({result.unit}): volary {[float(f'{value:.6g}') for value in result.ours]}")
