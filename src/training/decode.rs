@@ -173,14 +173,12 @@ impl DatasetRows {
         }
         let indices = columns
             .iter()
-            .map(|column| dataset.schema.index_of(column))
-            .collect::<Result<Vec<_>, _>>();
-        let projected = indices.and_then(|indices| dataset.schema.project(&indices));
-        let projected = projected.map_err(|error| TrainingError::BadOption {
-            option: "features",
-            received: error.to_string(),
-            hint: "name columns that every source of the job has".into(),
-        })?;
+            .map(|column| {
+                let index = dataset.schema.index_of(column);
+                index.map_err(|_| missing_column(column, &dataset.schema, validation))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let projected = dataset.schema.project(&indices).map_err(internal)?;
         let target = if job.label.classes.is_empty() {
             Target::Numbers
         } else {
@@ -484,4 +482,26 @@ fn take(batches: &[RecordBatch], rows: &[u32]) -> Result<RecordBatch, TrainingEr
     let places: Vec<(usize, usize)> = rows.iter().map(place).collect();
     let batches: Vec<&RecordBatch> = batches.iter().collect();
     interleave_record_batch(&batches, &places).map_err(internal)
+}
+
+/// The rows lack a column that the job reads.
+fn missing_column(column: &str, schema: &SchemaRef, validation: bool) -> TrainingError {
+    const NAMES_MAX: usize = 10;
+    let mut names: Vec<String> = schema
+        .fields()
+        .iter()
+        .take(NAMES_MAX)
+        .map(|field| format!("{:?}", field.name()))
+        .collect();
+    if schema.fields().len() > NAMES_MAX {
+        names.push("...".to_owned());
+    }
+    TrainingError::BadOption {
+        option: if validation { "validation" } else { "features" },
+        received: format!(
+            "rows without the column {column:?}; they have {}",
+            names.join(", ")
+        ),
+        hint: "give rows with every column that the training reads".into(),
+    }
 }

@@ -125,6 +125,12 @@ def test_unknown_columns_layers_and_options_are_refused_by_name(client):
             client.train({**request, **change}).wait()
 
 
+def test_validation_rows_without_a_column_of_the_training_are_refused_with_its_name(client):
+    rows = GOOD.assign(w=1.0)
+    words = ['"w"', "validation"]
+    refused_fit(client, words, rows=rows, wanted=["a", "w"], validation_data=rows.drop(columns="w"))
+
+
 def test_wrong_types_are_refused_with_the_column(client):
     refused_fit(client, ["b"], wanted=["a", "b"])
     refused_fit(client, ["b"], pipeline=[features.Standardize(["b"])], wanted=["b"])
