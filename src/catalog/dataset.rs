@@ -150,7 +150,8 @@ impl Dataset {
         self.read(file, row_group, &schema).await
     }
 
-    /// Streams every row in file and row-group order, in batches of about [`SCAN_BATCH_BYTES`].
+    /// Streams every row in file and row-group order, in batches of about [`SCAN_BATCH_BYTES`] as they are encoded: columns
+    /// of few different values are larger once decoded, and never more than their row group.
     ///
     /// Memory is bounded by the fetched bytes of [`ROW_GROUPS_FETCHED`] row groups and [`BATCHES_AHEAD`] decoded batches.
     /// Dropping the stream stops the reading.

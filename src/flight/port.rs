@@ -215,3 +215,97 @@ fn framed(message: FlightMessage) -> Result<Vec<Bytes>, Status> {
     let [a, b, c, d] = length.to_be_bytes();
     Ok(message.into_pieces(&[0, a, b, c, d]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body::Body as _;
+
+    fn message(text: &'static str) -> FlightMessage {
+        FlightMessage {
+            app_metadata: Bytes::from_static(text.as_bytes()),
+            ..FlightMessage::default()
+        }
+    }
+
+    /// The bytes of an answer's body, and its trailers.
+    async fn sent(messages: Vec<Result<FlightMessage, Status>>) -> (Vec<u8>, HeaderMap) {
+        let mut body = MessageBody {
+            messages: futures::stream::iter(messages).boxed(),
+            pieces: VecDeque::new(),
+            ended: false,
+        };
+        let (mut bytes, mut trailers) = (Vec::new(), None);
+        while let Some(frame) =
+            futures::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+        {
+            assert!(trailers.is_none(), "nothing comes after the trailers");
+            match frame.unwrap().into_data() {
+                Ok(data) => bytes.extend_from_slice(&data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            }
+        }
+        assert!(body.is_end_stream());
+        (bytes, trailers.expect("every answer ends with a status"))
+    }
+
+    /// The messages of a body by gRPC's prefixes.
+    fn messages_of(mut bytes: &[u8]) -> Vec<FlightData> {
+        let mut found = Vec::new();
+        while let [0, a, b, c, d, rest @ ..] = bytes {
+            let (message, others) = rest.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
+            found.push(FlightData::decode(message).unwrap());
+            bytes = others;
+        }
+        assert!(bytes.is_empty());
+        found
+    }
+
+    #[tokio::test]
+    async fn messages_are_framed_and_the_end_is_a_status() {
+        let (bytes, trailers) = sent(vec![Ok(message("first")), Ok(message("second"))]).await;
+        let words: Vec<_> = messages_of(&bytes)
+            .into_iter()
+            .map(|message| message.app_metadata)
+            .collect();
+        assert_eq!(words, ["first", "second"]);
+        assert_eq!(trailers[Status::GRPC_STATUS], "0");
+    }
+
+    #[tokio::test]
+    async fn an_error_in_midstream_is_the_status_behind_what_was_sent() {
+        let refused = Status::not_found("no such rows");
+        let (bytes, trailers) = sent(vec![
+            Ok(message("first")),
+            Err(refused),
+            Ok(message("never")),
+        ])
+        .await;
+        assert_eq!(messages_of(&bytes).len(), 1);
+        let status = Status::from_header_map(&trailers).expect("a status");
+        assert_eq!(status.code(), tonic::Code::NotFound);
+        assert_eq!(status.message(), "no such rows");
+    }
+
+    #[test]
+    fn messages_compressed_by_grpc_are_refused_with_what_is_taken() {
+        let request = http::Request::builder()
+            .header("grpc-encoding", "gzip")
+            .body(Body::empty())
+            .unwrap();
+        let status = streaming::<Ticket>(request, 1 << 20).expect_err("refused");
+        assert_eq!(status.code(), tonic::Code::Unimplemented);
+        assert!(status.message().contains("gzip"), "{status}");
+        assert_eq!(
+            status.metadata().get("grpc-accept-encoding").unwrap(),
+            "identity"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_request_without_a_message_is_refused() {
+        let request = streaming::<Ticket>(http::Request::new(Body::empty()), 1 << 20).unwrap();
+        let status = only_message(request).await.expect_err("refused");
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    }
+}

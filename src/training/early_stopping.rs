@@ -15,6 +15,19 @@ pub struct StoppingRule {
     pub maximize: bool,
 }
 
+impl StoppingRule {
+    /// As a manifest keeps it, under the names that a request has.
+    pub(crate) fn record(&self) -> serde_json::Value {
+        serde_json::json!({
+            "monitor": self.monitor,
+            "patience": self.patience,
+            "min_delta": self.min_delta,
+            "restore_best_weights": self.restore_best_weights,
+            "maximize": self.maximize,
+        })
+    }
+}
+
 /// What an epoch's value means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Verdict {

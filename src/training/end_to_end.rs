@@ -74,7 +74,15 @@ async fn rows_beyond_the_cache_train_the_same_bytes_on_two_servers() {
 async fn job_and_model_tell_how_the_rows_were_met_so_that_a_run_can_be_repeated() {
     for (cache_bytes, window_rows) in [(1 << 30, None), (4_000, Some(64))] {
         let cluster = TestCluster::with_cache(1, true, cache_bytes).await;
-        let status = cluster.train(request()).await;
+        let mut asked = request();
+        asked.early_stopping = Some(EarlyStopping {
+            monitor: "loss".into(),
+            patience: 9,
+            min_delta: 0.0,
+            restore_best_weights: true,
+            maximize: None,
+        });
+        let status = cluster.train(asked).await;
         let model = cluster.catalog.models.load("churn", None).await.unwrap();
         let record = model.manifest.training.unwrap();
         assert_eq!(record.training_cache_bytes, cache_bytes);
@@ -84,6 +92,11 @@ async fn job_and_model_tell_how_the_rows_were_met_so_that_a_run_can_be_repeated(
             (3, 100, 8)
         );
         assert_eq!(record.optimizer["name"], "adam");
+        assert_eq!(
+            record.early_stopping,
+            Some(json!({"monitor": "loss", "patience": 9, "min_delta": 0.0,
+                "restore_best_weights": true, "maximize": false}))
+        );
         assert_eq!(status.training, Some(record.clone()));
         let written = cluster.catalog.jobs.status(status.id).await.unwrap();
         assert_eq!(written.training, Some(record));
@@ -103,7 +116,7 @@ async fn caches_that_both_hold_the_rows_give_the_same_weights() {
     assert!(committed[0] == committed[1]);
 }
 
-/// The reviewer's case: a narrow table whose rows are 201 numbers wide once they are one-hot encoded.
+/// A narrow table whose rows are 201 numbers wide once they are one-hot encoded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures its process; run by the test that follows"]
 async fn a_wide_one_hot_job_in_a_process_of_its_own() {

@@ -336,6 +336,7 @@ fn record(request: &TrainRequest, job: &ResolvedJob, cache_bytes: u64) -> Traini
         sample_weight: job.sample_weight.clone(),
         validation_split,
         validation,
+        early_stopping: job.early_stopping.as_ref().map(StoppingRule::record),
         training_cache_bytes: cache_bytes,
         window_rows: window(&job.train),
         validation_window_rows: job.validation.as_ref().and_then(window),
