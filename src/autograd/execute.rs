@@ -2,8 +2,8 @@
 
 use crate::tensor::blas;
 use crate::tensor::kernels::elementwise::{OPERANDS_MAX, OperandPointer, run_raw};
-use crate::tensor::kernels::random_mask::{RandomKey, dropout_mask};
-use crate::tensor::kernels::{concatenate, gather, reduce, softmax};
+use crate::tensor::kernels::random_mask::{RandomKey, dropout_mask, normal_noise};
+use crate::tensor::kernels::{concatenate, gather, reduce, softmax, view};
 
 use super::error::RunError;
 use super::lower::Kernel;
@@ -125,17 +125,17 @@ impl Places<'_> {
         // checked against `Needs` before the run.
         unsafe {
             match location {
-                Location::Input(input, len) => match bound(self.inputs, self.more_inputs, input) {
+                Location::Input(input, span) => match bound(self.inputs, self.more_inputs, input) {
                     Some(Data::Float32(values)) => OperandPointer {
-                        start: values.as_ptr(),
-                        len,
+                        start: values.as_ptr().add(span.offset),
+                        len: span.len,
                     },
                     _ => OperandPointer {
                         start: std::ptr::NonNull::dangling().as_ptr(),
                         len: 0,
                     },
                 },
-                Location::Indices(..) => OperandPointer {
+                Location::Indices(_) => OperandPointer {
                     start: std::ptr::NonNull::dangling().as_ptr(),
                     len: 0,
                 },
@@ -177,7 +177,7 @@ impl Places<'_> {
 
     fn indices(&self, location: Location) -> (usize, &[i32]) {
         match location {
-            Location::Indices(input, _) => match bound(self.inputs, self.more_inputs, input) {
+            Location::Indices(input) => match bound(self.inputs, self.more_inputs, input) {
                 Some(Data::Int32(values)) => (input, values),
                 _ => (input, &[]),
             },
@@ -228,7 +228,44 @@ fn run_step(
     };
     match &step.kernel {
         Kernel::Chain(_) => {}
-        Kernel::Multiply(product) => blas::multiply(product, read(0), read(1), out),
+        Kernel::Multiply { count, product } => {
+            let (a, b) = (read(0), read(1));
+            let (a_len, b_len, c_len) = (
+                product.m * product.k,
+                product.k * product.n,
+                product.m * product.n,
+            );
+            for matrix in 0..*count {
+                blas::multiply(
+                    product,
+                    &a[matrix * a_len..(matrix + 1) * a_len],
+                    &b[matrix * b_len..(matrix + 1) * b_len],
+                    &mut out[matrix * c_len..(matrix + 1) * c_len],
+                );
+            }
+        }
+        Kernel::SumMiddle { extent, inner } => reduce::sum_middle(read(0), *extent, *inner, out),
+        Kernel::MaxMiddle { extent, inner } => reduce::max_middle(read(0), *extent, *inner, out),
+        Kernel::CumulativeSum {
+            extent,
+            inner,
+            reverse,
+        } => reduce::cumulative_sum(read(0), *extent, *inner, *reverse, out),
+        Kernel::View(at) => view::read(at, read(0), out),
+        Kernel::ViewAdd(at) => view::add(at, read(0), out),
+        Kernel::ToFloat => {
+            let (_, indices) = places.indices(step.inputs[0]);
+            for (out, &index) in out.iter_mut().zip(indices) {
+                *out = index as f32;
+            }
+        }
+        Kernel::NormalNoise { stream } => normal_noise(
+            &RandomKey {
+                operation: *stream,
+                ..*key
+            },
+            out,
+        ),
         Kernel::SumRows => reduce::sum_rows(read(0), out),
         Kernel::SumColumns { inner } => reduce::sum_columns(read(0), *inner, out),
         Kernel::SumAll => out[0] = reduce::sum_all(read(0)),
@@ -259,11 +296,6 @@ fn run_step(
                 start += width;
             }
         }
-        Kernel::Slice {
-            total,
-            start,
-            width,
-        } => concatenate::read_columns(read(0), *total, *start, out, *width),
         Kernel::DropoutMask { stream, rate } => dropout_mask(
             &RandomKey {
                 operation: *stream,

@@ -2,16 +2,40 @@
 
 use crate::tensor::blas::Product;
 use crate::tensor::kernels::elementwise::Chain;
+use crate::tensor::kernels::view::View;
 use crate::tensor::shape::Spread;
 
 use super::graph::Node;
-use super::op::Op;
+use super::op::{Op, Reduction};
 
 /// A kernel with everything fixed but the numbers.
 #[derive(Debug)]
 pub(super) enum Kernel {
     Chain(Chain),
-    Multiply(Product),
+    /// As many products side by side, each operand with a matrix for each.
+    Multiply {
+        count: usize,
+        product: Product,
+    },
+    SumMiddle {
+        extent: usize,
+        inner: usize,
+    },
+    MaxMiddle {
+        extent: usize,
+        inner: usize,
+    },
+    CumulativeSum {
+        extent: usize,
+        inner: usize,
+        reverse: bool,
+    },
+    View(View),
+    ViewAdd(View),
+    ToFloat,
+    NormalNoise {
+        stream: u32,
+    },
     SumRows,
     SumColumns {
         inner: usize,
@@ -37,11 +61,6 @@ pub(super) enum Kernel {
     Concatenate {
         widths: Vec<usize>,
     },
-    Slice {
-        total: usize,
-        start: usize,
-        width: usize,
-    },
     DropoutMask {
         stream: u32,
         rate: f32,
@@ -58,16 +77,43 @@ pub(super) fn kernel_of(node: &Node, nodes: &[Node]) -> Option<Kernel> {
             transpose_a,
             transpose_b,
         } => {
-            let (m, n) = (node.shape.extents()[0], node.shape.last());
-            let k = shape(0).extents()[usize::from(!transpose_a)];
-            Some(Kernel::Multiply(Product {
-                m,
-                n,
-                k,
-                transpose_a: *transpose_a,
-                transpose_b: *transpose_b,
-            }))
+            let rank = node.shape.rank();
+            let (m, n) = (node.shape.extents()[rank - 2], node.shape.last());
+            let k = shape(0).extents()[rank - 2 + usize::from(!transpose_a)];
+            Some(Kernel::Multiply {
+                count: node.shape.extents()[..rank - 2].iter().product(),
+                product: Product {
+                    m,
+                    n,
+                    k,
+                    transpose_a: *transpose_a,
+                    transpose_b: *transpose_b,
+                },
+            })
         }
+        Op::Reduce {
+            reduction,
+            axis,
+            count,
+        } => {
+            let extents = shape(0).extents();
+            let extent = extents[*axis..axis + count].iter().product();
+            let inner = extents[axis + count..].iter().product();
+            Some(match reduction {
+                Reduction::Sum => Kernel::SumMiddle { extent, inner },
+                Reduction::Max => Kernel::MaxMiddle { extent, inner },
+            })
+        }
+        Op::CumulativeSum { axis, reverse } => Some(Kernel::CumulativeSum {
+            extent: node.shape.extents()[*axis],
+            inner: node.shape.extents()[axis + 1..].iter().product(),
+            reverse: *reverse,
+        }),
+        Op::View(view) if view.is_contiguous() => None, // a stretch of its input
+        Op::View(view) => Some(Kernel::View(view.clone())),
+        Op::ViewAdd(view, _) => Some(Kernel::ViewAdd(view.clone())),
+        Op::ToFloat => Some(Kernel::ToFloat),
+        Op::NormalNoise { stream, .. } => Some(Kernel::NormalNoise { stream: *stream }),
         Op::SumTo(to) => match to.spread_over(shape(0))? {
             Spread::Full => Some(Kernel::Copy),
             Spread::Row => Some(Kernel::SumRows),
@@ -91,17 +137,12 @@ pub(super) fn kernel_of(node: &Node, nodes: &[Node]) -> Option<Kernel> {
             width: node.shape.last(),
             rows: *rows,
         }),
-        Op::Concatenate => Some(Kernel::Concatenate {
+        Op::Concatenate { axis } => Some(Kernel::Concatenate {
             widths: node
                 .inputs
                 .iter()
-                .map(|input| nodes[input.0].shape.last())
+                .map(|input| nodes[input.0].shape.extents()[*axis..].iter().product())
                 .collect(),
-        }),
-        Op::Slice { start, width } => Some(Kernel::Slice {
-            total: shape(0).last(),
-            start: *start,
-            width: *width,
         }),
         Op::DropoutMask { stream, rate, .. } => Some(Kernel::DropoutMask {
             stream: *stream,
@@ -113,7 +154,8 @@ pub(super) fn kernel_of(node: &Node, nodes: &[Node]) -> Option<Kernel> {
         | Op::Indices(..)
         | Op::Parameter(..)
         | Op::Statistic(..)
-        | Op::Constant(_) => None,
+        | Op::Constant(_)
+        | Op::Literal(..) => None,
     }
 }
 
@@ -121,24 +163,38 @@ impl Kernel {
     /// Additions and multiplications of matrix products; the rest is counted by memory, not arithmetic.
     pub(super) fn flops(&self) -> u64 {
         match self {
-            Kernel::Multiply(product) => product.flops(),
+            Kernel::Multiply { count, product } => *count as u64 * product.flops(),
             _ => 0,
         }
+    }
+
+    /// Numbers of scratch that a run of the kernel needs beside its operands.
+    pub(super) fn workspace_len(&self) -> usize {
+        0
     }
 
     pub(super) fn describe(&self) -> String {
         match self {
             Kernel::Chain(chain) => format!("chain {}", super::fuse::describe(chain)),
-            Kernel::Multiply(Product {
-                m,
-                n,
-                k,
-                transpose_a,
-                transpose_b,
-            }) => {
+            Kernel::Multiply {
+                count,
+                product:
+                    Product {
+                        m,
+                        n,
+                        k,
+                        transpose_a,
+                        transpose_b,
+                    },
+            } => {
                 let mark = |transposed: bool| if transposed { "'" } else { "" };
+                let times = if *count == 1 {
+                    String::new()
+                } else {
+                    format!("{count} x ")
+                };
                 format!(
-                    "matmul ({m}, {k}){} ({k}, {n}){}",
+                    "{times}matmul ({m}, {k}){} ({k}, {n}){}",
                     mark(*transpose_a),
                     mark(*transpose_b)
                 )
@@ -152,11 +208,13 @@ impl Kernel {
             Kernel::Gather { width, rows } => format!("gather rows of ({rows}, {width})"),
             Kernel::ScatterAdd { width, rows } => format!("sum into rows of ({rows}, {width})"),
             Kernel::Concatenate { widths } => format!("concatenate {widths:?}"),
-            Kernel::Slice {
-                total,
-                start,
-                width,
-            } => format!("columns {start} to {} of {total}", start + width),
+            Kernel::SumMiddle { extent, .. } => format!("sum over {extent}"),
+            Kernel::MaxMiddle { extent, .. } => format!("greatest of {extent}"),
+            Kernel::CumulativeSum { extent, .. } => format!("running sum over {extent}"),
+            Kernel::View(view) => format!("view {:?} {:?}", view.extents, view.strides),
+            Kernel::ViewAdd(view) => format!("add into view {:?} {:?}", view.extents, view.strides),
+            Kernel::ToFloat => "indices to numbers".into(),
+            Kernel::NormalNoise { stream } => format!("normal noise {stream}"),
             Kernel::DropoutMask { stream, rate } => format!("dropout mask {stream} at {rate}"),
             Kernel::Copy => "copy".into(),
         }

@@ -17,10 +17,12 @@ mod op;
 mod plan;
 mod rules;
 mod shape_rules;
+mod simplify;
+mod words;
 
 pub use backward::gradients;
 pub use error::{GraphError, RunError};
 pub use execute::{Bindings, Data};
 pub use graph::{Graph, NodeId};
-pub use op::{Number, Op};
+pub use op::{Number, Op, Reduction};
 pub use plan::{Destination, Plan};

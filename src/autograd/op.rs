@@ -2,8 +2,11 @@
 
 use std::hash::{Hash, Hasher};
 
+use std::sync::Arc;
+
 use crate::tensor::Shape;
 use crate::tensor::kernels::elementwise::{Binary, Unary};
+use crate::tensor::kernels::view::View;
 
 /// A float32 constant inside an operation, equal when its bits are.
 #[derive(Debug, Clone, Copy)]
@@ -23,13 +26,20 @@ impl Hash for Number {
     }
 }
 
+/// What an axis is reduced to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    Sum,
+    Max,
+}
+
 /// A primitive operation. Leaves name what they stand for; the rest take nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Op {
     // -- leaves: bound when the plan runs ------------------------------------------------
     /// A float32 input by number.
     Input(usize, Shape),
-    /// An int32 input by number; only `Gather` and `ScatterAdd` read it.
+    /// An int32 input by number; only `Gather`, `ScatterAdd` and `ToFloat` read it.
     Indices(usize, Shape),
     /// Part of the flat parameter vector, from this position.
     Parameter(usize, Shape),
@@ -37,10 +47,18 @@ pub enum Op {
     Statistic(usize, Shape),
     /// One number for all.
     Constant(Number),
+    /// Numbers that are part of the program, in row-major order.
+    Literal(Arc<[Number]>, Shape),
     /// A fresh dropout mask from the stream of this number: 0 or 1 / (1 - rate).
     DropoutMask {
         stream: u32,
         rate: Number,
+        shape: Shape,
+    },
+
+    /// Fresh standard normal numbers from the stream of this number.
+    NormalNoise {
+        stream: u32,
         shape: Shape,
     },
 
@@ -50,17 +68,32 @@ pub enum Op {
     Binary(Binary),
     BroadcastTo(Shape),
 
-    // -- the rest ------------------------------------------------------------------------
+    // -- sums and greatest numbers -------------------------------------------------------
     /// Sum to a shape that spreads over the input's: over rows, over the innermost extent, or over all.
     SumTo(Shape),
-    /// (M, K) times (K, N), each possibly stored transposed.
-    MatMul {
-        transpose_a: bool,
-        transpose_b: bool,
+    /// Over `count` neighbouring axes from `axis`, which go away.
+    Reduce {
+        reduction: Reduction,
+        axis: usize,
+        count: usize,
+    },
+    /// Running sums along an axis, from its end where `reverse`.
+    CumulativeSum {
+        axis: usize,
+        reverse: bool,
     },
     /// Over the innermost extent.
     Softmax,
     LogSoftmax,
+
+    // -- products ------------------------------------------------------------------------
+    /// (..., M, K) times (..., K, N), each possibly stored transposed; leading extents are equal.
+    MatMul {
+        transpose_a: bool,
+        transpose_b: bool,
+    },
+
+    // -- by index ------------------------------------------------------------------------
     /// Class indices (R, 1) to rows (R, classes).
     OneHot {
         classes: usize,
@@ -71,13 +104,17 @@ pub enum Op {
     ScatterAdd {
         rows: usize,
     },
-    /// Along the innermost extent.
-    Concatenate,
-    /// Columns `start..start + width` of the innermost extent.
-    Slice {
-        start: usize,
-        width: usize,
+    /// Indices as float32 numbers.
+    ToFloat,
+
+    // -- rearrangements ------------------------------------------------------------------
+    Concatenate {
+        axis: usize,
     },
+    /// Any affine reading of the input: slices, permutations, repetitions, windows.
+    View(View),
+    /// The adjoint of a view, into zeros of this shape: padding, and the sum of overlapping windows.
+    ViewAdd(View, Shape),
     Reshape(Shape),
 }
 

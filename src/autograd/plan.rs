@@ -40,8 +40,10 @@ pub(super) struct Span {
 /// Where a value stands while the plan runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Location {
-    Input(usize, usize),
-    Indices(usize, usize),
+    /// Part of the float32 input of this number.
+    Input(usize, Span),
+    /// The whole int32 input of this number.
+    Indices(usize),
     Parameters(Span),
     Statistics(Span),
     Constant(Span),
@@ -55,6 +57,28 @@ pub(super) struct Step {
     pub(super) kernel: Kernel,
     pub(super) inputs: Vec<Location>,
     pub(super) output: Location,
+    /// Scratch of the kernel's own, inside the arena.
+    pub(super) workspace: Span,
+}
+
+impl Location {
+    /// A stretch of what stands here.
+    fn part(self, offset: usize, len: usize) -> Location {
+        let within = |span: Span| Span {
+            offset: span.offset + offset,
+            len,
+        };
+        match self {
+            Location::Input(input, span) => Location::Input(input, within(span)),
+            Location::Indices(input) => Location::Indices(input),
+            Location::Parameters(span) => Location::Parameters(within(span)),
+            Location::Statistics(span) => Location::Statistics(within(span)),
+            Location::Constant(span) => Location::Constant(within(span)),
+            Location::Arena(span) => Location::Arena(within(span)),
+            Location::Gradient(span) => Location::Gradient(within(span)),
+            Location::StatisticsOut(span) => Location::StatisticsOut(within(span)),
+        }
+    }
 }
 
 /// What must be bound for a run: input numbers with their lengths, and how far into each vector the plan reaches.
@@ -151,8 +175,8 @@ fn describe_location(location: &Location) -> String {
         )
     };
     match location {
-        Location::Input(input, _) => format!("input {input}"),
-        Location::Indices(input, _) => format!("indices {input}"),
+        Location::Input(input, at) => span(&format!("input {input} "), at),
+        Location::Indices(input) => format!("indices {input}"),
         Location::Parameters(at) => span("parameters", at),
         Location::Statistics(at) => span("statistics", at),
         Location::Constant(at) => span("constants", at),
@@ -178,7 +202,15 @@ struct Planner<'a> {
 struct Draft {
     node: usize,
     kernel: Kernel,
-    reads: Vec<usize>,
+    reads: Vec<Stretch>,
+}
+
+/// Where a node's value stands: in its own storage, or in a stretch of another node's.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    base: usize,
+    offset: usize,
+    len: usize,
 }
 
 impl<'a> Planner<'a> {
@@ -208,12 +240,28 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The node whose storage a node's value stands in: itself, or what a view looks at.
-    fn storage(&self, mut id: usize) -> usize {
-        while let Op::Reshape(_) = self.graph.nodes()[id].op {
-            id = self.graph.nodes()[id].inputs[0].0;
+    /// Where a node's value stands: reshapes and contiguous views copy nothing.
+    fn stretch(&self, id: usize) -> Stretch {
+        let nodes = self.graph.nodes();
+        let (mut base, mut offset) = (id, 0);
+        loop {
+            match &nodes[base].op {
+                Op::Reshape(_) => {}
+                Op::View(view) if view.is_contiguous() => offset += view.offset,
+                _ => break,
+            }
+            base = nodes[base].inputs[0].0;
         }
-        id
+        Stretch {
+            base,
+            offset,
+            len: nodes[id].shape.len(),
+        }
+    }
+
+    /// Whether a node's value is all that its storage holds.
+    fn is_whole(&self, stretch: Stretch) -> bool {
+        stretch.len == self.graph.nodes()[stretch.base].shape.len()
     }
 
     fn drafts(&self) -> Vec<Draft> {
@@ -240,7 +288,7 @@ impl<'a> Planner<'a> {
             drafts.push(Draft {
                 node: id,
                 kernel,
-                reads: reads.iter().map(|read| self.storage(read.0)).collect(),
+                reads: reads.iter().map(|read| self.stretch(read.0)).collect(),
             });
         }
         drafts
@@ -249,16 +297,16 @@ impl<'a> Planner<'a> {
     fn finish(mut self) -> Result<Plan, GraphError> {
         let drafts = self.drafts();
         for (position, draft) in drafts.iter().enumerate() {
-            for &read in &draft.reads {
-                self.last_read[read] = position;
+            for read in &draft.reads {
+                self.last_read[read.base] = position;
             }
         }
         self.place_leaves();
-        let mut copies = self.place_outputs();
+        let late = self.place_outputs();
 
         let mut memory = ArenaPlanner::default();
         let mut expiring: BTreeMap<usize, Vec<Span>> = BTreeMap::new();
-        let mut steps = Vec::with_capacity(drafts.len() + copies.len());
+        let mut steps = Vec::with_capacity(drafts.len() + late.len());
         for (position, draft) in drafts.into_iter().enumerate() {
             if self.places[draft.node].is_none() {
                 let len = self.graph.nodes()[draft.node].shape.len();
@@ -285,14 +333,27 @@ impl<'a> Planner<'a> {
             let inputs = draft
                 .reads
                 .iter()
-                .filter_map(|&read| self.places[read])
+                .filter_map(|read| Some(self.places[read.base]?.part(read.offset, read.len)))
                 .collect();
+            let workspace_len = draft.kernel.workspace_len();
+            let workspace = Span {
+                offset: if workspace_len > 0 {
+                    memory.take(workspace_len)
+                } else {
+                    0
+                },
+                len: workspace_len,
+            };
             if let Some(output) = self.places[draft.node] {
                 steps.push(Step {
                     kernel: draft.kernel,
                     inputs,
                     output,
+                    workspace,
                 });
+            }
+            if workspace_len > 0 {
+                memory.give_back(workspace.offset, workspace.len);
             }
             for span in expiring.remove(&position).unwrap_or_default() {
                 memory.give_back(span.offset, span.len);
@@ -304,19 +365,26 @@ impl<'a> Planner<'a> {
                 });
             }
         }
+        let mut copies: Vec<(Location, Location)> = late
+            .iter()
+            .filter_map(|(from, to)| {
+                Some((self.places[from.base]?.part(from.offset, from.len), *to))
+            })
+            .collect();
         let mut kept = Vec::new();
         for &(output, destination) in self.outputs {
             if destination == Destination::Keep {
-                let storage = self.storage(output.0);
-                let len = self.graph.nodes()[storage].shape.len();
-                let place = match self.places[storage] {
-                    Some(place @ (Location::Arena(_) | Location::Constant(_))) => place,
+                let stretch = self.stretch(output.0);
+                let place = match self.places[stretch.base] {
+                    Some(place @ (Location::Arena(_) | Location::Constant(_))) => {
+                        place.part(stretch.offset, stretch.len)
+                    }
                     Some(place) => {
                         let copy = Location::Arena(Span {
-                            offset: memory.take(len),
-                            len,
+                            offset: memory.take(stretch.len),
+                            len: stretch.len,
                         });
-                        copies.push((place, copy));
+                        copies.push((place.part(stretch.offset, stretch.len), copy));
                         copy
                     }
                     None => continue,
@@ -328,6 +396,7 @@ impl<'a> Planner<'a> {
             kernel: Kernel::Copy,
             inputs: vec![from],
             output: to,
+            workspace: Span { offset: 0, len: 0 },
         }));
         Ok(Plan {
             steps,
@@ -347,11 +416,11 @@ impl<'a> Planner<'a> {
             let place = match &node.op {
                 Op::Input(input, _) => {
                     self.needs.inputs.insert(*input, len);
-                    Location::Input(*input, len)
+                    Location::Input(*input, Span { offset: 0, len })
                 }
                 Op::Indices(input, _) => {
                     self.needs.indices.insert(*input, len);
-                    Location::Indices(*input, len)
+                    Location::Indices(*input)
                 }
                 Op::Parameter(offset, _) => {
                     self.needs.parameters = self.needs.parameters.max(offset.saturating_add(len));
@@ -374,6 +443,11 @@ impl<'a> Planner<'a> {
                         len: 1,
                     })
                 }
+                Op::Literal(numbers, _) => {
+                    let offset = self.constants.len();
+                    self.constants.extend(numbers.iter().map(|number| number.0));
+                    Location::Constant(Span { offset, len })
+                }
                 _ => continue,
             };
             self.places[id] = Some(place);
@@ -381,11 +455,11 @@ impl<'a> Planner<'a> {
     }
 
     /// Computes outputs straight into their destination where they are computed at all; the rest is copied there last.
-    fn place_outputs(&mut self) -> Vec<(Location, Location)> {
+    fn place_outputs(&mut self) -> Vec<(Stretch, Location)> {
         let mut late = Vec::new();
         for &(output, destination) in self.outputs {
-            let storage = self.storage(output.0);
-            let len = self.graph.nodes()[storage].shape.len();
+            let stretch = self.stretch(output.0);
+            let len = stretch.len;
             let target = match destination {
                 Destination::Gradient(offset) => {
                     self.needs.gradient = self.needs.gradient.max(offset.saturating_add(len));
@@ -397,13 +471,15 @@ impl<'a> Planner<'a> {
                     Location::StatisticsOut(Span { offset, len })
                 }
                 Destination::Keep => {
-                    self.pinned.insert(storage);
+                    self.pinned.insert(stretch.base);
                     continue;
                 }
             };
-            match self.places[storage] {
-                None => self.places[storage] = Some(target),
-                Some(place) => late.push((place, target)),
+            if self.places[stretch.base].is_none() && self.is_whole(stretch) {
+                self.places[stretch.base] = Some(target);
+            } else {
+                self.pinned.insert(stretch.base);
+                late.push((stretch, target));
             }
         }
         late
@@ -418,12 +494,13 @@ impl<'a> Planner<'a> {
             .reads
             .iter()
             .zip(chain.operands())
-            .find_map(|(&read, &spread)| match self.places[read] {
+            .find_map(|(&read, &spread)| match self.places[read.base] {
                 Some(Location::Arena(span))
                     if spread == Spread::Full
                         && span.len == len
-                        && self.last_read[read] == position
-                        && !self.pinned.contains(&read) =>
+                        && read.len == len
+                        && self.last_read[read.base] == position
+                        && !self.pinned.contains(&read.base) =>
                 {
                     Some(span)
                 }

@@ -9,7 +9,7 @@ use crate::tensor::kernels::elementwise::{Binary, Unary};
 
 use super::error::GraphError;
 use super::graph::{Graph, NodeId};
-use super::op::Op;
+use super::op::{Op, Reduction};
 
 type Cotangents = Result<Vec<Option<NodeId>>, GraphError>;
 
@@ -25,6 +25,45 @@ pub(super) fn pull_back(
     match (&op, inputs.as_slice()) {
         (Op::Unary(function), &[x]) => Ok(vec![unary(graph, *function, x, node, dy)?]),
         (Op::Binary(function), &[a, b]) => binary(graph, *function, a, b, node, dy, wanted),
+        (
+            Op::Reduce {
+                reduction,
+                axis,
+                count,
+            },
+            &[x],
+        ) => {
+            let kept = graph.with_ones(node, *axis, *count)?;
+            let slope = graph.with_ones(dy, *axis, *count)?;
+            let shape = graph.shape(x).clone();
+            Ok(vec![Some(match reduction {
+                Reduction::Sum => graph.broadcast_to(slope, &shape)?,
+                Reduction::Max => {
+                    // Equal shares to all that reach the greatest number.
+                    let below = graph.binary(Binary::Greater, kept, x)?;
+                    let one = graph.constant(1.0)?;
+                    let reaches = graph.minus(one, below)?;
+                    let holders = graph.reduce(Reduction::Sum, reaches, *axis, *count)?;
+                    let holders = graph.with_ones(holders, *axis, *count)?;
+                    let share = graph.over(slope, holders)?;
+                    graph.times(reaches, share)?
+                }
+            })])
+        }
+        (Op::CumulativeSum { axis, reverse }, &[_]) => {
+            let op = Op::CumulativeSum {
+                axis: *axis,
+                reverse: !reverse,
+            };
+            Ok(vec![Some(graph.add(op, &[dy])?)])
+        }
+        (Op::View(view), &[x]) => {
+            let shape = graph.shape(x).clone();
+            Ok(vec![Some(
+                graph.add(Op::ViewAdd(view.clone(), shape), &[dy])?,
+            )])
+        }
+        (Op::ViewAdd(view, _), &[_]) => Ok(vec![Some(graph.add(Op::View(view.clone()), &[dy])?)]),
         (Op::BroadcastTo(_), &[x]) => {
             let shape = graph.shape(x).clone();
             Ok(vec![Some(graph.sum_to(dy, &shape)?)])
@@ -83,42 +122,19 @@ pub(super) fn pull_back(
         (Op::ScatterAdd { .. }, &[indices, _]) => {
             Ok(vec![None, Some(graph.add(Op::Gather, &[dy, indices])?)])
         }
-        (Op::Concatenate, parts) => {
+        (Op::Concatenate { axis }, parts) => {
             let mut start = 0;
             let mut cotangents = Vec::with_capacity(parts.len());
             for (&part, &wanted) in parts.iter().zip(wanted) {
-                let width = graph.shape(part).last();
+                let width = graph.shape(part).extents()[*axis];
                 cotangents.push(if wanted {
-                    Some(graph.add(Op::Slice { start, width }, &[dy])?)
+                    Some(graph.slice(dy, *axis, start, width, 1)?)
                 } else {
                     None
                 });
                 start += width;
             }
             Ok(cotangents)
-        }
-        (Op::Slice { start, width }, &[x]) => {
-            // Zeros left and right of dy.
-            let (whole, extents) = (graph.shape(x).last(), graph.shape(x).extents().to_vec());
-            let mut parts = Vec::new();
-            for (before, extent) in [(true, *start), (false, whole - start - width)] {
-                if !before {
-                    parts.push(dy);
-                }
-                if extent > 0 {
-                    let mut shape = extents.clone();
-                    shape[extents.len() - 1] = extent;
-                    let zero = graph.constant(0.0)?;
-                    parts.push(
-                        graph.add(Op::BroadcastTo(crate::tensor::Shape::new(&shape)), &[zero])?,
-                    );
-                }
-            }
-            Ok(vec![Some(if parts.len() == 1 {
-                dy
-            } else {
-                graph.add(Op::Concatenate, &parts)?
-            })])
         }
         (Op::Reshape(_), &[x]) => {
             let extents = graph.shape(x).extents().to_vec();
@@ -132,7 +148,14 @@ pub(super) fn pull_back(
             | Op::Parameter(..)
             | Op::Statistic(..)
             | Op::Constant(_)
+            | Op::Literal(..)
             | Op::DropoutMask { .. }
+            | Op::NormalNoise { .. }
+            | Op::ToFloat
+            | Op::Reduce { .. }
+            | Op::CumulativeSum { .. }
+            | Op::View(_)
+            | Op::ViewAdd(..)
             | Op::Unary(_)
             | Op::Binary(_)
             | Op::BroadcastTo(_)
@@ -142,7 +165,6 @@ pub(super) fn pull_back(
             | Op::LogSoftmax
             | Op::Gather
             | Op::ScatterAdd { .. }
-            | Op::Slice { .. }
             | Op::Reshape(_),
             _,
         ) => Ok(vec![None; inputs.len()]),
@@ -213,7 +235,7 @@ fn binary(
             Binary::Divide => Some(graph.over(dy, b)?),
             Binary::Maximum => Some(masked(graph, a, b, dy, true)?),
             Binary::Minimum => Some(masked(graph, b, a, dy, true)?),
-            Binary::Greater => None,
+            Binary::Greater | Binary::Keep => None,
             Binary::SigmoidCrossEntropy => {
                 let probability = graph.unary(Unary::Sigmoid, a)?;
                 let difference = graph.minus(probability, b)?;
@@ -234,6 +256,7 @@ fn binary(
             Binary::Maximum => Some(masked(graph, a, b, dy, false)?),
             Binary::Minimum => Some(masked(graph, b, a, dy, false)?),
             Binary::Greater => None,
+            Binary::Keep => Some(graph.binary(Binary::Keep, a, dy)?),
             Binary::SigmoidCrossEntropy => {
                 let product = graph.times(a, dy)?;
                 Some(graph.unary(Unary::Negate, product)?)

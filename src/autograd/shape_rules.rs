@@ -14,12 +14,29 @@ pub(super) fn shape_of(op: &Op, inputs: &[&Shape]) -> Result<Shape, ShapeError> 
             | Op::Statistic(_, shape),
             [],
         ) => Ok(shape.clone()),
-        (Op::DropoutMask { shape, .. }, []) => Ok(shape.clone()),
+        (Op::DropoutMask { shape, .. } | Op::NormalNoise { shape, .. }, []) => Ok(shape.clone()),
+        (Op::Literal(numbers, shape), []) if numbers.len() == shape.len() => Ok(shape.clone()),
         (Op::Constant(_), []) => Ok(Shape::scalar()),
         (Op::Unary(_), [x]) => Ok((*x).clone()),
-        (Op::Binary(_), [a, b]) => larger(a, b)
-            .ok_or_else(|| refuse("elementwise", inputs, "one must spread over the other")),
+        (Op::Binary(_), [a, b]) => a
+            .broadcast(b)
+            .filter(|whole| a.spread_over(whole).is_some() && b.spread_over(whole).is_some())
+            .ok_or_else(|| refuse("elementwise", inputs, "extents must be equal or 1")),
         (Op::BroadcastTo(shape), [x]) if x.spread_over(shape).is_some() => Ok(shape.clone()),
+        (Op::Reduce { axis, count, .. }, [x])
+            if *count > 0 && axis.saturating_add(*count) <= x.rank() =>
+        {
+            let extents = x.extents();
+            Ok(Shape::new(
+                &[&extents[..*axis], &extents[axis + count..]].concat(),
+            ))
+        }
+        (Op::CumulativeSum { axis, .. }, [x]) if *axis < x.rank() => Ok((*x).clone()),
+        (Op::ToFloat, [x]) => Ok((*x).clone()),
+        (Op::View(view), [x]) if view.fits(x.len()) => Ok(view.shape()),
+        (Op::ViewAdd(view, shape), [x]) if view.fits(shape.len()) && view.shape() == **x => {
+            Ok(shape.clone())
+        }
         (Op::SumTo(shape), [x]) if shape.spread_over(x).is_some() => Ok(shape.clone()),
         (
             Op::MatMul {
@@ -31,7 +48,7 @@ pub(super) fn shape_of(op: &Op, inputs: &[&Shape]) -> Result<Shape, ShapeError> 
             refuse(
                 "matmul",
                 inputs,
-                "the inner extents must be equal and both operands matrices",
+                "the inner extents must be equal, and so must the leading ones",
             )
         }),
         (Op::Softmax | Op::LogSoftmax, [x]) if x.rank() >= 1 => Ok((*x).clone()),
@@ -44,15 +61,15 @@ pub(super) fn shape_of(op: &Op, inputs: &[&Shape]) -> Result<Shape, ShapeError> 
         {
             Ok(Shape::new(&[*rows, values.last()]))
         }
-        (Op::Concatenate, [first, ..])
-            if first.rank() >= 1 && inputs.iter().all(|x| x.column() == first.column()) =>
+        (Op::Concatenate { axis }, [first, ..])
+            if *axis < first.rank()
+                && inputs.iter().all(|x| {
+                    x.rank() == first.rank()
+                        && with_extent(x, *axis, 1) == with_extent(first, *axis, 1)
+                }) =>
         {
-            Ok(with_last(first, inputs.iter().map(|x| x.last()).sum()))
-        }
-        (Op::Slice { start, width }, [x])
-            if x.rank() >= 1 && start.saturating_add(*width) <= x.last() =>
-        {
-            Ok(with_last(x, *width))
+            let total = inputs.iter().map(|x| x.extents()[*axis]).sum();
+            Ok(with_extent(first, *axis, total))
         }
         (Op::Reshape(shape), [x]) if shape.len() == x.len() => Ok(shape.clone()),
         (Op::BroadcastTo(_), _) => Err(refuse(
@@ -65,10 +82,10 @@ pub(super) fn shape_of(op: &Op, inputs: &[&Shape]) -> Result<Shape, ShapeError> 
             inputs,
             "the shape asked for must spread over the input",
         )),
-        (Op::Concatenate, _) => Err(refuse(
+        (Op::Concatenate { .. }, _) => Err(refuse(
             "concatenate",
             inputs,
-            "all extents but the innermost must be equal",
+            "all extents but the one joined along must be equal",
         )),
         (Op::Reshape(_), _) => Err(refuse(
             "reshape",
@@ -80,7 +97,12 @@ pub(super) fn shape_of(op: &Op, inputs: &[&Shape]) -> Result<Shape, ShapeError> 
             inputs,
             "the table must be a matrix and rows match the indices",
         )),
-        (Op::Slice { .. }, _) => Err(refuse("slice", inputs, "the columns must exist")),
+        (Op::View(_) | Op::ViewAdd(..), _) => {
+            Err(refuse("view", inputs, "it must stay inside its source"))
+        }
+        (Op::Reduce { .. } | Op::CumulativeSum { .. }, _) => {
+            Err(refuse("reduction", inputs, "the axis must exist"))
+        }
         _ => Err(refuse(
             "operation",
             inputs,
@@ -97,27 +119,23 @@ fn refuse(operation: &'static str, inputs: &[&Shape], hint: &'static str) -> Sha
     }
 }
 
-fn larger(a: &Shape, b: &Shape) -> Option<Shape> {
-    if b.spread_over(a).is_some() && (a.rank() >= b.rank() || a.len() > 1) {
-        return Some(a.clone());
-    }
-    a.spread_over(b).map(|_| b.clone())
-}
-
 fn product(a: &Shape, b: &Shape, transpose_a: bool, transpose_b: bool) -> Option<Shape> {
-    let ([a0, a1], [b0, b1]) = (a.extents(), b.extents()) else {
+    let ([leading_a @ .., a0, a1], [leading_b @ .., b0, b1]) = (a.extents(), b.extents()) else {
         return None;
     };
     let (m, inner_a) = if transpose_a { (a1, a0) } else { (a0, a1) };
     let (inner_b, n) = if transpose_b { (b1, b0) } else { (b0, b1) };
-    (inner_a == inner_b).then(|| Shape::new(&[*m, *n]))
+    (inner_a == inner_b && leading_a == leading_b)
+        .then(|| Shape::new(&[leading_a, &[*m, *n]].concat()))
 }
 
 fn with_last(shape: &Shape, last: usize) -> Shape {
+    with_extent(shape, shape.rank() - 1, last)
+}
+
+fn with_extent(shape: &Shape, axis: usize, extent: usize) -> Shape {
     let mut extents = shape.extents().to_vec();
-    if let Some(place) = extents.last_mut() {
-        *place = last;
-    }
+    extents[axis] = extent;
     Shape::new(&extents)
 }
 
@@ -144,13 +162,13 @@ mod tests {
         let error = shape_of(&product, &[&Shape::new(&[4, 3]), &Shape::new(&[3, 5])]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "matmul: shapes [(4, 3), (3, 5)] do not go together; the inner extents must be equal and both operands matrices"
+            "matmul: shapes [(4, 3), (3, 5)] do not go together; the inner extents must be equal, and so must the leading ones"
         );
     }
 
     #[test]
     fn a_wrong_count_of_operands_is_refused() {
         assert!(shape_of(&Op::Softmax, &[]).is_err());
-        assert!(shape_of(&Op::Concatenate, &[]).is_err());
+        assert!(shape_of(&Op::Concatenate { axis: 0 }, &[]).is_err());
     }
 }

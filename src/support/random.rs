@@ -18,6 +18,8 @@ pub enum Purpose {
     Shuffle = 3,
     /// Tests and benches.
     Test = 4,
+    /// Noise added in training; keyed as dropout masks are.
+    Noise = 5,
 }
 
 /// The numbers that name one stream: never a server, never a thread.

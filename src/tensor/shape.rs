@@ -53,6 +53,25 @@ impl Shape {
         Shape(extents)
     }
 
+    /// The shape two operands have together by NumPy's rule: extents are compared from the innermost outwards, and
+    /// an extent that is 1 or missing follows the other.
+    pub fn broadcast(&self, other: &Shape) -> Option<Shape> {
+        let rank = self.rank().max(other.rank());
+        let at = |shape: &Shape, axis: usize| {
+            (axis + shape.rank())
+                .checked_sub(rank)
+                .map_or(1, |axis| shape.0[axis])
+        };
+        (0..rank)
+            .map(|axis| match (at(self, axis), at(other, axis)) {
+                (a, b) if a == b || b == 1 => Some(a),
+                (1, b) => Some(b),
+                _ => None,
+            })
+            .collect::<Option<Vec<_>>>()
+            .map(Shape)
+    }
+
     /// How an operand of this shape is spread over `whole`, or `None` when it does not fit.
     pub fn spread_over(&self, whole: &Shape) -> Option<Spread> {
         if self == whole {
@@ -61,7 +80,10 @@ impl Shape {
         if self.len() == 1 {
             return Some(Spread::Scalar);
         }
-        if self.rank() <= whole.rank() && self.0 == whole.0[whole.rank() - self.rank()..] {
+        // Leading extents of 1 say nothing about how the rest is laid out.
+        let leading = self.0.iter().take_while(|&&extent| extent == 1).count();
+        let row = &self.0[leading..];
+        if self.rank() <= whole.rank() && whole.0.ends_with(row) {
             return Some(Spread::Row);
         }
         (self.rank() == whole.rank() && *self == whole.column()).then_some(Spread::Column)
@@ -109,7 +131,17 @@ mod tests {
             Some(Spread::Column)
         );
         assert_eq!(Shape::scalar().spread_over(&whole), Some(Spread::Scalar));
+        assert_eq!(Shape::new(&[1, 3]).spread_over(&whole), Some(Spread::Row));
         assert_eq!(Shape::new(&[4]).spread_over(&whole), None);
         assert_eq!(Shape::new(&[2, 4, 3]).spread_over(&whole), None);
+    }
+
+    #[test]
+    fn two_shapes_go_together_by_the_rule_of_numpy() {
+        let together = |a: &[usize], b: &[usize]| Shape::new(a).broadcast(&Shape::new(b));
+        assert_eq!(together(&[4, 1], &[3]), Some(Shape::new(&[4, 3])));
+        assert_eq!(together(&[2, 1, 3], &[4, 1]), Some(Shape::new(&[2, 4, 3])));
+        assert_eq!(together(&[], &[0, 2]), Some(Shape::new(&[0, 2])));
+        assert_eq!(together(&[4], &[4, 3]), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Concatenate: inputs side by side along the innermost extent; all other extents must be equal.
 
-use crate::autograd::{GraphError, NodeId, Op};
+use crate::autograd::{GraphError, NodeId};
 
 use super::super::error::SpecError;
 use super::super::layer::{Context, Layer, Signal, bad_input, require_float};
@@ -49,10 +49,7 @@ impl Layer for Concatenate {
     }
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
-        if inputs.len() == 1 {
-            Ok(inputs[0])
-        } else {
-            context.graph.add(Op::Concatenate, inputs)
-        }
+        let axis = context.graph.shape(inputs[0]).rank() - 1;
+        context.graph.concatenate(inputs, axis)
     }
 }

@@ -47,6 +47,8 @@ pub enum Binary {
     Minimum,
     /// 1 where left > right, else 0.
     Greater,
+    /// right where left is not 0, else 0: a NaN that is not kept does no harm.
+    Keep,
     /// Cross-entropy of a logit (left) and a probability (right).
     SigmoidCrossEntropy,
 }
@@ -339,6 +341,7 @@ fn apply_binary(function: Binary, a: &[f32], b: &[f32], y: &mut [f32]) {
         Binary::Maximum => zip(a, b, y, |a, b| if b > a { b } else { a }),
         Binary::Minimum => zip(a, b, y, |a, b| if b < a { b } else { a }),
         Binary::Greater => zip(a, b, y, |a, b| if a > b { 1.0 } else { 0.0 }),
+        Binary::Keep => zip(a, b, y, |a, b| if a == 0.0 { 0.0 } else { b }),
         Binary::SigmoidCrossEntropy => zip(a, b, y, math::sigmoid_cross_entropy),
     }
 }

@@ -12,6 +12,7 @@ pub mod math;
 pub mod random_mask;
 pub mod reduce;
 pub mod softmax;
+pub mod view;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use dispatch::has_avx2;

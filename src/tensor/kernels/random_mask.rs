@@ -1,4 +1,4 @@
-//! Dropout masks: 0 with probability `rate`, else 1 / (1 - rate).
+//! Random numbers of a step: dropout masks (0 with probability `rate`, else 1 / (1 - rate)) and normal noise.
 
 use crate::support::random::Purpose;
 pub use crate::support::random::RandomKey;
@@ -21,9 +21,38 @@ pub fn dropout_mask(key: &RandomKey, rate: f32, out: &mut [f32]) {
     }
 }
 
+/// Fills with standard normal numbers from the key's noise stream.
+pub fn normal_noise(key: &RandomKey, out: &mut [f32]) {
+    let mut stream = key.stream(Purpose::Noise);
+    for out in out {
+        *out = stream.normal() as f32;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn noise_has_mean_zero_and_variance_one_and_repeats_by_key() {
+        let key = RandomKey {
+            seed: 5,
+            epoch: 0,
+            step: 9,
+            lane: 1,
+            operation: 0,
+        };
+        let (mut noise, mut again) = (vec![f32::NAN; 100_000], vec![f32::NAN; 100]);
+        normal_noise(&key, &mut noise);
+        normal_noise(&key, &mut again);
+        assert_eq!(again, noise[..100]);
+        let mean = noise.iter().map(|&x| f64::from(x)).sum::<f64>() / 1e5;
+        let variance = noise.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 1e5;
+        assert!(
+            mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02,
+            "seed 5: {mean} {variance}"
+        );
+    }
 
     #[test]
     fn a_mask_drops_at_its_rate_and_repeats_by_key() {

@@ -1,4 +1,4 @@
-//! Sums in a fixed order.
+//! Sums and greatest numbers, in a fixed order.
 
 use super::multiversion;
 
@@ -35,6 +35,50 @@ multiversion! {
     pub fn sum_columns(x: &[f32], inner: usize, out: &mut [f32]) {
         for (out, row) in out.iter_mut().zip(x.chunks_exact(inner)) {
             *out = sum_contiguous(row);
+        }
+    }
+
+    /// Sum over a middle extent: `x` (O, E, I) to `out` (O, I), in order.
+    pub fn sum_middle(x: &[f32], extent: usize, inner: usize, out: &mut [f32]) {
+        if inner == 1 {
+            for (out, row) in out.iter_mut().zip(x.chunks_exact(extent.max(1))) {
+                *out = sum_contiguous(row);
+            }
+            return;
+        }
+        out.fill(0.0);
+        for (out, block) in out.chunks_exact_mut(inner.max(1)).zip(x.chunks_exact((extent * inner).max(1))) {
+            for row in block.chunks_exact(inner) {
+                for (out, &value) in out.iter_mut().zip(row) {
+                    *out += value;
+                }
+            }
+        }
+    }
+
+    /// Greatest over a middle extent: `x` (O, E, I) to `out` (O, I). A NaN wins; nothing gives negative infinity.
+    pub fn max_middle(x: &[f32], extent: usize, inner: usize, out: &mut [f32]) {
+        out.fill(f32::NEG_INFINITY);
+        for (out, block) in out.chunks_exact_mut(inner.max(1)).zip(x.chunks_exact((extent * inner).max(1))) {
+            for row in block.chunks_exact(inner) {
+                for (out, &value) in out.iter_mut().zip(row) {
+                    // Written so that a NaN on either side stays.
+                    *out = if value <= *out || out.is_nan() { *out } else { value };
+                }
+            }
+        }
+    }
+
+    /// Running sums along a middle extent of `x` (O, E, I), from its end where `reverse`.
+    pub fn cumulative_sum(x: &[f32], extent: usize, inner: usize, reverse: bool, out: &mut [f32]) {
+        out.copy_from_slice(x);
+        for block in out.chunks_exact_mut((extent * inner).max(1)) {
+            for step in 1..extent {
+                let (from, to) = if reverse { (extent - step, extent - step - 1) } else { (step - 1, step) };
+                for column in 0..inner {
+                    block[to * inner + column] += block[from * inner + column];
+                }
+            }
         }
     }
 
@@ -77,6 +121,59 @@ fn sum_contiguous(x: &[f32]) -> f32 {
 mod tests {
     use super::*;
     use crate::support::random::{Purpose, RandomKey};
+
+    #[test]
+    fn a_middle_extent_is_summed_searched_and_run_along() {
+        for (outer, extent, inner) in [
+            (1, 1, 1),
+            (2, 3, 4),
+            (5, 7, 1),
+            (3, 1, 5),
+            (0, 3, 2),
+            (2, 33, 19),
+        ] {
+            let mut stream = RandomKey::of(4, 0).stream(Purpose::Test);
+            let x: Vec<f32> = (0..outer * extent * inner)
+                .map(|_| stream.normal() as f32)
+                .collect();
+            let mut sums = vec![f32::NAN; outer * inner];
+            let mut greatest = sums.clone();
+            let (mut running, mut reversed) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+            sum_middle(&x, extent, inner, &mut sums);
+            max_middle(&x, extent, inner, &mut greatest);
+            cumulative_sum(&x, extent, inner, false, &mut running);
+            cumulative_sum(&x, extent, inner, true, &mut reversed);
+            for at in 0..outer * inner {
+                let line: Vec<f64> = (0..extent)
+                    .map(|step| f64::from(x[(at / inner * extent + step) * inner + at % inner]))
+                    .collect();
+                let place = |step: usize| (at / inner * extent + step) * inner + at % inner;
+                assert!(
+                    (f64::from(sums[at]) - line.iter().sum::<f64>()).abs() < 1e-4,
+                    "seed 4"
+                );
+                assert_eq!(
+                    f64::from(greatest[at]),
+                    line.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+                );
+                for step in 0..extent {
+                    let before: f64 = line[..=step].iter().sum();
+                    let after: f64 = line[step..].iter().sum();
+                    assert!(
+                        (f64::from(running[place(step)]) - before).abs() < 1e-4,
+                        "seed 4"
+                    );
+                    assert!(
+                        (f64::from(reversed[place(step)]) - after).abs() < 1e-4,
+                        "seed 4"
+                    );
+                }
+            }
+        }
+        let mut greatest = [0.0];
+        max_middle(&[1.0, f32::NAN, 2.0], 3, 1, &mut greatest);
+        assert!(greatest[0].is_nan());
+    }
 
     #[test]
     fn sums_agree_with_float64() {
