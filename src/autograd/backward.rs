@@ -4,15 +4,33 @@ use super::error::GraphError;
 use super::graph::{Graph, NodeId};
 use super::rules::pull_back;
 
-/// Adds to the graph the gradient of sum(`seed` * `output`) with respect to each of `sources`; `None` where the output
-/// does not depend on one. `seed` has the output's shape.
+/// Adds to the graph the gradient of the sum over `outputs` of sum(seed * output) with respect to each of `sources`;
+/// `None` where no output depends on one. Each output's seed has its shape.
 pub fn gradients(
     graph: &mut Graph,
-    output: NodeId,
-    seed: NodeId,
+    outputs: &[(NodeId, NodeId)],
     sources: &[NodeId],
 ) -> Result<Vec<Option<NodeId>>, GraphError> {
-    let forward_len = output.0 + 1;
+    walk(graph, outputs, sources, false)
+}
+
+/// The same for a part of a program: sources are the part's own inputs, and the walk ends at each of them even where one
+/// depends on another.
+pub(super) fn gradients_of_part(
+    graph: &mut Graph,
+    outputs: &[(NodeId, NodeId)],
+    sources: &[NodeId],
+) -> Result<Vec<Option<NodeId>>, GraphError> {
+    walk(graph, outputs, sources, true)
+}
+
+fn walk(
+    graph: &mut Graph,
+    outputs: &[(NodeId, NodeId)],
+    sources: &[NodeId],
+    ends_at_sources: bool,
+) -> Result<Vec<Option<NodeId>>, GraphError> {
+    let forward_len = outputs.iter().map(|(output, _)| output.0 + 1).max().unwrap_or(0);
     let mut depends = vec![false; forward_len];
     for id in 0..forward_len {
         depends[id] = sources.contains(&NodeId(id))
@@ -22,9 +40,17 @@ pub fn gradients(
                 .any(|input| depends[input.0]);
     }
     let mut cotangents: Vec<Option<NodeId>> = vec![None; forward_len];
-    cotangents[output.0] = Some(seed);
+    for &(output, seed) in outputs {
+        cotangents[output.0] = Some(match cotangents[output.0] {
+            Some(before) => graph.plus(before, seed)?,
+            None => seed,
+        });
+    }
     for id in (0..forward_len).rev() {
         let Some(dy) = cotangents[id] else { continue };
+        if ends_at_sources && sources.contains(&NodeId(id)) {
+            continue;
+        }
         let inputs = graph.inputs(NodeId(id)).to_vec();
         let wanted: Vec<bool> = inputs.iter().map(|input| depends[input.0]).collect();
         if !wanted.contains(&true) {

@@ -44,7 +44,7 @@ pub fn check_gradient(
         })
         .collect();
     let ids: Vec<NodeId> = sources.iter().map(|source| source.0).collect();
-    let slopes = gradients(&mut graph, output, seed, &ids).map_err(|error| text(&error))?;
+    let slopes = gradients(&mut graph, &[(output, seed)], &ids).map_err(|error| text(&error))?;
     let mut outputs = vec![(output, Destination::Keep)];
     for (slope, (_, offset)) in slopes.iter().zip(&sources) {
         if let Some(slope) = slope {

@@ -285,7 +285,7 @@ fn run_with_gradient(
     let seed = graph
         .add(Op::Input(1, graph.shape(value).clone()), &[])
         .unwrap();
-    let slope = gradients(&mut graph, value, seed, &[x]).unwrap()[0].unwrap();
+    let slope = gradients(&mut graph, &[(value, seed)], &[x]).unwrap()[0].unwrap();
     let outputs = [
         (value, Destination::Keep),
         (slope, Destination::Gradient(0)),

@@ -15,6 +15,7 @@ pub mod metric;
 pub mod model;
 mod options;
 pub mod program;
+mod regularize;
 pub mod spec;
 
 pub use error::{ProgramError, SpecError};

@@ -121,6 +121,69 @@ impl<'a> Options<'a> {
             .ok_or_else(|| self.bad(option, value, "give a list of names".to_string()))
     }
 
+    /// Numbers in nested lists, in row-major order.
+    pub(super) fn numbers(&mut self, option: &'static str) -> Result<Vec<f32>, SpecError> {
+        fn gather(value: &Value, depth: usize, out: &mut Vec<f32>) -> bool {
+            match value {
+                Value::Array(list) if depth < 8 => list.iter().all(|each| gather(each, depth + 1, out)),
+                Value::Number(number) => number.as_f64().map(|number| out.push(number as f32)).is_some(),
+                _ => false,
+            }
+        }
+        let value = self.value(option).unwrap_or(&Value::Null);
+        let mut numbers = Vec::new();
+        if gather(value, 0, &mut numbers) && numbers.iter().all(|number| number.is_finite()) {
+            Ok(numbers)
+        } else {
+            Err(self.bad(option, value, "give nested lists of numbers".to_string()))
+        }
+    }
+
+    /// One of several words, the first of which is the default.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        option: &'static str,
+        choices: &[(&str, T)],
+    ) -> Result<T, SpecError> {
+        let Some(word) = self.word(option)? else {
+            return Ok(choices[0].1);
+        };
+        choices
+            .iter()
+            .find(|(known, _)| *known == word)
+            .map(|(_, choice)| *choice)
+            .ok_or_else(|| {
+                let known: Vec<&str> = choices.iter().map(|(known, _)| *known).collect();
+                self.bad(option, &word.into(), format!("known are {}", known.join(", ")))
+            })
+    }
+
+    /// `length` whole numbers, or one number for all of them; `default` when absent.
+    pub(super) fn counts(
+        &mut self,
+        option: &'static str,
+        length: usize,
+        default: Option<usize>,
+        low: usize,
+        high: usize,
+    ) -> Result<Vec<usize>, SpecError> {
+        let whole = |value: &Value| {
+            let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+            number.filter(|number| (low..=high).contains(number))
+        };
+        let value = self.value(option);
+        let counts = match (value, default) {
+            (None, Some(default)) => Some(vec![default; length]),
+            (Some(Value::Array(list)), _) if list.len() == length => list.iter().map(whole).collect(),
+            (Some(number @ Value::Number(_)), _) => whole(number).map(|count| vec![count; length]),
+            _ => None,
+        };
+        counts.ok_or_else(|| {
+            let hint = format!("give a whole number from {low} to {high}, or a list of {length}");
+            self.bad(option, value.unwrap_or(&Value::Null), hint)
+        })
+    }
+
     /// An axis option of which only the innermost is supported.
     pub(super) fn innermost_axis(&mut self) -> Result<(), SpecError> {
         match self.value("axis") {

@@ -15,7 +15,7 @@ pub use crate::autograd::Data as InputData;
 
 use super::error::ProgramError;
 use super::loss::Loss;
-use super::model::{InputType, Model};
+use super::model::{InputType, Model, Recorded};
 
 /// Plans kept by a trainer or predictor, the most recently used ones: full lanes, ragged lanes and a few more.
 const PLANS_MAX: usize = 8;
@@ -46,7 +46,7 @@ pub struct StepKey {
 /// What a step found.
 #[derive(Debug)]
 pub struct StepOutput<'a> {
-    /// Sum over the lane's rows of weight * loss; not yet divided by the denominator.
+    /// Sum over the lane's rows of weight * loss, penalties of regularisers included; not yet divided by the denominator.
     pub loss_sum: f64,
     /// rows * `Model::output_width()`, after the last activation, dropout on.
     pub predictions: &'a [f32],
@@ -66,6 +66,8 @@ struct TrainingPlan {
     plan: Plan,
     /// Parts of the gradient that no operation writes: parameters without effect on the loss.
     zeros: Vec<(usize, usize)>,
+    /// Statistics that no operation moves: those of frozen layers.
+    still: Vec<(usize, usize)>,
 }
 
 impl LaneTrainer {
@@ -158,12 +160,18 @@ impl LaneTrainer {
         for &(offset, len) in &planned.zeros {
             bindings.gradient[offset..offset + len].fill(0.0);
         }
+        for &(offset, len) in &planned.still {
+            bindings.statistics_out[offset..offset + len]
+                .copy_from_slice(&statistics[offset..offset + len]);
+        }
         let losses = planned.plan.kept(1);
+        let penalty: f64 = planned.plan.kept(2).iter().copied().map(f64::from).sum();
         let loss_sum: f64 = losses
             .iter()
             .zip(weights)
             .map(|(&loss, &weight)| f64::from(loss) * f64::from(weight))
-            .sum();
+            .sum::<f64>()
+            + penalty;
         if !loss_sum.is_finite() {
             let value = loss_sum.to_string();
             return Err(ProgramError::NonFiniteLoss {
@@ -291,7 +299,8 @@ impl<P> Plans<P> {
 fn plan_training(model: &Model, loss: Loss, rows: usize) -> Result<TrainingPlan, ProgramError> {
     let planned = |error| graph_error(error, rows);
     let mut graph = Graph::new();
-    let (output, new_statistics) = model.record(&mut graph, rows, true).map_err(planned)?;
+    let recorded = model.record(&mut graph, rows, true).map_err(planned)?;
+    let output = recorded.output;
     let next = model.inputs().len();
     let mut leaf = |number: usize, extents: &[usize]| {
         graph
@@ -300,20 +309,22 @@ fn plan_training(model: &Model, loss: Loss, rows: usize) -> Result<TrainingPlan,
     };
     let target = leaf(0, &[rows, loss.target_width(model)])?;
     let weights = leaf(1, &[rows, 1])?;
-    let scale = leaf(2, &[1])?;
+    let scale = leaf(2, &[])?;
     let row_loss = loss.record(&mut graph, output, target).map_err(planned)?;
     let seed = graph.times(weights, scale).map_err(planned)?;
-    let mut leaves: Vec<Option<NodeId>> = Vec::with_capacity(model.parameters().len());
-    for info in model.parameters() {
-        leaves.push(Some(
-            graph
-                .add(Op::Parameter(info.offset, Shape::new(&info.shape)), &[])
-                .map_err(planned)?,
-        ));
-    }
-    let sources: Vec<NodeId> = leaves.into_iter().flatten().collect();
-    let slopes = gradients(&mut graph, row_loss, seed, &sources).map_err(planned)?;
+    let mut objectives = vec![(row_loss, seed)];
+    // Penalties on weights count once for the minibatch: each lane adds the share that its rows are of it.
+    let penalty = penalty(&mut graph, &recorded, rows).map_err(planned)?;
+    objectives.extend(penalty.map(|penalty| (penalty, scale)));
+    let sources = model
+        .parameters()
+        .iter()
+        .map(|info| graph.add(Op::Parameter(info.offset, Shape::new(&info.shape)), &[]))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(planned)?;
+    let slopes = gradients(&mut graph, &objectives, &sources).map_err(planned)?;
     let mut outputs = vec![(output, Destination::Keep), (row_loss, Destination::Keep)];
+    outputs.extend(penalty.map(|penalty| (penalty, Destination::Keep)));
     let mut zeros = Vec::new();
     for (slope, info) in slopes.into_iter().zip(model.parameters()) {
         match slope {
@@ -321,22 +332,50 @@ fn plan_training(model: &Model, loss: Loss, rows: usize) -> Result<TrainingPlan,
             None => zeros.push((info.offset, info.len())),
         }
     }
+    let moving = recorded.collected.statistics;
+    let still = model
+        .statistics()
+        .iter()
+        .filter(|info| moving.iter().all(|(_, offset)| *offset != info.offset))
+        .map(|info| (info.offset, info.len()))
+        .collect();
     outputs.extend(
-        new_statistics
+        moving
             .into_iter()
             .map(|(value, offset)| (value, Destination::Statistics(offset))),
     );
     Ok(TrainingPlan {
         plan: Plan::new(&graph, &outputs).map_err(planned)?,
         zeros,
+        still,
     })
+}
+
+/// What regularisers add to the loss of so many rows, as one number; `None` where there are none.
+fn penalty(
+    graph: &mut Graph,
+    recorded: &Recorded,
+    rows: usize,
+) -> Result<Option<NodeId>, GraphError> {
+    let mut terms = recorded.collected.row_penalties.clone();
+    if let Some(weights) = recorded.weight_penalty {
+        terms.push(graph.scaled(weights, rows as f32)?);
+    }
+    let mut sum: Option<NodeId> = None;
+    for term in terms {
+        sum = Some(match sum {
+            Some(before) => graph.plus(before, term)?,
+            None => term,
+        });
+    }
+    Ok(sum)
 }
 
 fn plan_prediction(model: &Model, rows: usize) -> Result<Plan, ProgramError> {
     let planned = |error| graph_error(error, rows);
     let mut graph = Graph::new();
-    let (output, _) = model.record(&mut graph, rows, false).map_err(planned)?;
-    Plan::new(&graph, &[(output, Destination::Keep)]).map_err(planned)
+    let recorded = model.record(&mut graph, rows, false).map_err(planned)?;
+    Plan::new(&graph, &[(recorded.output, Destination::Keep)]).map_err(planned)
 }
 
 fn graph_error(error: GraphError, rows: usize) -> ProgramError {

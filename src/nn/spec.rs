@@ -37,8 +37,12 @@ pub struct LayerSpec {
     pub layer: String,
     #[serde(default)]
     pub config: Map<String, Value>,
+    /// Layers it takes from; "name:1" is the second output of a layer that has several.
     #[serde(default)]
     pub inputs: Vec<String>,
+    /// The layer whose arrays this one uses too: the same layer applied a second time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<String>,
 }
 
 impl ModelSpec {
@@ -75,7 +79,7 @@ impl ModelSpec {
         })?;
         spec.layers_in_order()?;
         for layer in &spec.layers {
-            layers::read(layer)?;
+            layers::read(&layer.name, &layer.layer, &layer.config)?;
         }
         Ok(spec)
     }
@@ -115,6 +119,7 @@ impl ModelSpec {
         let find = |layer: &str, input: &str| {
             position_of
                 .get(input)
+                .or_else(|| position_of.get(split_output(input).0))
                 .copied()
                 .ok_or_else(|| SpecError::UnknownInput {
                     layer: layer.to_string(),
@@ -134,7 +139,7 @@ impl ModelSpec {
         let mut waiting = vec![0usize; self.layers.len()];
         let mut readers: Vec<Vec<usize>> = vec![Vec::new(); self.layers.len()];
         for (position, layer) in self.layers.iter().enumerate() {
-            for input in &layer.inputs {
+            for input in layer.inputs.iter().chain(&layer.shares) {
                 readers[find(&layer.name, input)?].push(position);
                 waiting[position] += 1;
             }
@@ -159,6 +164,17 @@ impl ModelSpec {
             });
         }
         Ok(order)
+    }
+}
+
+/// "lstm:1" as the layer's name and the number of its output; a name alone is output 0.
+pub(super) fn split_output(input: &str) -> (&str, usize) {
+    match input.rsplit_once(':') {
+        Some((name, number)) => match number.parse() {
+            Ok(number) => (name, number),
+            Err(_) => (input, 0),
+        },
+        None => (input, 0),
     }
 }
 

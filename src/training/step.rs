@@ -3,7 +3,7 @@
 //! A step has two phases with a barrier between. In the first every thread computes its lanes, reading the whole flat
 //! vector; in the second every thread finishes the tree over its own range of the vector and writes that range.
 //! The flat vector is the parameters followed by the moving statistics: gradients are summed and handed to the
-//! optimizer, statistics are summed weighted by rows and divided by the rows of the minibatch.
+//! optimizer; the changes of statistics are summed weighted by rows and divided by the rows of the minibatch.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -265,8 +265,9 @@ impl Crew {
             );
             let minibatch = self.share.plan.minibatch(step);
             let rows = (minibatch.end - minibatch.start) as f32;
+            // Sums of changes, so that a statistic that no lane changed stays as it was to the bit.
             for (value, sum) in statistics.iter_mut().zip(statistics_sum) {
-                *value = sum / rows;
+                *value += sum / rows;
             }
             Ok(())
         });
@@ -597,8 +598,8 @@ impl Pass<'_> {
         for state in &mut lane.report.train {
             state.update(output.predictions, &rows.target, None);
         }
-        for value in statistics_out {
-            *value *= rows.rows as f32;
+        for (value, before) in statistics_out.iter_mut().zip(statistics) {
+            *value = (*value - before) * rows.rows as f32;
         }
         Ok(Some(out))
     }

@@ -26,7 +26,7 @@ fn gradients_of_gradients_are_right_for_smooth_operations() {
             let shape = graph.shape(y).clone();
             let seed = graph.broadcast_to(one, &shape)?;
             let squared = graph.unary(Unary::Square, y)?;
-            let slope = gradients(graph, squared, seed, &[a])?[0];
+            let slope = gradients(graph, &[(squared, seed)], &[a])?[0];
             // Where the slope does not depend on the operands there is nothing to check.
             slope.map_or(Ok(y), Ok)
         };

@@ -319,6 +319,10 @@ impl Layer for ActivationLayer {
         Some(self.activation)
     }
 
+    fn passes_mask(&self) -> bool {
+        true
+    }
+
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         self.activation.record(context.graph, inputs[0])
     }

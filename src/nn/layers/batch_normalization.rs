@@ -9,7 +9,7 @@ use crate::tensor::kernels::elementwise::Unary;
 
 use super::super::error::SpecError;
 use super::super::initialize::Initializer;
-use super::super::layer::{ArraySpec, Context, Layer, Signal, one_float_input};
+use super::super::layer::{ArrayOptions, ArraySpec, Context, Layer, Signal, one_float_input};
 use super::super::options::Options;
 
 #[derive(Debug)]
@@ -18,8 +18,8 @@ pub(super) struct BatchNormalization {
     epsilon: f32,
     center: bool,
     scale: bool,
-    beta: Initializer,
-    gamma: Initializer,
+    beta: ArrayOptions,
+    gamma: ArrayOptions,
     moving_mean: Initializer,
     moving_variance: Initializer,
 }
@@ -32,8 +32,16 @@ impl BatchNormalization {
             epsilon: options.number("epsilon", 1e-3, 1e-12, 1.0)? as f32,
             center: options.flag("center", true)?,
             scale: options.flag("scale", true)?,
-            beta: Initializer::read(options, "beta_initializer", Initializer::ZEROS)?,
-            gamma: Initializer::read(options, "gamma_initializer", Initializer::ONES)?,
+            beta: ArrayOptions::read(
+                options,
+                ["beta", "beta_initializer", "beta_regularizer"],
+                Initializer::ZEROS,
+            )?,
+            gamma: ArrayOptions::read(
+                options,
+                ["gamma", "gamma_initializer", "gamma_regularizer"],
+                Initializer::ONES,
+            )?,
             moving_mean: Initializer::read(options, "moving_mean_initializer", Initializer::ZEROS)?,
             moving_variance: Initializer::read(
                 options,
@@ -53,10 +61,10 @@ impl Layer for BatchNormalization {
         let width = [inputs[0].last()];
         let mut arrays = Vec::new();
         if self.scale {
-            arrays.push(ArraySpec::new("gamma", &width, self.gamma));
+            arrays.push(self.gamma.array(&width));
         }
         if self.center {
-            arrays.push(ArraySpec::new("beta", &width, self.beta));
+            arrays.push(self.beta.array(&width));
         }
         arrays
     }
@@ -64,9 +72,13 @@ impl Layer for BatchNormalization {
     fn statistics(&self, inputs: &[Signal]) -> Vec<ArraySpec> {
         let width = [inputs[0].last()];
         vec![
-            ArraySpec::new("moving_mean", &width, self.moving_mean),
-            ArraySpec::new("moving_variance", &width, self.moving_variance),
+            ArraySpec::new("moving_mean", &width, &self.moving_mean),
+            ArraySpec::new("moving_variance", &width, &self.moving_variance),
         ]
+    }
+
+    fn passes_mask(&self) -> bool {
+        true
     }
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {

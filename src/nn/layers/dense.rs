@@ -5,8 +5,7 @@
 use crate::autograd::{GraphError, NodeId};
 
 use super::super::error::SpecError;
-use super::super::initialize::Initializer;
-use super::super::layer::{ArraySpec, Context, Layer, Signal, bad_input, one_float_input};
+use super::super::layer::{ArrayOptions, ArraySpec, Context, Layer, Signal, bad_input, one_float_input};
 use super::super::options::Options;
 use super::activation::Activation;
 
@@ -18,8 +17,8 @@ pub(super) struct Dense {
     units: usize,
     activation: Activation,
     use_bias: bool,
-    kernel_initializer: Initializer,
-    bias_initializer: Initializer,
+    kernel: ArrayOptions,
+    bias: ArrayOptions,
 }
 
 impl Dense {
@@ -28,12 +27,8 @@ impl Dense {
             units: options.required_count("units", 1, UNITS_MAX)?,
             activation: Activation::read(options)?,
             use_bias: options.flag("use_bias", true)?,
-            kernel_initializer: Initializer::read(
-                options,
-                "kernel_initializer",
-                Initializer::GLOROT_UNIFORM,
-            )?,
-            bias_initializer: Initializer::read(options, "bias_initializer", Initializer::ZEROS)?,
+            kernel: ArrayOptions::kernel(options)?,
+            bias: ArrayOptions::bias(options)?,
         })
     }
 }
@@ -56,17 +51,17 @@ impl Layer for Dense {
     }
 
     fn parameters(&self, inputs: &[Signal]) -> Vec<ArraySpec> {
-        let kernel = ArraySpec::new(
-            "kernel",
-            &[inputs[0].last(), self.units],
-            self.kernel_initializer,
-        );
-        let bias = ArraySpec::new("bias", &[self.units], self.bias_initializer);
+        let kernel = self.kernel.array(&[inputs[0].last(), self.units]);
+        let bias = self.bias.array(&[self.units]);
         if self.use_bias {
             vec![kernel, bias]
         } else {
             vec![kernel]
         }
+    }
+
+    fn passes_mask(&self) -> bool {
+        true
     }
 
     fn activation(&self) -> Option<Activation> {
@@ -75,21 +70,11 @@ impl Layer for Dense {
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let kernel = context.parameter(0)?;
-        let mut extents = context.graph.shape(inputs[0]).extents().to_vec();
-        // Leading extents are rows to the product.
-        let flat = [
-            context.graph.shape(inputs[0]).outer(),
-            context.graph.shape(inputs[0]).last(),
-        ];
-        let x = context.graph.reshape(inputs[0], &flat)?;
-        let mut y = context.graph.matmul(x, kernel, false, false)?;
+        let mut y = context.graph.dense(inputs[0], kernel)?;
         if self.use_bias {
             let bias = context.parameter(1)?;
             y = context.graph.plus(y, bias)?;
         }
-        let y = self.activation.record(context.graph, y)?;
-        let last = extents.len() - 1;
-        extents[last] = self.units;
-        context.graph.reshape(y, &extents)
+        self.activation.record(context.graph, y)
     }
 }

@@ -33,14 +33,19 @@ impl Layer for Dropout {
         one_float_input(name, inputs).cloned()
     }
 
+    fn passes_mask(&self) -> bool {
+        true
+    }
+
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         if !context.training || self.rate == 0.0 {
             return Ok(inputs[0]);
         }
         let shape = context.graph.shape(inputs[0]).clone();
+        let stream = context.stream();
         let mask = context.graph.add(
             Op::DropoutMask {
-                stream: context.position,
+                stream,
                 rate: Number(self.rate),
                 shape,
             },

@@ -1,12 +1,14 @@
 //! Embedding: y = table[index].
 //!
 //! Shapes: indices (..., ) int32 to (..., output_dim). An index outside 0 to input_dim - 1 stops the step with an error.
+//! With `mask_zero`, index 0 is padding: the layers behind leave such steps out.
 
 use crate::autograd::{GraphError, NodeId, Op};
+use crate::tensor::kernels::elementwise::Unary;
 
 use super::super::error::SpecError;
 use super::super::initialize::Initializer;
-use super::super::layer::{ArraySpec, Context, Layer, Signal, bad_input};
+use super::super::layer::{ArrayOptions, ArraySpec, Context, Layer, Signal, bad_input};
 use super::super::model::InputType;
 use super::super::options::Options;
 
@@ -14,7 +16,8 @@ use super::super::options::Options;
 pub(super) struct Embedding {
     input_dim: usize,
     output_dim: usize,
-    initializer: Initializer,
+    table: ArrayOptions,
+    mask_zero: bool,
 }
 
 impl Embedding {
@@ -22,11 +25,16 @@ impl Embedding {
         Ok(Embedding {
             input_dim: options.required_count("input_dim", 1, i32::MAX as usize)?,
             output_dim: options.required_count("output_dim", 1, 1 << 30)?,
-            initializer: Initializer::read(
+            table: ArrayOptions::read(
                 options,
-                "embeddings_initializer",
+                [
+                    "embeddings",
+                    "embeddings_initializer",
+                    "embeddings_regularizer",
+                ],
                 Initializer::SMALL_UNIFORM,
             )?,
+            mask_zero: options.flag("mask_zero", false)?,
         })
     }
 }
@@ -53,15 +61,16 @@ impl Layer for Embedding {
     }
 
     fn parameters(&self, _inputs: &[Signal]) -> Vec<ArraySpec> {
-        vec![ArraySpec::new(
-            "embeddings",
-            &[self.input_dim, self.output_dim],
-            self.initializer,
-        )]
+        vec![self.table.array(&[self.input_dim, self.output_dim])]
     }
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let table = context.parameter(0)?;
+        if self.mask_zero {
+            let numbers = context.graph.add(Op::ToFloat, &[inputs[0]])?;
+            let sizes = context.graph.unary(Unary::Absolute, numbers)?;
+            context.mask = Some(context.graph.unary(Unary::Step, sizes)?);
+        }
         context.graph.add(Op::Gather, &[table, inputs[0]])
     }
 }

@@ -9,10 +9,12 @@ mod embedding;
 mod flatten;
 pub(super) mod input;
 
+use serde_json::{Map, Value};
+
 use super::error::SpecError;
 use super::layer::Layer;
 use super::options::Options;
-use super::spec::LayerSpec;
+use super::regularize::Regularizer;
 
 type Constructor = fn(&mut Options<'_>) -> Result<Box<dyn Layer>, SpecError>;
 
@@ -35,25 +37,40 @@ const LAYERS: &[(&str, Constructor)] = &[
     ("Flatten", |options| boxed(flatten::Flatten::read(options))),
 ];
 
+/// A layer and the options that every layer has.
+#[derive(Debug)]
+pub(super) struct Described {
+    pub(super) layer: Box<dyn Layer>,
+    /// `false` keeps its arrays as they start (`trainable`).
+    pub(super) trainable: bool,
+    /// A penalty on its output (`activity_regularizer`).
+    pub(super) activity_regularizer: Option<Regularizer>,
+}
+
 /// Reads one layer's description, refusing unknown layers and options by name.
-pub(super) fn read(spec: &LayerSpec) -> Result<Box<dyn Layer>, SpecError> {
+pub(super) fn read(name: &str, kind: &str, config: &Map<String, Value>) -> Result<Described, SpecError> {
     let constructor = LAYERS
         .iter()
-        .find(|(name, _)| *name == spec.layer)
+        .find(|(known, _)| *known == kind)
         .map(|(_, constructor)| constructor);
     let constructor = constructor.ok_or_else(|| SpecError::UnknownLayer {
-        layer: spec.name.clone(),
-        found: spec.layer.chars().take(80).collect(),
+        layer: name.to_string(),
+        found: kind.chars().take(80).collect(),
         known: LAYERS
             .iter()
             .map(|(name, _)| *name)
             .collect::<Vec<_>>()
             .join(", "),
     })?;
-    let mut options = Options::new(&spec.name, &spec.layer, &spec.config);
+    let mut options = Options::new(name, kind, config);
     let layer = constructor(&mut options)?;
+    let described = Described {
+        layer,
+        trainable: options.flag("trainable", true)?,
+        activity_regularizer: Regularizer::read(&mut options, "activity_regularizer")?,
+    };
     options.finish()?;
-    Ok(layer)
+    Ok(described)
 }
 
 fn boxed<L: Layer + 'static>(layer: Result<L, SpecError>) -> Result<Box<dyn Layer>, SpecError> {
