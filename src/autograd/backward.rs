@@ -30,7 +30,11 @@ fn walk(
     sources: &[NodeId],
     ends_at_sources: bool,
 ) -> Result<Vec<Option<NodeId>>, GraphError> {
-    let forward_len = outputs.iter().map(|(output, _)| output.0 + 1).max().unwrap_or(0);
+    let forward_len = outputs
+        .iter()
+        .map(|(output, _)| output.0 + 1)
+        .max()
+        .unwrap_or(0);
     let mut depends = vec![false; forward_len];
     for id in 0..forward_len {
         depends[id] = sources.contains(&NodeId(id))

@@ -160,7 +160,8 @@ impl Initializer {
                     Some("untruncated_normal") => Distribution::Normal,
                     Some("uniform") => Distribution::Uniform,
                     Some(other) => {
-                        let hint = "known are truncated_normal, untruncated_normal, uniform".to_string();
+                        let hint =
+                            "known are truncated_normal, untruncated_normal, uniform".to_string();
                         return Err(inner.bad("distribution", &other.into(), hint));
                     }
                 };
@@ -259,7 +260,10 @@ fn orthogonal(out: &mut [f32], columns: usize, gain: f64, mut normal: impl FnMut
         for _ in 0..2 {
             for other in &vectors {
                 let along: f64 = vector.iter().zip(other).map(|(a, b)| a * b).sum();
-                vector.iter_mut().zip(other).for_each(|(a, b)| *a -= along * b);
+                vector
+                    .iter_mut()
+                    .zip(other)
+                    .for_each(|(a, b)| *a -= along * b);
             }
         }
         let length = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -270,7 +274,11 @@ fn orthogonal(out: &mut [f32], columns: usize, gain: f64, mut normal: impl FnMut
     }
     for (position, out) in out.iter_mut().enumerate() {
         let (row, column) = (position / columns, position % columns);
-        let value = if rows <= columns { vectors[row][column] } else { vectors[column][row] };
+        let value = if rows <= columns {
+            vectors[row][column]
+        } else {
+            vectors[column][row]
+        };
         *out = (gain * value) as f32;
     }
 }
@@ -322,10 +330,19 @@ mod tests {
             for a in 0..count {
                 for b in 0..count {
                     let product: f64 = (0..len)
-                        .map(|i| if by_rows { at(a, i) * at(b, i) } else { at(i, a) * at(i, b) })
+                        .map(|i| {
+                            if by_rows {
+                                at(a, i) * at(b, i)
+                            } else {
+                                at(i, a) * at(i, b)
+                            }
+                        })
                         .sum();
                     let expected = if a == b { 4.0 } else { 0.0 };
-                    assert!((product - expected).abs() < 1e-5, "seed 3, {shape:?}: {product}");
+                    assert!(
+                        (product - expected).abs() < 1e-5,
+                        "seed 3, {shape:?}: {product}"
+                    );
                 }
             }
         }
@@ -338,9 +355,17 @@ mod tests {
         values.fill(&[2, 3], 3, 0, &mut out);
         assert_eq!(out, [1.0, 2.0, 3.0, 4.0, 5.0, 6.5]);
         assert!(values.check("table", "embeddings", &[2, 3]).is_ok());
-        let message = values.check("table", "embeddings", &[2, 4]).unwrap_err().to_string();
-        assert!(message.starts_with("layer \"table\": embeddings [2, 4] is given 6 values"), "{message}");
-        read(&json!("identity")).unwrap().fill(&[2, 3], 3, 0, &mut out);
+        let message = values
+            .check("table", "embeddings", &[2, 4])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.starts_with("layer \"table\": embeddings [2, 4] is given 6 values"),
+            "{message}"
+        );
+        read(&json!("identity"))
+            .unwrap()
+            .fill(&[2, 3], 3, 0, &mut out);
         assert_eq!(out, [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
     }
 

@@ -125,8 +125,13 @@ impl<'a> Options<'a> {
     pub(super) fn numbers(&mut self, option: &'static str) -> Result<Vec<f32>, SpecError> {
         fn gather(value: &Value, depth: usize, out: &mut Vec<f32>) -> bool {
             match value {
-                Value::Array(list) if depth < 8 => list.iter().all(|each| gather(each, depth + 1, out)),
-                Value::Number(number) => number.as_f64().map(|number| out.push(number as f32)).is_some(),
+                Value::Array(list) if depth < 8 => {
+                    list.iter().all(|each| gather(each, depth + 1, out))
+                }
+                Value::Number(number) => number
+                    .as_f64()
+                    .map(|number| out.push(number as f32))
+                    .is_some(),
                 _ => false,
             }
         }
@@ -154,7 +159,11 @@ impl<'a> Options<'a> {
             .map(|(_, choice)| *choice)
             .ok_or_else(|| {
                 let known: Vec<&str> = choices.iter().map(|(known, _)| *known).collect();
-                self.bad(option, &word.into(), format!("known are {}", known.join(", ")))
+                self.bad(
+                    option,
+                    &word.into(),
+                    format!("known are {}", known.join(", ")),
+                )
             })
     }
 
@@ -168,13 +177,17 @@ impl<'a> Options<'a> {
         high: usize,
     ) -> Result<Vec<usize>, SpecError> {
         let whole = |value: &Value| {
-            let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+            let number = value
+                .as_u64()
+                .and_then(|number| usize::try_from(number).ok());
             number.filter(|number| (low..=high).contains(number))
         };
         let value = self.value(option);
         let counts = match (value, default) {
             (None, Some(default)) => Some(vec![default; length]),
-            (Some(Value::Array(list)), _) if list.len() == length => list.iter().map(whole).collect(),
+            (Some(Value::Array(list)), _) if list.len() == length => {
+                list.iter().map(whole).collect()
+            }
             (Some(number @ Value::Number(_)), _) => whole(number).map(|count| vec![count; length]),
             _ => None,
         };

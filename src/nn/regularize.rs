@@ -38,11 +38,21 @@ impl Regularizer {
             _ => return Err(bad()),
         };
         let mut inner = Options::new(options.layer(), name, &arguments);
-        let mut factor = |option| Ok::<f32, SpecError>(inner.number(option, DEFAULT, 0.0, 1e6)? as f32);
+        let mut factor =
+            |option| Ok::<f32, SpecError>(inner.number(option, DEFAULT, 0.0, 1e6)? as f32);
         let regularizer = match name {
-            "l1" => Regularizer { l1: factor("l1")?, l2: 0.0 },
-            "l2" => Regularizer { l1: 0.0, l2: factor("l2")? },
-            "l1_l2" => Regularizer { l1: factor("l1")?, l2: factor("l2")? },
+            "l1" => Regularizer {
+                l1: factor("l1")?,
+                l2: 0.0,
+            },
+            "l2" => Regularizer {
+                l1: 0.0,
+                l2: factor("l2")?,
+            },
+            "l1_l2" => Regularizer {
+                l1: factor("l1")?,
+                l2: factor("l2")?,
+            },
             _ => return Err(bad()),
         };
         inner.finish()?;

@@ -5,7 +5,9 @@
 use crate::autograd::{GraphError, NodeId};
 
 use super::super::error::SpecError;
-use super::super::layer::{ArrayOptions, ArraySpec, Context, Layer, Signal, bad_input, one_float_input};
+use super::super::layer::{
+    ArrayOptions, ArraySpec, Context, Layer, Signal, bad_input, one_float_input,
+};
 use super::super::options::Options;
 use super::activation::Activation;
 

@@ -48,7 +48,11 @@ pub(super) struct Described {
 }
 
 /// Reads one layer's description, refusing unknown layers and options by name.
-pub(super) fn read(name: &str, kind: &str, config: &Map<String, Value>) -> Result<Described, SpecError> {
+pub(super) fn read(
+    name: &str,
+    kind: &str,
+    config: &Map<String, Value>,
+) -> Result<Described, SpecError> {
     let constructor = LAYERS
         .iter()
         .find(|(known, _)| *known == kind)

@@ -73,4 +73,3 @@ pub(super) fn join_input(
     };
     Ok((layer, input))
 }
-

@@ -261,10 +261,13 @@ impl Model {
         for layer in &self.layers {
             let (inputs, input_masks) = match &layer.source {
                 Source::Features(input) => {
-                    let shape = Shape::new(&[rows, self.inputs[*input].width]);
+                    let flat = Shape::new(&[rows, self.inputs[*input].width]);
                     let op = match self.inputs[*input].dtype {
-                        InputType::Float32 => Op::Input(*input, shape),
-                        InputType::Int32 => Op::Indices(*input, shape),
+                        InputType::Float32 => Op::Input(*input, flat),
+                        InputType::Int32 => {
+                            let extents = [&[rows], layer.outputs[0].extents.as_slice()].concat();
+                            Op::Indices(*input, Shape::new(&extents))
+                        }
                     };
                     (vec![graph.add(op, &[])?], vec![None])
                 }

@@ -1,6 +1,8 @@
 //! One step of models against PyTorch (`tests/golden/training/`), and losses alone against Keras (`tests/golden/losses/`);
 //! the scripts that made the files lie beside them. A whole training run is compared in `training/golden.rs`.
 
+mod layers;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,11 +12,11 @@ use crate::autograd::{Bindings, Destination, Graph, GraphError, NodeId, Op, Plan
 use crate::support::random::RandomKey;
 use crate::tensor::{Shape, archive};
 
-use super::layers::activation::NAMES;
 use super::{
     FeatureColumn, FeatureKind, InputData, LaneBatch, LaneTrainer, Loss, Model, ModelSpec,
     Predictor, StepKey,
 };
+use crate::nn::layers::activation::NAMES;
 
 type Arrays = BTreeMap<String, Vec<f32>>;
 
