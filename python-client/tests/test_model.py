@@ -60,7 +60,12 @@ def test_a_sequential_model_is_described_with_every_option():
         "format_version": 1,
         "name": "model",
         "layers": [
-            {"name": "input", "layer": "Input", "config": {"columns": None, "dtype": "float32"}, "inputs": []},
+            {
+                "name": "input",
+                "layer": "Input",
+                "config": {"columns": None, "dtype": "float32", "shape": None},
+                "inputs": [],
+            },
             {
                 "name": "dense",
                 "layer": "Dense",
@@ -70,6 +75,8 @@ def test_a_sequential_model_is_described_with_every_option():
                     "use_bias": True,
                     "kernel_initializer": "glorot_uniform",
                     "bias_initializer": "zeros",
+                    "kernel_regularizer": None,
+                    "bias_regularizer": None,
                 },
                 "inputs": ["input"],
             },
@@ -83,6 +90,8 @@ def test_a_sequential_model_is_described_with_every_option():
                     "use_bias": True,
                     "kernel_initializer": "glorot_uniform",
                     "bias_initializer": "zeros",
+                    "kernel_regularizer": None,
+                    "bias_regularizer": None,
                 },
                 "inputs": ["dropout"],
             },

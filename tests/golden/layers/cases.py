@@ -45,16 +45,25 @@ def case(
     out, for functions with kinks near the inputs.
     """
     random = np.random.default_rng(zlib.crc32(name.encode()) + seed)
-    arrays = [each if isinstance(each, np.ndarray) else random.standard_normal(each).astype("float32") for each in inputs]
+    arrays = [
+        each
+        if isinstance(each, np.ndarray)
+        else random.standard_normal(each).astype("float32")
+        for each in inputs
+    ]
     tensors = [
-        torch.tensor(each.astype("int32")) if i in integers else torch.tensor(each.astype("float32"), requires_grad=True)
+        torch.tensor(each.astype("int32"))
+        if i in integers
+        else torch.tensor(each.astype("float32"), requires_grad=True)
         for i, each in enumerate(arrays)
     ]
     built = layer() if layer is not None else getattr(keras.layers, kind)(**config)
     arguments = dict(call or {})
     if training:
         arguments["training"] = True
-    given = tensors if (len(tensors) > 1 if together is None else together) else tensors[0]
+    given = (
+        tensors if (len(tensors) > 1 if together is None else together) else tensors[0]
+    )
     if masks is not None:
         torch_masks = [None if each is None else torch.tensor(each) for each in masks]
         for tensor, mask in zip(tensors, torch_masks, strict=True):
@@ -62,7 +71,11 @@ def case(
                 keras.src.backend.set_keras_mask(tensor, mask)
 
     def run():
-        return built(given, **arguments) if isinstance(given, list) or len(tensors) == 1 else built(*tensors, **arguments)
+        return (
+            built(given, **arguments)
+            if isinstance(given, list) or len(tensors) == 1
+            else built(*tensors, **arguments)
+        )
 
     run()
     for weight in built.weights:
@@ -70,21 +83,33 @@ def case(
         weight.assign(np.abs(moved) + 0.1 if "variance" in weight.path else moved)
     before = {id(weight): weight.numpy().copy() for weight in built.weights}
     answers = run()
-    outputs = [each for each in (answers if isinstance(answers, (list, tuple)) else [answers])]
-    weights = [random.standard_normal(tuple(each.shape)).astype("float32") for each in outputs]
-    sum((output * torch.tensor(each)).sum() for output, each in zip(outputs, weights, strict=True)).backward()
+    outputs = [
+        each for each in (answers if isinstance(answers, (list, tuple)) else [answers])
+    ]
+    weights = [
+        random.standard_normal(tuple(each.shape)).astype("float32") for each in outputs
+    ]
+    sum(
+        (output * torch.tensor(each)).sum()
+        for output, each in zip(outputs, weights, strict=True)
+    ).backward()
     mask = getattr(outputs[0], "_keras_mask", None)
 
     stored = {}
 
     def keep(key, value):
-        stored[f"{name}/{key}"] = np.ascontiguousarray(np.asarray(value, dtype="float32"))
+        stored[f"{name}/{key}"] = np.ascontiguousarray(
+            np.asarray(value, dtype="float32")
+        )
 
     described = {
         "name": name,
         "layer": kind,
         "config": config,
-        "inputs": [{"shape": list(a.shape), "integer": i in integers} for i, a in enumerate(arrays)],
+        "inputs": [
+            {"shape": list(a.shape), "integer": i in integers}
+            for i, a in enumerate(arrays)
+        ],
         "masks": None if masks is None else [each is not None for each in masks],
         "arrays": [],
         "statistics": [],
@@ -97,7 +122,10 @@ def case(
     for i, (array, tensor) in enumerate(zip(arrays, tensors, strict=True)):
         keep(f"input_{i}", array)
         if i not in integers:
-            keep(f"input_{i}/gradient", np.zeros_like(array) if tensor.grad is None else tensor.grad.numpy())
+            keep(
+                f"input_{i}/gradient",
+                np.zeros_like(array) if tensor.grad is None else tensor.grad.numpy(),
+            )
         if masks is not None and masks[i] is not None:
             keep(f"mask_{i}", masks[i])
     counts = {}
@@ -111,7 +139,12 @@ def case(
         keep(ours, before[id(weight)])
         if weight.trainable:
             gradient = weight.value.grad
-            keep(f"{ours}/gradient", np.zeros(weight.shape) if gradient is None else gradient.detach().numpy())
+            keep(
+                f"{ours}/gradient",
+                np.zeros(weight.shape)
+                if gradient is None
+                else gradient.detach().numpy(),
+            )
         else:
             keep(f"{ours}/after", weight.numpy())
     for i, (output, each) in enumerate(zip(outputs, weights, strict=True)):
@@ -127,9 +160,13 @@ def write(group, cases):
     arrays = {}
     for _, stored in cases:
         arrays.update(stored)
-    assert len({described["name"] for described, _ in cases}) == len(cases), "names of cases must differ"
+    assert len({described["name"] for described, _ in cases}) == len(cases), (
+        "names of cases must differ"
+    )
     save_file(arrays, HERE / f"{group}.safetensors")
     (HERE / f"{group}.safetensors").chmod(0o644)
     lines = ",\n".join(json.dumps(described) for described, _ in cases)
     (HERE / f"{group}.json").write_text(f"[\n{lines}\n]\n")
-    print(f"keras {keras.__version__}, torch {torch.__version__}, numpy {np.__version__}: {len(cases)} cases of {group}")
+    print(
+        f"keras {keras.__version__}, torch {torch.__version__}, numpy {np.__version__}: {len(cases)} cases of {group}"
+    )

@@ -52,16 +52,23 @@ class Tensor:
     inputs: tuple[Tensor, ...] = ()
 
 
-def Input(columns: Sequence[str] | None = None, dtype: str = "float32", name: str | None = None) -> Tensor:
-    """Feature columns, after the pipeline, as one matrix.
+def Input(
+    columns: Sequence[str] | None = None,
+    dtype: str = "float32",
+    name: str | None = None,
+    *,
+    shape: Sequence[int] | None = None,
+) -> Tensor:
+    """Feature columns, after the pipeline, as one matrix, or as rows of a shape.
 
     Args:
         columns: Their names, side by side in this order; ``None`` is every feature that fits the type.
         dtype: ``float32``, or ``int32`` for an embedding.
         name: Of the layer.
+        shape: The extents of one row, such as ``(28, 28, 1)``; the columns' numbers fill it innermost first.
     """
     names = None if columns is None else _names("columns", columns)
-    return Tensor(InputLayer(names, dtype, name=name))
+    return Tensor(InputLayer(names, dtype, None if shape is None else list(shape), name=name))
 
 
 def connect(layer: Layer, inputs: Tensor | Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,31 @@
+"""Layers, as data. A layer called on a tensor gives a tensor (see :class:`volary.Model`).
+
+>>> Dense(64, activation="relu").get_config()["units"]
+64
+>>> Dense.from_config(Dense(64).get_config()) == Dense(64)
+True
+"""
+
+from .base import Layer
+from .core import (
+    Activation,
+    BatchNormalization,
+    Concatenate,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    InputLayer,
+)
+
+__all__ = [
+    "Activation",
+    "BatchNormalization",
+    "Concatenate",
+    "Dense",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "InputLayer",
+    "Layer",
+]
