@@ -5,14 +5,17 @@
 //! versions give the same bits, and so does any cut of an elementwise kernel's slices.
 
 pub mod concatenate;
+pub mod convolution;
 mod dispatch;
 pub mod elementwise;
 pub mod gather;
 pub mod math;
+pub mod pool;
 pub mod random_mask;
 pub mod reduce;
 pub mod softmax;
 pub mod view;
+pub mod window;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use dispatch::has_avx2;
