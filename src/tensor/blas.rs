@@ -1,6 +1,6 @@
 //! The only file that calls OpenBLAS.
 //!
-//! Matrices are row-major and contiguous. A call's result depends on its numbers alone once BLAS runs on one
+//! Matrices are row-major. A call's result depends on its numbers alone once BLAS runs on one
 //! thread, so `use_one_thread` is called before the first product.
 
 use std::os::raw::c_int;
@@ -62,11 +62,53 @@ pub fn multiply(product: &Product, a: &[f32], b: &[f32], c: &mut [f32]) {
         a.len() == m * k && b.len() == k * n && c.len() == m * n,
         "slices must match {product:?}"
     );
+    let lda = if transpose_a { m } else { k };
+    let ldb = if transpose_b { k } else { n };
+    multiply_into(product, a, lda, b, ldb, 0.0, c, n);
+}
+
+/// `c = op(a) op(b) + beta c` on matrices that lie in wider ones: `lda`, `ldb` and `ldc` are the numbers from one
+/// stored row to the next. With beta 0 what `c` held does not matter.
+///
+/// Panics when a leading dimension is shorter than its row, a slice ends before its last row does or an extent does
+/// not fit a C int.
+pub fn multiply_into(
+    product: &Product,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    beta: f32,
+    c: &mut [f32],
+    ldc: usize,
+) {
+    let Product {
+        m,
+        n,
+        k,
+        transpose_a,
+        transpose_b,
+    } = *product;
+    let holds = |len: usize, rows: usize, columns: usize, leading: usize| {
+        rows == 0 || columns == 0 || (leading >= columns && len >= (rows - 1) * leading + columns)
+    };
+    let (a_rows, a_columns) = if transpose_a { (k, m) } else { (m, k) };
+    let (b_rows, b_columns) = if transpose_b { (n, k) } else { (k, n) };
+    assert!(
+        holds(a.len(), a_rows, a_columns, lda)
+            && holds(b.len(), b_rows, b_columns, ldb)
+            && holds(c.len(), m, n, ldc),
+        "slices must match {product:?} with leading dimensions {lda}, {ldb} and {ldc}"
+    );
     if m == 0 || n == 0 {
         return;
     }
     if k == 0 {
-        c.fill(0.0);
+        for row in c.chunks_mut(ldc).take(m) {
+            for value in &mut row[..n] {
+                *value = if beta == 0.0 { 0.0 } else { *value * beta };
+            }
+        }
         return;
     }
     let int = |extent: usize| c_int::try_from(extent).expect("an extent of a product fits a C int");
@@ -77,7 +119,7 @@ pub fn multiply(product: &Product, a: &[f32], b: &[f32], c: &mut [f32]) {
             CBLAS_TRANSPOSE::CblasNoTrans
         }
     };
-    // SAFETY: the lengths were checked above and the leading dimensions are those of contiguous row-major storage.
+    // SAFETY: every slice was found above to hold all rows at its leading dimension.
     unsafe {
         cblas_sgemm(
             CBLAS_LAYOUT::CblasRowMajor,
@@ -88,12 +130,12 @@ pub fn multiply(product: &Product, a: &[f32], b: &[f32], c: &mut [f32]) {
             int(k),
             1.0,
             a.as_ptr(),
-            int(if transpose_a { m } else { k }),
+            int(lda),
             b.as_ptr(),
-            int(if transpose_b { k } else { n }),
-            0.0,
+            int(ldb),
+            beta,
             c.as_mut_ptr(),
-            int(n),
+            int(ldc),
         );
     }
 }
@@ -167,5 +209,90 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_product_inside_wider_matrices_adds_to_its_part_alone() {
+        use_one_thread();
+        for (m, n, k) in [(1, 1, 1), (3, 5, 7), (64, 128, 64), (2, 3, 0)] {
+            for (transpose_a, transpose_b) in
+                [(false, false), (true, false), (false, true), (true, true)]
+            {
+                for beta in [0.0, 1.0, -0.5] {
+                    let product = Product {
+                        m,
+                        n,
+                        k,
+                        transpose_a,
+                        transpose_b,
+                    };
+                    check_part(product, beta);
+                }
+            }
+        }
+    }
+
+    /// Against the contiguous product of the same numbers; what lies between the rows stays as it was.
+    fn check_part(product: Product, beta: f32) {
+        const GAP: usize = 3;
+        let Product {
+            m,
+            n,
+            k,
+            transpose_a,
+            transpose_b,
+        } = product;
+        let mut stream = RandomKey::of(2, 0).stream(Purpose::Test);
+        let mut normal =
+            |len: usize| -> Vec<f32> { (0..len).map(|_| stream.normal() as f32).collect() };
+        let (a, b, before) = (normal(m * k), normal(k * n), normal(m * n));
+        let mut alone = vec![f32::NAN; m * n];
+        multiply(&product, &a, &b, &mut alone);
+        let widen = |matrix: &[f32], columns: usize| -> Vec<f32> {
+            let mut wide = Vec::new();
+            for row in matrix.chunks(columns.max(1)) {
+                wide.extend_from_slice(row);
+                wide.extend_from_slice(&[7.0; GAP]);
+            }
+            wide
+        };
+        let (a_columns, b_columns) = (
+            if transpose_a { m } else { k },
+            if transpose_b { k } else { n },
+        );
+        let mut c = widen(&before, n);
+        multiply_into(
+            &product,
+            &widen(&a, a_columns),
+            a_columns + GAP,
+            &widen(&b, b_columns),
+            b_columns + GAP,
+            beta,
+            &mut c,
+            n + GAP,
+        );
+        for row in 0..m {
+            for column in 0..n {
+                let expected = alone[row * n + column] + beta * before[row * n + column];
+                assert!(
+                    (c[row * (n + GAP) + column] - expected).abs() < 1e-4,
+                    "seed 2, {product:?}, beta {beta} at ({row}, {column})"
+                );
+            }
+            assert_eq!(c[row * (n + GAP) + n..(row + 1) * (n + GAP)], [7.0; GAP]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "leading dimensions 2, 2 and 2")]
+    fn a_slice_that_ends_before_its_last_row_is_refused() {
+        let product = Product {
+            m: 2,
+            n: 2,
+            k: 2,
+            transpose_a: false,
+            transpose_b: false,
+        };
+        multiply_into(&product, &[0.0; 4], 2, &[0.0; 3], 2, 0.0, &mut [0.0; 4], 2);
     }
 }
