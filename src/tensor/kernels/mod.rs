@@ -9,7 +9,9 @@ mod dispatch;
 pub mod elementwise;
 pub mod gather;
 pub mod math;
+pub mod normalize;
 pub mod random_mask;
+pub mod recurrent;
 pub mod reduce;
 pub mod softmax;
 
