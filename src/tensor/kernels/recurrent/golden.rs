@@ -58,7 +58,7 @@ fn check(arrays: &BTreeMap<String, NamedArray>, name: &str) {
     let zeros = [0.0; ROWS * UNITS];
     let mut dh = zeros.to_vec();
     dh.extend(swap_rows_and_steps(get("weights").unwrap(), UNITS));
-    let mut workspace = vec![f32::NAN; 4 * ROWS * UNITS];
+    let mut workspace = vec![f32::NAN; 4 * UNITS * UNITS];
     let (out, dxw, dinner) = if name.starts_with("lstm") {
         let mut out = vec![f32::NAN; lstm_len(&R)];
         let mut result = vec![f32::NAN; lstm_backward_len(&R)];

@@ -1,7 +1,7 @@
 //! Gated recurrent unit with the reset gate after the product (Keras' `reset_after=True`), gates in Keras' order z, r, h.
 
 use super::super::{math, multiversion};
-use super::{Recurrence, carry_masked_rows};
+use super::{Recurrence, carry_masked_rows, transpose};
 use crate::tensor::blas::{self, Product};
 
 /// Gates of a unit.
@@ -12,9 +12,9 @@ pub fn gru_len(r: &Recurrence) -> usize {
     (r.time + 1 + (GATES + 1) * r.time) * r.state()
 }
 
-/// Numbers of the workspace of `gru` and `gru_backward`.
+/// Numbers of the workspace of `gru`, for one step's product, and of `gru_backward`, which turns the recurrent kernel in it.
 pub fn gru_workspace_len(r: &Recurrence) -> usize {
-    GATES * r.state()
+    GATES * r.units * r.rows.max(r.units)
 }
 
 /// Numbers of `gru_backward`'s result: dxw (T, B, 3U) | dinner (T, B, 3U) | dh0 (B, U).
@@ -67,6 +67,7 @@ pub fn gru(
         transpose_a: false,
         transpose_b: false,
     };
+    let workspace = &mut workspace[..r.rows * width];
     for t in 0..r.time {
         let (h_before, h_after) = h[t * state..(t + 2) * state].split_at_mut(state);
         let step = t * GATES * state..(t + 1) * GATES * state;
@@ -129,12 +130,14 @@ pub fn gru_backward(
     if state == 0 {
         return;
     }
+    let recurrent_transposed = &mut workspace[..width * units];
+    transpose(recurrent, width, recurrent_transposed);
     let product = Product {
         m: r.rows,
         n: units,
         k: width,
         transpose_a: false,
-        transpose_b: true,
+        transpose_b: false,
     };
     for t in (0..r.time).rev() {
         let step = t * GATES * state..(t + 1) * GATES * state;
@@ -151,7 +154,14 @@ pub fn gru_backward(
             dinner,
         );
         blas::multiply_into(
-            &product, dinner, width, recurrent, width, 1.0, carried, units,
+            &product,
+            dinner,
+            width,
+            recurrent_transposed,
+            units,
+            1.0,
+            carried,
+            units,
         );
     }
     r.add_cotangent(carried, dh, 0);

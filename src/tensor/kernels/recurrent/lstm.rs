@@ -1,7 +1,7 @@
 //! Long short-term memory: tanh and sigmoid, gates in Keras' order i, f, c, o.
 
 use super::super::{math, multiversion};
-use super::{Recurrence, carry_masked_rows};
+use super::{Recurrence, carry_masked_rows, transpose};
 use crate::tensor::blas::{self, Product};
 
 /// Gates of a unit.
@@ -12,9 +12,9 @@ pub fn lstm_len(r: &Recurrence) -> usize {
     (2 * (r.time + 1) + GATES * r.time) * r.state()
 }
 
-/// Numbers of the workspace of `lstm` and `lstm_backward`.
+/// Numbers of the workspace of `lstm`, which leaves it alone, and of `lstm_backward`, which turns the recurrent kernel in it.
 pub fn lstm_workspace_len(r: &Recurrence) -> usize {
-    GATES * r.state()
+    GATES * r.units * r.units
 }
 
 /// Numbers of `lstm_backward`'s result: dxw (T, B, 4U) | dh0 (B, U) | dc0 (B, U).
@@ -116,12 +116,14 @@ pub fn lstm_backward(
     if state == 0 {
         return;
     }
+    let recurrent_transposed = &mut workspace[..];
+    transpose(recurrent, width, recurrent_transposed);
     let product = Product {
         m: r.rows,
         n: units,
         k: width,
         transpose_a: false,
-        transpose_b: true,
+        transpose_b: false,
     };
     for t in (0..r.time).rev() {
         let step = t * GATES * state..(t + 1) * GATES * state;
@@ -142,7 +144,14 @@ pub fn lstm_backward(
         // A masked row's cotangent of h passes by and its part of the product is 0.
         let beta = if mask.is_some() { 1.0 } else { 0.0 };
         blas::multiply_into(
-            &product, dxw, width, recurrent, width, beta, dh_carried, units,
+            &product,
+            dxw,
+            width,
+            recurrent_transposed,
+            units,
+            beta,
+            dh_carried,
+            units,
         );
     }
     r.add_cotangent(dh_carried, dh, 0);
@@ -154,18 +163,7 @@ multiversion! {
     fn forward_step(units: usize, gates: &mut [f32], c_before: &[f32], c_after: &mut [f32], h_after: &mut [f32]) {
         let rows = gates.chunks_exact_mut(4 * units).zip(c_before.chunks_exact(units)).zip(c_after.chunks_exact_mut(units)).zip(h_after.chunks_exact_mut(units));
         for (((gates, c_before), c_after), h_after) in rows {
-            let (input, rest) = gates.split_at_mut(units);
-            let (forget, rest) = rest.split_at_mut(units);
-            let (candidate, output) = rest.split_at_mut(units);
-            for ((((((i, f), g), o), &c_before), c_after), h_after) in input.iter_mut().zip(forget).zip(candidate).zip(output).zip(c_before).zip(c_after).zip(h_after) {
-                *i = math::sigmoid(*i);
-                *f = math::sigmoid(*f);
-                *g = math::tanh(*g);
-                *o = math::sigmoid(*o);
-                let c = *f * c_before + *i * *g;
-                *c_after = c;
-                *h_after = *o * math::tanh(c);
-            }
+            forward_row(units, gates, c_before, c_after, h_after);
         }
     }
 
@@ -187,6 +185,40 @@ multiversion! {
 }
 
 #[inline(always)]
+fn forward_row(
+    units: usize,
+    gates: &mut [f32],
+    c_before: &[f32],
+    c_after: &mut [f32],
+    h_after: &mut [f32],
+) {
+    // Several loops over a row in the cache: one over all of it has more streams than the compiler vectorises.
+    let (input_and_forget, rest) = gates.split_at_mut(2 * units);
+    let (candidate, output) = rest.split_at_mut(units);
+    for gate in input_and_forget.iter_mut() {
+        *gate = math::sigmoid(*gate);
+    }
+    for gate in candidate.iter_mut() {
+        *gate = math::tanh(*gate);
+    }
+    for gate in output.iter_mut() {
+        *gate = math::sigmoid(*gate);
+    }
+    let [input, forget, candidate, output] = quarters(gates, units);
+    let (c_before, c_after, h_after) = (
+        &c_before[..units],
+        &mut c_after[..units],
+        &mut h_after[..units],
+    );
+    for unit in 0..units {
+        c_after[unit] = forget[unit] * c_before[unit] + input[unit] * candidate[unit];
+    }
+    for unit in 0..units {
+        h_after[unit] = output[unit] * math::tanh(c_after[unit]);
+    }
+}
+
+#[inline(always)]
 fn backward_row(
     units: usize,
     gates: &[f32],
@@ -196,15 +228,10 @@ fn backward_row(
     dc: &mut [f32],
     dxw: &mut [f32],
 ) {
-    let (input, rest) = gates.split_at(units);
-    let (forget, rest) = rest.split_at(units);
-    let (candidate, output) = rest.split_at(units);
-    let (d_input, rest) = dxw.split_at_mut(units);
-    let (d_forget, rest) = rest.split_at_mut(units);
-    let (d_candidate, d_output) = rest.split_at_mut(units);
+    let [input, forget, candidate, output] = quarters(gates, units);
+    let [d_input, d_forget, d_candidate, d_output] = quarters_mut(dxw, units);
     let (c_before, c_after) = (&c_before[..units], &c_after[..units]);
-    let (dh, dc, d_output) = (&dh[..units], &mut dc[..units], &mut d_output[..units]);
-    let output = &output[..units];
+    let (dh, dc) = (&dh[..units], &mut dc[..units]);
     for unit in 0..units {
         let (i, f, g, o) = (input[unit], forget[unit], candidate[unit], output[unit]);
         let bent = math::tanh(c_after[unit]);
@@ -215,4 +242,22 @@ fn backward_row(
         d_candidate[unit] = dc_here * i * (1.0 - g * g);
         dc[unit] = dc_here * f;
     }
+}
+
+#[inline(always)]
+fn quarters(row: &[f32], units: usize) -> [&[f32]; 4] {
+    [
+        &row[..units],
+        &row[units..2 * units],
+        &row[2 * units..3 * units],
+        &row[3 * units..4 * units],
+    ]
+}
+
+#[inline(always)]
+fn quarters_mut(row: &mut [f32], units: usize) -> [&mut [f32]; 4] {
+    let (first, rest) = row.split_at_mut(units);
+    let (second, rest) = rest.split_at_mut(units);
+    let (third, fourth) = rest.split_at_mut(units);
+    [first, second, third, &mut fourth[..units]]
 }

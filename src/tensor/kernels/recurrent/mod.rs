@@ -75,6 +75,17 @@ impl Recurrence {
     }
 }
 
+/// The recurrent kernel (U, width) as (width, U). Every step of a backward pass multiplies by it, and OpenBLAS is
+/// a fifth faster with the second matrix of a small product as it comes than transposed.
+fn transpose(matrix: &[f32], width: usize, out: &mut [f32]) {
+    let units = matrix.len() / width;
+    for (unit, row) in matrix.chunks_exact(width).enumerate() {
+        for (column, &value) in row.iter().enumerate() {
+            out[column * units + unit] = value;
+        }
+    }
+}
+
 /// After a step: rows whose mask is 0 get the state before it back.
 fn carry_masked_rows(mask: Option<&[f32]>, before: &[f32], after: &mut [f32], units: usize) {
     for (row, &kept) in mask.unwrap_or_default().iter().enumerate() {
