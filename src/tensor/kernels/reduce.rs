@@ -96,16 +96,23 @@ multiversion! {
 }
 
 #[inline(always)]
-fn sum_contiguous(x: &[f32]) -> f32 {
+pub(super) fn sum_contiguous(x: &[f32]) -> f32 {
+    sum_terms(x, x, |x, _| x)
+}
+
+/// Sum of a term made of two numbers, over two rows of one length.
+#[inline(always)]
+pub(super) fn sum_terms(left: &[f32], right: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0f32; WAYS];
-    let mut blocks = x.chunks_exact(WAYS);
-    for block in blocks.by_ref() {
-        for (sum, &value) in sums.iter_mut().zip(block) {
-            *sum += value;
+    let (mut lefts, mut rights) = (left.chunks_exact(WAYS), right.chunks_exact(WAYS));
+    for (left, right) in lefts.by_ref().zip(rights.by_ref()) {
+        for ((sum, &left), &right) in sums.iter_mut().zip(left).zip(right) {
+            *sum += term(left, right);
         }
     }
-    for (sum, &value) in sums.iter_mut().zip(blocks.remainder()) {
-        *sum += value;
+    let rest = lefts.remainder().iter().zip(rights.remainder());
+    for (sum, (&left, &right)) in sums.iter_mut().zip(rest) {
+        *sum += term(left, right);
     }
     let mut width = WAYS / 2;
     while width > 0 {
