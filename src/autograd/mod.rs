@@ -8,6 +8,7 @@
 mod arena;
 mod backward;
 pub mod check;
+mod definitions;
 mod error;
 mod execute;
 mod fuse;
@@ -24,5 +25,5 @@ pub use backward::gradients;
 pub use error::{GraphError, RunError};
 pub use execute::{Bindings, Data};
 pub use graph::{Graph, NodeId};
-pub use op::{Number, Op, Reduction};
+pub use op::{Face, Number, Op, Pooling, Reduction};
 pub use plan::{Destination, Plan};

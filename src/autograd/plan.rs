@@ -281,7 +281,10 @@ impl<'a> Planner<'a> {
                 }
             } else {
                 match kernel_of(node, nodes) {
-                    Some(kernel) => (kernel, node.inputs.clone()),
+                    Some(kernel) => {
+                        let reads = kernel.reads(&node.inputs).into_iter().copied().collect();
+                        (kernel, reads)
+                    }
                     None => continue,
                 }
             };
