@@ -27,7 +27,9 @@ fn main() {
         .filter(|argument| argument != "--bench")
         .collect();
     let [file, rest @ ..] = arguments.as_slice() else {
-        println!("engine WORKLOAD.json [BATCH] [SECONDS] [THREADS] [train|predict|explain] [LANES]");
+        println!(
+            "engine WORKLOAD.json [BATCH] [SECONDS] [THREADS] [train|predict|explain] [LANES]"
+        );
         return;
     };
     let number = |index: usize, default: f64| {

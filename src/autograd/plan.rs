@@ -62,6 +62,20 @@ pub(super) struct Step {
 }
 
 impl Location {
+    /// How many numbers stand here; indices are counted where they are read.
+    fn len(self) -> usize {
+        match self {
+            Location::Indices(_) => 0,
+            Location::Input(_, span)
+            | Location::Parameters(span)
+            | Location::Statistics(span)
+            | Location::Constant(span)
+            | Location::Arena(span)
+            | Location::Gradient(span)
+            | Location::StatisticsOut(span) => span.len,
+        }
+    }
+
     /// A stretch of what stands here.
     fn part(self, offset: usize, len: usize) -> Location {
         let within = |span: Span| Span {
@@ -131,6 +145,15 @@ impl Plan {
         self.steps.iter().map(|step| step.kernel.flops()).sum()
     }
 
+    /// Bytes that the kernels of one run read and write, each operand and result once.
+    pub fn bytes(&self) -> u64 {
+        let len = |location: &Location| location.len() as u64 * size_of::<f32>() as u64;
+        let steps = self.steps.iter();
+        steps
+            .map(|step| step.inputs.iter().map(len).sum::<u64>() + len(&step.output))
+            .sum()
+    }
+
     /// The plan as text: one line per kernel, then the totals.
     pub fn describe(&self) -> String {
         let mut text = String::new();
@@ -157,9 +180,10 @@ impl Plan {
         let chains = self.steps.iter().filter(|step| matches!(&step.kernel, Kernel::Chain(chain) if chain.instructions().len() > 1)).count();
         let _ = writeln!(
             text,
-            "{} kernels, {chains} fused chains, {} FLOPs in matrix products, arena {} bytes",
+            "{} kernels, {chains} fused groups, {} FLOPs in products, {} bytes read and written, arena {} bytes",
             self.steps.len(),
             self.flops(),
+            self.bytes(),
             self.arena_bytes()
         );
         text
@@ -175,7 +199,7 @@ fn describe_location(location: &Location) -> String {
         )
     };
     match location {
-        Location::Input(input, at) => span(&format!("input {input} "), at),
+        Location::Input(input, at) => span(&format!("input {input}"), at),
         Location::Indices(input) => format!("indices {input}"),
         Location::Parameters(at) => span("parameters", at),
         Location::Statistics(at) => span("statistics", at),

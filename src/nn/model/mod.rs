@@ -128,6 +128,8 @@ pub(super) struct Recorded {
     pub(super) collected: Collected,
     /// The sum of the penalties on weights, where there are any.
     pub(super) weight_penalty: Option<NodeId>,
+    /// Every layer's output, in the order of `Model::layer_names`.
+    pub(super) layers: Vec<NodeId>,
 }
 
 impl Model {
@@ -241,6 +243,11 @@ impl Model {
         &self.signal(self.output).extents
     }
 
+    /// Names of the layers, each after those it takes from.
+    pub(super) fn layer_names(&self) -> impl Iterator<Item = &str> {
+        self.layers.iter().map(|layer| layer.name.as_str())
+    }
+
     /// The layer that answers and the function its answer comes out of, if any.
     pub(super) fn last_activation(&self) -> (&str, Option<Activation>) {
         let last = &self.layers[self.output.layer];
@@ -322,6 +329,7 @@ impl Model {
             mask: masks[self.output.layer],
             collected,
             weight_penalty,
+            layers: values.iter().map(|outputs| outputs[0]).collect(),
         })
     }
 
