@@ -7,6 +7,7 @@ use crate::tensor::kernels::{
     concatenate, convolution, gather, normalize, pool, recurrent, reduce, softmax, view,
 };
 
+use super::absorb::{Matrices, Stacked};
 use super::error::RunError;
 use super::lower::Kernel;
 use super::op::{Face, Pooling};
@@ -236,22 +237,7 @@ fn run_step(
     };
     match &step.kernel {
         Kernel::Chain(_) => {}
-        Kernel::Multiply { count, product } => {
-            let (a, b) = (read(0), read(1));
-            let (a_len, b_len, c_len) = (
-                product.m * product.k,
-                product.k * product.n,
-                product.m * product.n,
-            );
-            for matrix in 0..*count {
-                blas::multiply(
-                    product,
-                    &a[matrix * a_len..(matrix + 1) * a_len],
-                    &b[matrix * b_len..(matrix + 1) * b_len],
-                    &mut out[matrix * c_len..(matrix + 1) * c_len],
-                );
-            }
-        }
+        Kernel::Multiply(stacked) => multiply(stacked, read(0), read(1), out),
         Kernel::SumMiddle { extent, inner } => reduce::sum_middle(read(0), *extent, *inner, out),
         Kernel::MaxMiddle { extent, inner } => reduce::max_middle(read(0), *extent, *inner, out),
         Kernel::CumulativeSum {
@@ -363,6 +349,28 @@ fn run_step(
         Kernel::Copy => out.copy_from_slice(read(0)),
     }
     Ok(())
+}
+
+/// Each of the products side by side.
+fn multiply(stacked: &Stacked, a: &[f32], b: &[f32], c: &mut [f32]) {
+    let [first, second, third] = stacked.counts;
+    for at in 0..first * second * third {
+        let index = [at / (second * third), at / third % second, at % third];
+        let start = |matrices: &Matrices| {
+            let strides = matrices.strides.iter().zip(index);
+            matrices.offset + strides.map(|(stride, index)| stride * index).sum::<usize>()
+        };
+        blas::multiply_into(
+            &stacked.product,
+            &a[start(&stacked.a)..],
+            stacked.a.leading,
+            &b[start(&stacked.b)..],
+            stacked.b.leading,
+            0.0,
+            &mut c[start(&stacked.c)..],
+            stacked.c.leading,
+        );
+    }
 }
 
 fn out_of_range(at: gather::OutOfRange, input: usize, rows: usize) -> RunError {

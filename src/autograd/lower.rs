@@ -9,6 +9,7 @@ use crate::tensor::kernels::view::View;
 use crate::tensor::kernels::window::Window;
 use crate::tensor::shape::Spread;
 
+use super::absorb::Stacked;
 use super::graph::{Node, NodeId};
 use super::op::{Face, Op, Pooling, Reduction};
 
@@ -16,11 +17,7 @@ use super::op::{Face, Op, Pooling, Reduction};
 #[derive(Debug)]
 pub(super) enum Kernel {
     Chain(Chain),
-    /// As many products side by side, each operand with a matrix for each.
-    Multiply {
-        count: usize,
-        product: Product,
-    },
+    Multiply(Box<Stacked>),
     SumMiddle {
         extent: usize,
         inner: usize,
@@ -105,24 +102,7 @@ pub(super) enum Kernel {
 pub(super) fn kernel_of(node: &Node, nodes: &[Node]) -> Option<Kernel> {
     let shape = |input: usize| &nodes[node.inputs[input].0].shape;
     match &node.op {
-        Op::MatMul {
-            transpose_a,
-            transpose_b,
-        } => {
-            let rank = node.shape.rank();
-            let (m, n) = (node.shape.extents()[rank - 2], node.shape.last());
-            let k = shape(0).extents()[rank - 2 + usize::from(!transpose_a)];
-            Some(Kernel::Multiply {
-                count: node.shape.extents()[..rank - 2].iter().product(),
-                product: Product {
-                    m,
-                    n,
-                    k,
-                    transpose_a: *transpose_a,
-                    transpose_b: *transpose_b,
-                },
-            })
-        }
+        Op::MatMul { .. } => None, // `absorb.rs`
         Op::Reduce {
             reduction,
             axis,
@@ -223,7 +203,9 @@ impl Kernel {
     /// Additions and multiplications of matrix products; the rest is counted by memory, not arithmetic.
     pub(super) fn flops(&self) -> u64 {
         match self {
-            Kernel::Multiply { count, product } => *count as u64 * product.flops(),
+            Kernel::Multiply(stacked) => {
+                stacked.counts.iter().product::<usize>() as u64 * stacked.product.flops()
+            }
             Kernel::Convolve(c, _) => c.flops(),
             Kernel::Lstm(r) | Kernel::LstmGradient(r) => steps(r, 4),
             Kernel::Gru(r) | Kernel::GruGradient(r) => steps(r, 3),
@@ -255,19 +237,17 @@ impl Kernel {
     pub(super) fn describe(&self) -> String {
         match self {
             Kernel::Chain(chain) => format!("chain {}", super::fuse::describe(chain)),
-            Kernel::Multiply {
-                count,
-                product:
-                    Product {
-                        m,
-                        n,
-                        k,
-                        transpose_a,
-                        transpose_b,
-                    },
-            } => {
+            Kernel::Multiply(stacked) => {
+                let Product {
+                    m,
+                    n,
+                    k,
+                    transpose_a,
+                    transpose_b,
+                } = &stacked.product;
+                let count: usize = stacked.counts.iter().product();
                 let mark = |transposed: bool| if transposed { "'" } else { "" };
-                let times = if *count == 1 {
+                let times = if count == 1 {
                     String::new()
                 } else {
                     format!("{count} x ")

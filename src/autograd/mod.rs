@@ -5,6 +5,7 @@
 //! A `Plan` fixes order, fusion and memory before the first number is seen; running it allocates nothing.
 //! Knows no layers, losses, optimisers or threads.
 
+mod absorb;
 mod arena;
 mod backward;
 pub mod check;

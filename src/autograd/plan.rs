@@ -9,6 +9,7 @@ use std::fmt::Write;
 use crate::tensor::kernels::elementwise::Scratch;
 use crate::tensor::shape::Spread;
 
+use super::absorb::Absorbed;
 use super::arena::{Arena, ArenaPlanner};
 use super::error::GraphError;
 use super::fuse::{chain_roots, compile};
@@ -220,6 +221,7 @@ struct Planner<'a> {
     places: Vec<Option<Location>>,
     constants: Vec<f32>,
     needs: Needs,
+    absorbed: Absorbed,
 }
 
 /// One step before its memory is settled.
@@ -240,16 +242,17 @@ struct Stretch {
 impl<'a> Planner<'a> {
     fn new(graph: &'a Graph, outputs: &'a [(NodeId, Destination)]) -> Self {
         let nodes = graph.nodes();
+        let stored = outputs.iter().map(|(output, _)| output.0).collect();
+        let absorbed = Absorbed::new(nodes, &stored);
         let mut live = vec![false; nodes.len()];
         for (output, _) in outputs {
             live[output.0] = true;
         }
         for id in (0..nodes.len()).rev() {
             if live[id] {
-                nodes[id]
-                    .inputs
-                    .iter()
-                    .for_each(|input| live[input.0] = true);
+                for input in &absorbed.inputs[id] {
+                    live[input.0] = true;
+                }
             }
         }
         Planner {
@@ -261,6 +264,7 @@ impl<'a> Planner<'a> {
             constants: Vec::new(),
             needs: Needs::default(),
             live,
+            absorbed,
         }
     }
 
@@ -271,7 +275,11 @@ impl<'a> Planner<'a> {
         loop {
             match &nodes[base].op {
                 Op::Reshape(_) => {}
-                Op::View(view) if view.is_contiguous() => offset += view.offset,
+                Op::View(view)
+                    if view.is_contiguous() && self.absorbed.products[base].is_none() =>
+                {
+                    offset += view.offset;
+                }
                 _ => break,
             }
             base = nodes[base].inputs[0].0;
@@ -291,7 +299,7 @@ impl<'a> Planner<'a> {
     fn drafts(&self) -> Vec<Draft> {
         let nodes = self.graph.nodes();
         let stored = self.outputs.iter().map(|(output, _)| *output).collect();
-        let roots = chain_roots(self.graph, &self.live, &stored);
+        let roots = chain_roots(self.graph, &self.live, &self.absorbed.inputs, &stored);
         let mut chains: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for id in (0..nodes.len()).filter(|&id| self.live[id] && nodes[id].op.is_elementwise()) {
             chains.entry(roots[id]).or_default().push(id);
@@ -303,6 +311,9 @@ impl<'a> Planner<'a> {
                     Some((chain, operands)) => (Kernel::Chain(chain), operands),
                     None => continue,
                 }
+            } else if let Some(product) = &self.absorbed.products[id] {
+                let kernel = Kernel::Multiply(Box::new(product.clone()));
+                (kernel, self.absorbed.inputs[id].clone())
             } else {
                 match kernel_of(node, nodes) {
                     Some(kernel) => {

@@ -61,9 +61,14 @@ pub(super) fn pull_back(
         }
         (Op::View(view), &[x]) => {
             let shape = graph.shape(x).clone();
-            Ok(vec![Some(
-                graph.add(Op::ViewAdd(view.clone(), shape), &[dy])?,
-            )])
+            // A permutation is undone; anything else adds up where it was read.
+            Ok(vec![Some(match view.inverse(shape.len()) {
+                Some(inverse) => {
+                    let back = graph.add(Op::View(inverse), &[dy])?;
+                    graph.reshape_as(back, x)?
+                }
+                None => graph.add(Op::ViewAdd(view.clone(), shape), &[dy])?,
+            })])
         }
         (Op::ViewAdd(view, _), &[_]) => Ok(vec![Some(graph.add(Op::View(view.clone()), &[dy])?)]),
         (Op::BroadcastTo(_), &[x]) => {

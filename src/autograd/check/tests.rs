@@ -359,6 +359,40 @@ fn operations() -> Vec<(&'static str, bool, Program)> {
             }),
         ),
         (
+            "products of heads, read and written where they lie",
+            false,
+            Box::new(|graph, a, b| {
+                // (1 row, 3 steps, 2 heads, 2 numbers) each.
+                let (a, b) = (
+                    graph.reshape(a, &[1, 3, 2, 2])?,
+                    graph.reshape(b, &[1, 3, 2, 2])?,
+                );
+                let (query, key) = (
+                    graph.permute(a, &[0, 2, 1, 3])?,
+                    graph.permute(b, &[0, 2, 1, 3])?,
+                );
+                let scores = graph.matmul(query, key, false, true)?;
+                let values = graph.matmul(scores, query, false, false)?;
+                let together = graph.permute(values, &[0, 2, 1, 3])?;
+                let flat = graph.reshape(together, &[3, 4])?;
+                graph.unary(Unary::Tanh, flat)
+            }),
+        ),
+        (
+            "product of columns of a wider matrix",
+            false,
+            Box::new(|graph, a, b| {
+                let b = graph.reshape(b, &[4, 3])?;
+                let (a, b) = (graph.slice(a, 1, 1, 2, 1)?, graph.slice(b, 1, 0, 2, 1)?);
+                let tanh = graph.unary(Unary::Tanh, a)?;
+                let product = graph.matmul(tanh, b, false, true)?;
+                let square = graph.matmul(a, b, true, false)?;
+                let (product, square) =
+                    (graph.reshape(product, &[16])?, graph.reshape(square, &[4])?);
+                graph.concatenate(&[product, square], 0)
+            }),
+        ),
+        (
             "softmax over the first axis",
             false,
             Box::new(|graph, a, _| graph.softmax(a, 0)),

@@ -79,6 +79,36 @@ impl View {
         })
     }
 
+    /// The view that undoes this one, where every number of a source of so many is read once: of a permutation and of
+    /// reversed axes. Its result has the source's numbers in order; the extents may be cut otherwise.
+    pub fn inverse(&self, len: usize) -> Option<Self> {
+        let mut axes: Vec<usize> = (0..self.extents.len())
+            .filter(|&axis| self.extents[axis] != 1)
+            .collect();
+        axes.sort_by_key(|&axis| std::cmp::Reverse(self.strides[axis].unsigned_abs()));
+        let own = row_major(&self.extents);
+        let mut inverse = View {
+            extents: axes.iter().map(|&axis| self.extents[axis]).collect(),
+            strides: Vec::with_capacity(axes.len()),
+            offset: 0,
+        };
+        let packed = row_major(&inverse.extents);
+        let mut first = 0usize;
+        for (&axis, &packed) in axes.iter().zip(&packed) {
+            let stride = self.strides[axis];
+            if stride.abs() != packed {
+                return None;
+            }
+            let last = self.extents[axis].saturating_sub(1);
+            if stride < 0 {
+                first += last * stride.unsigned_abs();
+                inverse.offset += last * own[axis].unsigned_abs();
+            }
+            inverse.strides.push(own[axis] * stride.signum());
+        }
+        (inverse.len() == len && self.offset == first).then_some(inverse)
+    }
+
     /// The shape of the result.
     pub fn shape(&self) -> Shape {
         Shape::new(&self.extents)
@@ -370,6 +400,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_permuted_and_reversed_is_put_back_by_the_inverse() {
+        let mut inverted = 0;
+        for (name, len, view) in views() {
+            let Some(inverse) = view.inverse(len) else {
+                continue;
+            };
+            inverted += 1;
+            let x: Vec<f32> = (0..len).map(|index| index as f32).collect();
+            let (mut there, mut back) = (vec![f32::NAN; len], vec![f32::NAN; len]);
+            read(&view, &x, &mut there);
+            read(&inverse, &there, &mut back);
+            assert_eq!(back, x, "{name}");
+        }
+        assert_eq!(inverted, 6);
+    }
+
+    #[test]
     fn a_view_that_reaches_outside_its_source_does_not_fit() {
         let view = View::whole(&Shape::new(&[2, 3]));
         assert!(view.fits(6) && !view.fits(5));
@@ -377,6 +424,6 @@ mod tests {
         assert!(!view.sliced(0, 0, 2, -1).fits(6));
         assert!(view.broadcast(&Shape::new(&[3])).is_none());
         assert!(view.broadcast(&Shape::new(&[4, 3])).is_none());
-        assert!(View::whole(&Shape::new(&[usize::MAX, 4])).fits(usize::MAX) == false);
+        assert!(!View::whole(&Shape::new(&[usize::MAX, 4])).fits(usize::MAX));
     }
 }
