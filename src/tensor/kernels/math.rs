@@ -83,7 +83,7 @@ pub fn log_1p_of_unit(x: f32) -> f32 {
 
 /// e^x for x up to 0, without the steps that only larger numbers need; the same bits as `exp`. NaN stays NaN.
 #[inline(always)]
-fn exp_of_negative(x: f32) -> f32 {
+pub fn exp_of_negative(x: f32) -> f32 {
     let bounded = if x < -87.3 { -87.3 } else { x };
     let shifted = bounded * std::f32::consts::LOG2_E + ROUNDER;
     let whole = shifted - ROUNDER;
@@ -159,6 +159,14 @@ mod tests {
     #[test]
     fn elementary_functions_keep_their_stated_error_against_float64() {
         check("exp", exp, f64::exp, -87.0, 88.7, 2.0);
+        check(
+            "exp_of_negative",
+            exp_of_negative,
+            f64::exp,
+            -87.3,
+            0.0,
+            2.0,
+        );
         check("log", log, f64::ln, 1e-37, 4.0, 2.0);
         check("log", log, f64::ln, 1.0, 1e30, 2.0);
         check("log_1p", log_1p_of_unit, f64::ln_1p, 0.0, 1.0, 3.0);
@@ -191,6 +199,8 @@ mod tests {
             (sigmoid(f32::NEG_INFINITY), sigmoid(f32::INFINITY)),
             (0.0, 1.0)
         );
+        assert!(exp_of_negative(f32::NAN).is_nan());
+        assert_eq!(exp_of_negative(f32::NEG_INFINITY), 0.0);
         assert!((sigmoid_cross_entropy(20.0, 1.0) - 2.061_153_6e-9).abs() < 1e-14);
         assert_eq!(sigmoid_cross_entropy(-200.0, 0.0), 0.0);
     }
