@@ -152,8 +152,10 @@ enum Strips {
 /// from the product's extents and the processor.
 fn strips(product: &Product) -> Strips {
     const SMALL: usize = 1_000_000;
-    /// Numbers of the matrix that every strip reads: 250 KB, and strips of at least 16.
-    const SHARED: usize = SMALL / 16;
+    /// Numbers of the matrix B that every strip of rows reads: 330 KB, and strips of at least 12 rows.
+    const B_MAX: usize = SMALL / 12;
+    /// Numbers of the matrix C that every strip of terms reads and writes: 160 KB, and strips of at least 24 terms.
+    const C_MAX: usize = SMALL / 24;
     let Product { m, n, k, .. } = *product;
     let small = m.saturating_mul(n).saturating_mul(k) <= SMALL;
     if small || !has_small_kernels() {
@@ -165,8 +167,8 @@ fn strips(product: &Product) -> Strips {
         extent.div_ceil(parts).next_multiple_of(4)
     };
     match (product.transpose_a, product.transpose_b) {
-        (false, false) if n.saturating_mul(k) <= SHARED => Strips::Rows(even(m, n * k)),
-        (true, false) if m.saturating_mul(n) <= SHARED => Strips::Terms(even(k, m * n)),
+        (false, false) if n.saturating_mul(k) <= B_MAX => Strips::Rows(even(m, n * k)),
+        (true, false) if m.saturating_mul(n) <= C_MAX => Strips::Terms(even(k, m * n)),
         _ => Strips::None,
     }
 }

@@ -3,7 +3,7 @@
 //! A row is read from memory once and stays in the cache for the passes that follow. Scale and offset are not in here.
 
 use super::multiversion;
-use super::reduce::sum_terms;
+use super::reduce::{sum_contiguous, sum_terms, sums_of_terms};
 
 multiversion! {
     /// `y = (x - mean) / sqrt(variance + epsilon)`, (R, C) to (R, C), with the biased variance of each row.
@@ -11,7 +11,10 @@ multiversion! {
     /// The squares are of the centred numbers, so a large mean costs no accuracy.
     pub fn normalize(x: &[f32], inner: usize, epsilon: f32, out: &mut [f32]) {
         for (x, out) in x.chunks_exact(inner).zip(out.chunks_exact_mut(inner)) {
-            let (mean, scale) = moments(x, epsilon);
+            let count = inner as f32;
+            let mean = sum_contiguous(x) / count;
+            let variance = sum_terms(x, x, |x, _| (x - mean) * (x - mean)) / count;
+            let scale = 1.0 / (variance + epsilon).sqrt();
             for (out, &x) in out.iter_mut().zip(x) {
                 *out = (x - mean) * scale;
             }
@@ -24,11 +27,13 @@ multiversion! {
     pub fn normalize_backward(x: &[f32], dy: &[f32], inner: usize, epsilon: f32, dx: &mut [f32]) {
         let count = inner as f32;
         for ((x, dy), dx) in x.chunks_exact(inner).zip(dy.chunks_exact(inner)).zip(dx.chunks_exact_mut(inner)) {
-            let (mean, scale) = moments(x, epsilon);
-            let dy_mean = sum_terms(dy, dy, |dy, _| dy) / count;
-            let along = sum_terms(dy, x, |dy, x| dy * ((x - mean) * scale)) / count;
+            let mean = sum_contiguous(x) / count;
+            let dy_mean = sum_contiguous(dy) / count;
+            let [squares, along] = sums_of_terms(x, dy, |x, dy| [(x - mean) * (x - mean), dy * (x - mean)]);
+            let scale = 1.0 / (squares / count + epsilon).sqrt();
+            let slope = along / count * scale * scale;
             for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
-                *dx = ((dy - dy_mean) - (x - mean) * scale * along) * scale;
+                *dx = ((dy - dy_mean) - (x - mean) * slope) * scale;
             }
         }
     }
@@ -36,7 +41,7 @@ multiversion! {
     /// `y = x / sqrt(mean(x^2) + epsilon)`, (R, C) to (R, C).
     pub fn rms_normalize(x: &[f32], inner: usize, epsilon: f32, out: &mut [f32]) {
         for (x, out) in x.chunks_exact(inner).zip(out.chunks_exact_mut(inner)) {
-            let scale = root_mean_square_scale(x, epsilon);
+            let scale = 1.0 / (sum_terms(x, x, |x, _| x * x) / inner as f32 + epsilon).sqrt();
             for (out, &x) in out.iter_mut().zip(x) {
                 *out = x * scale;
             }
@@ -47,27 +52,14 @@ multiversion! {
     pub fn rms_normalize_backward(x: &[f32], dy: &[f32], inner: usize, epsilon: f32, dx: &mut [f32]) {
         let count = inner as f32;
         for ((x, dy), dx) in x.chunks_exact(inner).zip(dy.chunks_exact(inner)).zip(dx.chunks_exact_mut(inner)) {
-            let scale = root_mean_square_scale(x, epsilon);
-            let along = sum_terms(dy, x, |dy, x| dy * (x * scale)) / count;
+            let [squares, along] = sums_of_terms(x, dy, |x, dy| [x * x, dy * x]);
+            let scale = 1.0 / (squares / count + epsilon).sqrt();
+            let slope = along / count * scale * scale;
             for ((dx, &dy), &x) in dx.iter_mut().zip(dy).zip(x) {
-                *dx = (dy - x * scale * along) * scale;
+                *dx = (dy - x * slope) * scale;
             }
         }
     }
-}
-
-/// A row's mean and `1 / sqrt(variance + epsilon)`.
-#[inline(always)]
-fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
-    let count = x.len() as f32;
-    let mean = sum_terms(x, x, |x, _| x) / count;
-    let variance = sum_terms(x, x, |x, _| (x - mean) * (x - mean)) / count;
-    (mean, 1.0 / (variance + epsilon).sqrt())
-}
-
-#[inline(always)]
-fn root_mean_square_scale(x: &[f32], epsilon: f32) -> f32 {
-    1.0 / (sum_terms(x, x, |x, _| x * x) / x.len() as f32 + epsilon).sqrt()
 }
 
 #[cfg(test)]

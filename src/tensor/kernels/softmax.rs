@@ -12,11 +12,11 @@ multiversion! {
         for (row, out) in x.chunks_exact(inner).zip(out.chunks_exact_mut(inner)) {
             let highest = maximum(row);
             for (out, &value) in out.iter_mut().zip(row) {
-                *out = math::exp(value - highest);
+                *out = math::exp_of_negative(value - highest);
             }
-            let sum = sum_contiguous(out);
+            let scale = 1.0 / sum_contiguous(out);
             for out in out.iter_mut() {
-                *out /= sum;
+                *out *= scale;
             }
         }
     }
@@ -26,7 +26,7 @@ multiversion! {
         for (row, out) in x.chunks_exact(inner).zip(out.chunks_exact_mut(inner)) {
             let highest = maximum(row);
             for (out, &value) in out.iter_mut().zip(row) {
-                *out = math::exp(value - highest);
+                *out = math::exp_of_negative(value - highest);
             }
             let log_sum = math::log(sum_contiguous(out));
             for (out, &value) in out.iter_mut().zip(row) {
@@ -50,7 +50,7 @@ multiversion! {
         for ((y, dy), dx) in y.chunks_exact(inner).zip(dy.chunks_exact(inner)).zip(dx.chunks_exact_mut(inner)) {
             let sum = sum_contiguous(dy);
             for ((dx, &dy), &y) in dx.iter_mut().zip(dy).zip(y) {
-                *dx = dy - math::exp(y) * sum;
+                *dx = dy - math::exp_of_negative(y) * sum;
             }
         }
     }
@@ -70,7 +70,14 @@ fn maximum(row: &[f32]) -> f32 {
     for (lane, &value) in lanes.iter_mut().zip(blocks.remainder()) {
         *lane = higher(*lane, value);
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, higher)
+    let mut width = WAYS / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] = higher(lanes[lane], lanes[lane + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ pub fn lstm_len(r: &Recurrence) -> usize {
     (2 * (r.time + 1) + GATES * r.time) * r.state()
 }
 
-/// Numbers of the workspace of `lstm`, which leaves it alone, and of `lstm_backward`, which turns the recurrent kernel in it.
+/// Numbers of the workspace of `lstm`, for one step's product, and of `lstm_backward`, which turns the recurrent
+/// kernel in it.
 pub fn lstm_workspace_len(r: &Recurrence) -> usize {
-    GATES * r.units * r.units
+    GATES * r.units * r.rows.max(r.units)
 }
 
 /// Numbers of `lstm_backward`'s result: dxw (T, B, 4U) | dh0 (B, U) | dc0 (B, U).
@@ -63,16 +64,23 @@ pub fn lstm(
         transpose_a: false,
         transpose_b: false,
     };
+    let workspace = &mut workspace[..r.rows * width];
     for t in 0..r.time {
         let (h_before, h_after) = h[t * state..(t + 2) * state].split_at_mut(state);
         let (c_before, c_after) = c[t * state..(t + 2) * state].split_at_mut(state);
         let step = t * GATES * state..(t + 1) * GATES * state;
-        let gates = &mut gates[step.clone()];
-        gates.copy_from_slice(&xw[step]);
         blas::multiply_into(
-            &product, h_before, units, recurrent, width, 1.0, gates, width,
+            &product, h_before, units, recurrent, width, 0.0, workspace, width,
         );
-        forward_step(units, gates, c_before, c_after, h_after);
+        forward_step(
+            units,
+            &xw[step.clone()],
+            workspace,
+            &mut gates[step],
+            c_before,
+            c_after,
+            h_after,
+        );
         let mask = r.mask_of(mask, t);
         carry_masked_rows(mask, h_before, h_after, units);
         carry_masked_rows(mask, c_before, c_after, units);
@@ -159,11 +167,11 @@ pub fn lstm_backward(
 }
 
 multiversion! {
-    /// The functions of all gates and the new state, row by row; `gates` (B, 4U) comes before the functions.
-    fn forward_step(units: usize, gates: &mut [f32], c_before: &[f32], c_after: &mut [f32], h_after: &mut [f32]) {
-        let rows = gates.chunks_exact_mut(4 * units).zip(c_before.chunks_exact(units)).zip(c_after.chunks_exact_mut(units)).zip(h_after.chunks_exact_mut(units));
-        for (((gates, c_before), c_after), h_after) in rows {
-            forward_row(units, gates, c_before, c_after, h_after);
+    /// The functions of all gates and the new state, row by row; `product` (B, 4U) is h R.
+    fn forward_step(units: usize, xw: &[f32], product: &[f32], gates: &mut [f32], c_before: &[f32], c_after: &mut [f32], h_after: &mut [f32]) {
+        let rows = xw.chunks_exact(4 * units).zip(product.chunks_exact(4 * units)).zip(gates.chunks_exact_mut(4 * units)).zip(c_before.chunks_exact(units)).zip(c_after.chunks_exact_mut(units)).zip(h_after.chunks_exact_mut(units));
+        for (((((xw, product), gates), c_before), c_after), h_after) in rows {
+            forward_row(units, xw, product, gates, c_before, c_after, h_after);
         }
     }
 
@@ -187,22 +195,25 @@ multiversion! {
 #[inline(always)]
 fn forward_row(
     units: usize,
+    xw: &[f32],
+    product: &[f32],
     gates: &mut [f32],
     c_before: &[f32],
     c_after: &mut [f32],
     h_after: &mut [f32],
 ) {
     // Several loops over a row in the cache: one over all of it has more streams than the compiler vectorises.
-    let (input_and_forget, rest) = gates.split_at_mut(2 * units);
-    let (candidate, output) = rest.split_at_mut(units);
-    for gate in input_and_forget.iter_mut() {
-        *gate = math::sigmoid(*gate);
+    let sums = xw.iter().zip(product);
+    let (candidate, output) = (2 * units, 3 * units);
+    for (gate, (x, q)) in gates[..candidate].iter_mut().zip(sums.clone()) {
+        *gate = math::sigmoid(x + q);
     }
-    for gate in candidate.iter_mut() {
-        *gate = math::tanh(*gate);
+    let part = sums.clone().skip(candidate);
+    for (gate, (x, q)) in gates[candidate..output].iter_mut().zip(part) {
+        *gate = math::tanh(x + q);
     }
-    for gate in output.iter_mut() {
-        *gate = math::sigmoid(*gate);
+    for (gate, (x, q)) in gates[output..].iter_mut().zip(sums.skip(output)) {
+        *gate = math::sigmoid(x + q);
     }
     let [input, forget, candidate, output] = quarters(gates, units);
     let (c_before, c_after, h_after) = (
