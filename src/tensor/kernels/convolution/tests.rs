@@ -116,6 +116,8 @@ fn cases() -> Vec<Convolution> {
             3,
             1,
         ),
+        // A pointwise kernel large enough for BLAS's gradient.
+        case(2, [none, none, valid(3, 1, 1)], 160, 208, 1),
         // Groups.
         case(2, [none, none, same(9, 3, 1, 1)], 6, 9, 3),
         case(2, [none, same(6, 3, 1, 1), same(7, 3, 2, 1)], 8, 40, 2),

@@ -261,17 +261,19 @@ vectorised! {
             for channel in (0..inputs).step_by(WIDTH) {
                 // SAFETY: V's instruction set is there; every read is of a slice of sixteen numbers.
                 unsafe {
-                    let mut columns = [[V::zero(); INPUTS]; INPUTS];
-                    for (along, column) in columns.iter_mut().enumerate() {
+                    let mut half = [[V::zero(); INPUTS]; INPUTS];
+                    for along in 0..INPUTS {
                         let mut d = [V::zero(); INPUTS];
                         for (down, d) in d.iter_mut().enumerate() {
                             let at = start + down * lines + along * places + channel;
                             *d = V::load(source[at..at + WIDTH].as_ptr());
                         }
-                        *column = [d[0].subtract(d[2]), d[1].add(d[2]), d[2].subtract(d[1]), d[1].subtract(d[3])];
+                        let column = [d[0].subtract(d[2]), d[1].add(d[2]), d[2].subtract(d[1]), d[1].subtract(d[3])];
+                        for (half, number) in half.iter_mut().zip(column) {
+                            half[along] = number;
+                        }
                     }
-                    for down in 0..INPUTS {
-                        let [a, b, c, d] = [columns[0][down], columns[1][down], columns[2][down], columns[3][down]];
+                    for (down, [a, b, c, d]) in half.into_iter().enumerate() {
                         let row = [a.subtract(c), b.add(c), c.subtract(b), b.subtract(d)];
                         for (along, number) in row.into_iter().enumerate() {
                             let at = (down * INPUTS + along) * frequency + patch * inputs + channel;
@@ -298,17 +300,19 @@ vectorised! {
             for channel in (0..outputs).step_by(WIDTH) {
                 // SAFETY: V's instruction set is there; every read is of a slice of sixteen numbers.
                 unsafe {
-                    let mut columns = [[V::zero(); OUTPUTS]; INPUTS];
-                    for (along, column) in columns.iter_mut().enumerate() {
+                    let mut half = [[V::zero(); INPUTS]; OUTPUTS];
+                    for along in 0..INPUTS {
                         let mut m = [V::zero(); INPUTS];
                         for (down, m) in m.iter_mut().enumerate() {
                             let at = (down * INPUTS + along) * frequency + patch * outputs + channel;
                             *m = V::load(products[at..at + WIDTH].as_ptr());
                         }
-                        *column = [m[0].add(m[1]).add(m[2]), m[1].subtract(m[2]).subtract(m[3])];
+                        let column = [m[0].add(m[1]).add(m[2]), m[1].subtract(m[2]).subtract(m[3])];
+                        for (half, number) in half.iter_mut().zip(column) {
+                            half[along] = number;
+                        }
                     }
-                    for down in 0..down_max {
-                        let [a, b, c, d] = [columns[0][down], columns[1][down], columns[2][down], columns[3][down]];
+                    for (down, [a, b, c, d]) in half.into_iter().enumerate().take(down_max) {
                         let row = [a.add(b).add(c), b.subtract(c).subtract(d)];
                         for (along, number) in row.into_iter().enumerate().take(along_max) {
                             let at = start + (down * width + along) * outputs + channel;
