@@ -3,6 +3,7 @@
 //! Every kernel is compiled for AVX-512, for AVX2 and for the portable target, and picks at run time (`dispatch.rs`).
 //! Sums and products are never contracted into fused multiply-adds and every sum has a fixed order, so all
 //! versions give the same bits, and so does any cut of an elementwise kernel's slices.
+//! Convolutions and matrix products are the exception: they fuse where the processor can.
 
 pub mod concatenate;
 pub mod convolution;

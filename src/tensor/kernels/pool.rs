@@ -14,8 +14,8 @@ pub struct Pool {
     pub windows: [Window; 3],
 }
 
-/// Channels that are compared together; their places are kept on the stack.
-const CHANNELS: usize = 32;
+/// Channels that are compared together: two registers of numbers and two of places.
+const CHANNELS: usize = 16;
 
 impl Pool {
     pub fn input_len(&self) -> usize {
@@ -33,46 +33,11 @@ impl Pool {
             inputs.iter().all(|&length| length == self.input_len()) && output == self.output_len(),
             "slices must match {self:?}"
         );
-    }
-
-    /// Calls with each output's offset and an iterator over the offsets of the inputs inside its window.
-    #[inline(always)]
-    fn for_each_window(&self, mut each: impl FnMut(usize, Taps)) {
-        let [first, second, third] = &self.windows;
-        let image = first.input * second.input * third.input;
-        let mut output = 0;
-        for row in 0..self.rows {
-            for one in 0..first.output {
-                for two in 0..second.output {
-                    for three in 0..third.output {
-                        let taps = [first.taps(one), second.taps(two), third.taps(three)];
-                        let counts = [0, 1, 2].map(|axis| taps[axis].len());
-                        let inside = counts.iter().all(|&count| count > 0);
-                        let start = if inside {
-                            let place = first.position(one, taps[0].start) * second.input
-                                + second.position(two, taps[1].start);
-                            row * image + place * third.input + third.position(three, taps[2].start)
-                        } else {
-                            0
-                        };
-                        let steps = [
-                            first.dilation * second.input * third.input,
-                            second.dilation * third.input,
-                            third.dilation,
-                        ];
-                        each(
-                            output,
-                            Taps {
-                                start: start * self.channels,
-                                counts,
-                                steps: steps.map(|step| step * self.channels),
-                            },
-                        );
-                        output += self.channels;
-                    }
-                }
-            }
-        }
+        // Offsets within an image are kept in 32 bits.
+        assert!(
+            u32::try_from(self.input_len() / self.rows.max(1)).is_ok(),
+            "an image must have fewer than 2^32 numbers: {self:?}"
+        );
     }
 }
 
@@ -88,47 +53,142 @@ impl Taps {
     fn len(&self) -> usize {
         self.counts.iter().product()
     }
+}
 
-    #[inline(always)]
-    fn for_each(&self, mut each: impl FnMut(usize)) {
-        for one in 0..self.counts[0] {
-            for two in 0..self.counts[1] {
-                let line = self.start + one * self.steps[0] + two * self.steps[1];
-                for three in 0..self.counts[2] {
-                    each(line + three * self.steps[2]);
+/// A loop over all windows: the offset of a window's output and its inputs.
+macro_rules! for_each_window {
+    ($p:expr, $output:ident, $taps:ident => $body:block) => {
+        let [first, second, third] = &$p.windows;
+        let (image, plane) = (first.input * second.input * third.input, second.input * third.input);
+        let steps = [first.dilation * plane, second.dilation * third.input, third.dilation];
+        let steps = steps.map(|step| step * $p.channels);
+        let mut $output = 0;
+        for row in 0..$p.rows {
+            for one in 0..first.output {
+                let (ones, start) = (first.taps(one), row * image);
+                let start = start + first.start(one, &ones) * plane;
+                for two in 0..second.output {
+                    let twos = second.taps(two);
+                    let start = start + second.start(two, &twos) * third.input;
+                    for three in 0..third.output {
+                        let threes = third.taps(three);
+                        let $taps = Taps {
+                            start: (start + third.start(three, &threes)) * $p.channels,
+                            counts: [ones.len(), twos.len(), threes.len()],
+                            steps,
+                        };
+                        $body
+                        $output += $p.channels;
+                    }
                 }
             }
         }
+    };
+}
+
+/// A loop over the offsets of a window's inputs. No closure: one that is not inlined would be compiled without AVX2.
+macro_rules! for_each_tap {
+    ($taps:expr, $place:ident => $body:block) => {
+        let Taps {
+            start,
+            counts,
+            steps,
+        } = $taps;
+        for one in 0..counts[0] {
+            for two in 0..counts[1] {
+                let line = start + one * steps[0] + two * steps[1];
+                for three in 0..counts[2] {
+                    let $place = line + three * steps[2];
+                    $body
+                }
+            }
+        }
+    };
+}
+
+/// For `LANES` channels, the greatest number of a window (the first of equals; a NaN wins) and its offset from the
+/// window's first number, which stays 0 without `PLACES`.
+#[inline(always)]
+fn greatest<const LANES: usize, const PLACES: bool>(
+    x: &[f32],
+    taps: &Taps,
+    channel: usize,
+) -> ([f32; LANES], [u32; LANES]) {
+    let mut best: [f32; LANES] = lanes(x, taps.start + channel);
+    let mut places = [0u32; LANES];
+    for_each_tap!(*taps, place => {
+        let x: [f32; LANES] = lanes(x, place + channel);
+        let offset = (place - taps.start) as u32;
+        for lane in 0..LANES {
+            let wins = (x[lane] > best[lane]) | (x[lane].is_nan() & !best[lane].is_nan());
+            best[lane] = if wins { x[lane] } else { best[lane] };
+            if PLACES {
+                places[lane] = if wins { offset } else { places[lane] };
+            }
+        }
+    });
+    (best, places)
+}
+
+#[inline(always)]
+fn lanes<const LANES: usize>(x: &[f32], start: usize) -> [f32; LANES] {
+    *x[start..].first_chunk().expect("a window lies inside x")
+}
+
+#[inline(always)]
+fn pick_lanes<const LANES: usize>(
+    x: &[f32],
+    values: &[f32],
+    taps: &Taps,
+    channel: usize,
+    out: &mut [f32],
+) {
+    let out = &mut out[channel..channel + LANES];
+    if std::ptr::eq(x, values) {
+        out.copy_from_slice(&greatest::<LANES, false>(x, taps, channel).0);
+        return;
+    }
+    let (_, places) = greatest::<LANES, true>(x, taps, channel);
+    for (lane, (out, place)) in out.iter_mut().zip(places).enumerate() {
+        *out = values[taps.start + place as usize + channel + lane];
     }
 }
 
-/// Compares up to `CHANNELS` channels of a window and gives the offset of each one's greatest number.
 #[inline(always)]
-fn greatest(x: &[f32], taps: &Taps, channel: usize, width: usize) -> [u32; CHANNELS] {
-    let mut best = [f32::NEG_INFINITY; CHANNELS];
-    let mut places = [0u32; CHANNELS];
-    let mut tap = 0u32;
-    taps.for_each(|place| {
-        let x = &x[place + channel..][..width];
-        let numbers = best[..width].iter_mut().zip(places[..width].iter_mut());
-        for ((best, at), &x) in numbers.zip(x) {
-            // The first number wins against nothing; a NaN wins against all but a NaN before it.
-            let wins = (x > *best) | (x.is_nan() & !best.is_nan()) | (tap == 0);
-            *best = if wins { x } else { *best };
-            *at = if wins { tap } else { *at };
+fn place_lanes<const LANES: usize>(
+    x: &[f32],
+    dy: &[f32],
+    taps: &Taps,
+    channel: usize,
+    dx: &mut [f32],
+) {
+    let (_, places) = greatest::<LANES, true>(x, taps, channel);
+    let dy: [f32; LANES] = lanes(dy, channel);
+    // Adds a zero where nothing was picked, which takes no branch.
+    for_each_tap!(*taps, place => {
+        let offset = (place - taps.start) as u32;
+        let dx = &mut dx[place + channel..][..LANES];
+        for lane in 0..LANES {
+            dx[lane] += if places[lane] == offset {
+                dy[lane]
+            } else {
+                0.0
+            };
         }
-        tap += 1;
     });
-    // From the number of a tap to its offset.
-    let [_, second, third] = taps.counts;
-    for place in &mut places[..width] {
-        let tap = *place as usize;
-        let offset = tap / (second * third) * taps.steps[0]
-            + tap / third % second * taps.steps[1]
-            + tap % third * taps.steps[2];
-        *place = offset as u32;
-    }
-    places
+}
+
+/// Calls for channels `CHANNELS` by `CHANNELS`, then one by one.
+macro_rules! for_channels {
+    ($channels:expr, $channel:ident, $lanes:ident ( $($argument:expr),* )) => {
+        let whole = $channels / CHANNELS * CHANNELS;
+        for $channel in (0..whole).step_by(CHANNELS) {
+            $lanes::<CHANNELS>( $($argument),* );
+        }
+        for $channel in whole..$channels {
+            $lanes::<1>( $($argument),* );
+        }
+    };
 }
 
 multiversion! {
@@ -136,21 +196,12 @@ multiversion! {
     /// `values` there: max pooling is `pick(x, x)`. A window wholly outside the input gives 0.
     pub fn pick(p: &Pool, x: &[f32], values: &[f32], out: &mut [f32]) {
         p.check(&[x.len(), values.len()], out.len());
-        let itself = std::ptr::eq(x, values);
-        p.for_each_window(|output, taps| {
+        for_each_window!(p, output, taps => {
             let out = &mut out[output..output + p.channels];
             if taps.len() == 0 {
                 out.fill(0.0);
-            } else if itself {
-                greatest_numbers(x, &taps, out);
             } else {
-                for (chunk, out) in out.chunks_mut(CHANNELS).enumerate() {
-                    let channel = chunk * CHANNELS;
-                    let places = greatest(x, &taps, channel, out.len());
-                    for (lane, (out, place)) in out.iter_mut().zip(places).enumerate() {
-                        *out = values[taps.start + place as usize + channel + lane];
-                    }
-                }
+                for_channels!(p.channels, channel, pick_lanes(x, values, &taps, channel, out));
             }
         });
     }
@@ -159,14 +210,10 @@ multiversion! {
     pub fn place(p: &Pool, x: &[f32], dy: &[f32], dx: &mut [f32]) {
         p.check(&[x.len(), dx.len()], dy.len());
         dx.fill(0.0);
-        p.for_each_window(|output, taps| {
-            if taps.len() == 0 { return; }
-            for (chunk, dy) in dy[output..output + p.channels].chunks(CHANNELS).enumerate() {
-                let channel = chunk * CHANNELS;
-                let places = greatest(x, &taps, channel, dy.len());
-                for (lane, (&dy, place)) in dy.iter().zip(places).enumerate() {
-                    dx[taps.start + place as usize + channel + lane] += dy;
-                }
+        for_each_window!(p, output, taps => {
+            if taps.len() > 0 {
+                let dy = &dy[output..output + p.channels];
+                for_channels!(p.channels, channel, place_lanes(x, dy, &taps, channel, dx));
             }
         });
     }
@@ -174,10 +221,10 @@ multiversion! {
     /// Mean of the numbers inside the input; padding is not counted, as in Keras. A window wholly outside gives 0.
     pub fn average(p: &Pool, x: &[f32], out: &mut [f32]) {
         p.check(&[x.len()], out.len());
-        p.for_each_window(|output, taps| {
+        for_each_window!(p, output, taps => {
             let out = &mut out[output..output + p.channels];
             out.fill(0.0);
-            taps.for_each(|place| {
+            for_each_tap!(taps, place => {
                 for (out, &x) in out.iter_mut().zip(&x[place..]) {
                     *out += x;
                 }
@@ -193,28 +240,16 @@ multiversion! {
     pub fn average_spread(p: &Pool, dy: &[f32], dx: &mut [f32]) {
         p.check(&[dx.len()], dy.len());
         dx.fill(0.0);
-        p.for_each_window(|output, taps| {
+        for_each_window!(p, output, taps => {
             let dy = &dy[output..output + p.channels];
             let count = taps.len() as f32;
-            taps.for_each(|place| {
+            for_each_tap!(taps, place => {
                 for (dx, &dy) in dx[place..].iter_mut().zip(dy) {
                     *dx += dy / count;
                 }
             });
         });
     }
-}
-
-/// The greatest numbers themselves, without their places.
-#[inline(always)]
-fn greatest_numbers(x: &[f32], taps: &Taps, out: &mut [f32]) {
-    out.copy_from_slice(&x[taps.start..taps.start + out.len()]);
-    taps.for_each(|place| {
-        for (best, &x) in out.iter_mut().zip(&x[place..]) {
-            let wins = (x > *best) | (x.is_nan() & !best.is_nan());
-            *best = if wins { x } else { *best };
-        }
-    });
 }
 
 #[cfg(test)]

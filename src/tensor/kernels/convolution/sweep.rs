@@ -195,15 +195,49 @@ impl Taps {
             .sum();
         last + self.run
     }
+}
 
-    /// The offset of a row of the kernel.
-    pub(super) fn offset(&self, row: usize) -> usize {
-        let (tap, within) = (row / self.run, row % self.run);
-        let [_, second, third] = self.counts;
-        tap / (second * third) * self.steps[0]
-            + tap / third % second * self.steps[1]
-            + tap % third * self.steps[2]
-            + within
+/// Goes through the rows of the kernel; without divisions, which would cost as much as a small tile.
+#[derive(Debug)]
+pub(super) struct Rows<'a> {
+    taps: &'a Taps,
+    place: [usize; 3],
+    within: usize,
+    offset: usize,
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    pub(super) fn new(taps: &'a Taps) -> Self {
+        Rows {
+            taps,
+            place: [0; 3],
+            within: 0,
+            offset: 0,
+        }
+    }
+
+    /// The offset of this row; moves to the next one.
+    #[inline(always)]
+    pub(super) fn next(&mut self) -> usize {
+        let here = self.offset;
+        self.within += 1;
+        self.offset += 1;
+        if self.within < self.taps.run {
+            return here;
+        }
+        self.within = 0;
+        self.offset -= self.taps.run;
+        for axis in (0..3).rev() {
+            self.place[axis] += 1;
+            self.offset += self.taps.steps[axis];
+            if self.place[axis] < self.taps.counts[axis] {
+                break;
+            }
+            self.place[axis] = 0;
+            self.offset -= self.taps.counts[axis] * self.taps.steps[axis];
+        }
+        here
     }
 }
 

@@ -83,6 +83,17 @@ fn cases() -> Vec<Convolution> {
         case(1, [none, valid(40, 3, 1), valid(41, 3, 1)], 2, 5, 1),
         case(300, [none, valid(2, 2, 1), valid(2, 2, 1)], 3, 4, 1),
         case(5, [none, axis(6, 3, 1, 1, 3, 3), valid(5, 2, 5)], 3, 4, 1),
+        // Two axes of three taps and many channels, which are transformed.
+        case(2, [none, same(7, 3, 1, 1), same(5, 3, 1, 1)], 32, 48, 1),
+        case(5, [none, valid(9, 3, 1), valid(8, 3, 1)], 48, 32, 1),
+        case(70, [none, valid(3, 3, 1), same(1, 3, 1, 1)], 32, 32, 1),
+        case(
+            1,
+            [valid(2, 1, 1), axis(4, 3, 1, 1, 5, 1), same(40, 3, 1, 1)],
+            32,
+            32,
+            1,
+        ),
         // Three axes.
         case(
             2,
@@ -105,6 +116,8 @@ fn cases() -> Vec<Convolution> {
             3,
             1,
         ),
+        // A pointwise kernel large enough for BLAS's gradient.
+        case(2, [none, none, valid(3, 1, 1)], 160, 208, 1),
         // Groups.
         case(2, [none, none, same(9, 3, 1, 1)], 6, 9, 3),
         case(2, [none, same(6, 3, 1, 1), same(7, 3, 2, 1)], 8, 40, 2),

@@ -7,7 +7,7 @@
 //! A product's columns are the target's channels, or (`across`) both factors' channels one by one, which is a
 //! depthwise convolution.
 
-use super::sweep::{Taps, Walk};
+use super::sweep::{Rows, Taps, Walk};
 use super::vector::{ROWS_MAX, Vector, WIDTH, vectorised};
 
 /// What both loops run over.
@@ -195,11 +195,12 @@ vectorised! {
         let tiles = count.div_ceil(V::ROWS);
         let mut panel = 0;
         while panel < shape.panels() {
+            let mut rows = Rows::new(&shape.taps);
             for tile in 0..tiles {
                 let (first, end) = (tile * count / tiles, (tile + 1) * count / tiles);
                 let mut offsets = [0; ROWS_MAX];
-                for (offset, row) in offsets.iter_mut().zip(first..end) {
-                    *offset = shape.taps.offset(row);
+                for offset in &mut offsets[..end - first] {
+                    *offset = rows.next();
                 }
                 let out = &mut kernel[first * stride..];
                 // SAFETY: V's instruction set is there; all offsets of the walk were checked against the source and

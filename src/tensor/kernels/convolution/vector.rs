@@ -26,6 +26,8 @@ pub(super) trait Vector: Copy {
     unsafe fn load_masked(from: *const f32, mask: Self::Mask) -> Self;
     /// The one number there, sixteen times.
     unsafe fn splat(from: *const f32) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn subtract(self, other: Self) -> Self;
     /// `self * factor + sum`.
     unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self;
     unsafe fn store(self, to: &mut [f32; WIDTH]);
@@ -67,6 +69,20 @@ impl Vector for Portable {
     unsafe fn splat(from: *const f32) -> Self {
         // SAFETY: the number is readable by the trait's contract.
         Portable([unsafe { *from }; WIDTH])
+    }
+    #[inline(always)]
+    unsafe fn add(mut self, other: Self) -> Self {
+        for (x, other) in self.0.iter_mut().zip(other.0) {
+            *x += other;
+        }
+        self
+    }
+    #[inline(always)]
+    unsafe fn subtract(mut self, other: Self) -> Self {
+        for (x, other) in self.0.iter_mut().zip(other.0) {
+            *x -= other;
+        }
+        self
     }
     #[inline(always)]
     unsafe fn multiply_add(self, factor: Self, mut sum: Self) -> Self {
@@ -142,6 +158,26 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: the instruction set is there by the trait's contract.
+            unsafe {
+                Avx2(
+                    _mm256_add_ps(self.0, other.0),
+                    _mm256_add_ps(self.1, other.1),
+                )
+            }
+        }
+        #[inline(always)]
+        unsafe fn subtract(self, other: Self) -> Self {
+            // SAFETY: the instruction set is there by the trait's contract.
+            unsafe {
+                Avx2(
+                    _mm256_sub_ps(self.0, other.0),
+                    _mm256_sub_ps(self.1, other.1),
+                )
+            }
+        }
+        #[inline(always)]
         unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
             // SAFETY: FMA is there by the trait's contract.
             unsafe {
@@ -197,6 +233,16 @@ mod x86 {
         unsafe fn splat(from: *const f32) -> Self {
             // SAFETY: AVX-512 is there and the number is readable by the trait's contract.
             unsafe { Avx512(_mm512_set1_ps(*from)) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: the instruction set is there by the trait's contract.
+            unsafe { Avx512(_mm512_add_ps(self.0, other.0)) }
+        }
+        #[inline(always)]
+        unsafe fn subtract(self, other: Self) -> Self {
+            // SAFETY: the instruction set is there by the trait's contract.
+            unsafe { Avx512(_mm512_sub_ps(self.0, other.0)) }
         }
         #[inline(always)]
         unsafe fn multiply_add(self, factor: Self, sum: Self) -> Self {
