@@ -270,7 +270,9 @@ pub(super) enum Instructions {
 pub(super) fn instructions() -> Instructions {
     #[cfg(target_arch = "x86_64")]
     {
-        let best = if !super::super::has_avx2() || !std::arch::is_x86_feature_detected!("fma") {
+        let best = if super::super::vectors() < super::super::Vectors::Avx2
+            || !std::arch::is_x86_feature_detected!("fma")
+        {
             Instructions::Portable
         } else if std::arch::is_x86_feature_detected!("avx512f") {
             Instructions::Avx512
