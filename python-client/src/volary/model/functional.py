@@ -23,7 +23,7 @@ from .._commands import plain
 from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
 from ..handles import Rows, ServedModel, Summary, _names
-from .callbacks import EarlyStopping
+from .callbacks import EarlyStopping, ReduceLROnPlateau
 from .layers import InputLayer, Layer
 from .losses import Loss
 from .metrics import Metric
@@ -42,6 +42,9 @@ BATCH_SIZE_MAX = 1 << 24
 LANES_MAX = 256
 SEED_MAX = (1 << 64) - 1
 _OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in Optimizer.__subclasses__()}
+
+#: Field of the request that each callback is.
+_CALLBACKS: dict[type, str] = {EarlyStopping: "earlyStopping", ReduceLROnPlateau: "reduceOnPlateau"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +201,7 @@ class Model:
         seed: int | None = None,
         sample_weight: str | None = None,
         class_weight: Mapping[Any, float] | None = None,
-        callbacks: Sequence[EarlyStopping] = (),
+        callbacks: Sequence[EarlyStopping | ReduceLROnPlateau] = (),
         shuffle: bool = True,
         lanes: int = 0,
         name: str | None = None,
@@ -224,7 +227,8 @@ class Model:
             sample_weight: A column of row weights for the loss.
             class_weight: Weight of a class in the loss, as ``dict(zip(numpy.unique(y), weights))`` makes it; classes not
                 named weigh 1.
-            callbacks: At most one :class:`volary.callbacks.EarlyStopping`.
+            callbacks: At most one :class:`volary.callbacks.EarlyStopping` and one
+                :class:`volary.callbacks.ReduceLROnPlateau`.
             shuffle: Meet the rows in a new order every epoch.
             lanes: Parts of a minibatch that are summed in a fixed order, a power of two up to 256; 0 leaves it to the server.
             name: The model on the cluster; this object's name when left out.
@@ -237,9 +241,11 @@ class Model:
             raise RuntimeError("the model is not compiled; call compile(optimizer=, loss=, metrics=) first")
         if validation_split is not None and validation_data is not None:
             raise TypeError("give validation_split or validation_data, not both")
-        stopping = [each.to_json() for each in callbacks if isinstance(each, EarlyStopping)]
-        if len(stopping) != len(callbacks) or len(stopping) > 1:
-            raise TypeError("callbacks takes one volary.callbacks.EarlyStopping at most")
+        watching = {type(each): each.to_json() for each in callbacks if type(each) in _CALLBACKS}
+        if len(watching) != len(callbacks):
+            raise TypeError(
+                "callbacks takes one volary.callbacks.EarlyStopping and one volary.callbacks.ReduceLROnPlateau at most"
+            )
         if features is not None and not _names("features", features):
             raise InvalidArgumentError(
                 "features is empty; name at least one column, or leave it out for every column but the label"
@@ -282,8 +288,7 @@ class Model:
             if validation_data is not None:
                 purpose = f"{name or self.name}-validation"
                 request["validationSource"] = sources.enter_context(connection.sourced(validation_data, purpose))
-            if stopping:
-                request["earlyStopping"] = stopping[0]
+            request.update((_CALLBACKS[kind], form) for kind, form in watching.items())
             if sample_weight is not None:
                 request["sampleWeight"] = sample_weight
             job = connection.train(request)
