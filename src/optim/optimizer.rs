@@ -532,6 +532,26 @@ mod tests {
     }
 
     #[test]
+    fn only_an_optimizer_with_norms_exchanges_sums_and_only_where_it_updates() {
+        let rounds = |description: Value| {
+            let spec = OptimizerSpec::from_json(&description).unwrap();
+            let optimizer = Optimizer::build(&spec).unwrap();
+            assert_eq!(optimizer.rounds(4) == 0, optimizer.grid() == 1);
+            [optimizer.rounds(3), optimizer.rounds(4)]
+        };
+        for recipe in RECIPES {
+            let name = recipe.name;
+            let own = usize::from(name == "lamb" || name == "lars");
+            assert_eq!(rounds(json!({"name": name, "clipvalue": 1})), [own, own]);
+            assert_eq!(
+                rounds(json!({"name": name, "clipnorm": 1, "gradient_accumulation_steps": 2})),
+                [0, own + 1],
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
     fn any_cut_on_the_grid_gives_the_same_bits_where_norms_are_needed() {
         for recipe in RECIPES {
             for options in [

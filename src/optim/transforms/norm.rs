@@ -48,6 +48,12 @@ impl GradientTransform for ClipByNorm {
     }
 }
 
+/// Whether a norm counts as 0: where float32 cannot hold its square, as in Keras, whose norms are float32. A ratio to
+/// something smaller would be infinite, and what it multiplies no number.
+fn vanishes(norm: f64) -> bool {
+    (norm * norm) as f32 == 0.0
+}
+
 /// u = u |p| / |u| for each array, or u where either norm is 0: LAMB's trust ratio with the identity for its phi.
 ///
 /// Keras' form: weight decay shrinks the parameters before their norm is taken.
@@ -70,7 +76,7 @@ impl GradientTransform for ScaleByTrustRatio {
     fn prepare_array(&self, moment: &Moment, norms: &ArrayNorms) -> [f32; 4] {
         let shrunk = (1.0 - f64::from(moment.learning_rate) * self.decay).abs() * norms.parameters;
         // Comparisons that NaN fails, so that it reaches the parameters and is found there.
-        let ratio = if shrunk == 0.0 || norms.update == 0.0 {
+        let ratio = if vanishes(shrunk) || vanishes(norms.update) {
             1.0
         } else {
             shrunk / norms.update
@@ -110,7 +116,7 @@ impl GradientTransform for ScaleByLayerRate {
     }
 
     fn prepare_array(&self, _moment: &Moment, norms: &ArrayNorms) -> [f32; 4] {
-        let ratio = if norms.parameters == 0.0 || norms.update == 0.0 {
+        let ratio = if vanishes(norms.parameters) || vanishes(norms.update) {
             1.0
         } else {
             let gradient = norms.update + self.decay * norms.parameters + self.epsilon;
@@ -159,13 +165,21 @@ mod tests {
             decay: 0.5,
             epsilon: 0.0,
         };
-        for (update, parameters) in [(2.0, 0.0), (0.0, 3.0), (0.0, 0.0)] {
+        for (update, parameters) in [
+            (2.0, 0.0),
+            (0.0, 3.0),
+            (0.0, 0.0),
+            (1e-40, 3.0),
+            (2.0, 1e-30),
+        ] {
             assert_eq!(factor(&lamb, update, parameters, 9.0), 1.0);
             assert_eq!(factor(&lars, update, parameters, 9.0), 1.0);
         }
         // |p| = 4 shrinks to 3 before LAMB looks at it; LARS adds the decay to the gradient's norm.
         assert_eq!(factor(&lamb, 2.0, 4.0, 9.0), 1.5);
         assert_eq!(factor(&lars, 2.0, 4.0, 9.0), 0.25);
+        // The smallest that counts.
+        assert!(factor(&lamb, 4e-23, 1e15, 9.0).is_finite());
     }
 
     #[test]
