@@ -14,7 +14,7 @@ use crate::tensor::{Shape, blas};
 pub use crate::autograd::Data as InputData;
 
 use super::error::ProgramError;
-use super::loss::Loss;
+use super::losses::Loss;
 use super::model::{InputType, Model};
 
 /// Plans kept by a trainer or predictor, the most recently used ones: full lanes, ragged lanes and a few more.
@@ -154,7 +154,7 @@ impl LaneTrainer {
         planned
             .plan
             .run(&mut bindings)
-            .map_err(|error| explain(error, model, batch))?;
+            .map_err(|error| explain(error, model, target_width, batch))?;
         for &(offset, len) in &planned.zeros {
             bindings.gradient[offset..offset + len].fill(0.0);
         }
@@ -351,7 +351,12 @@ fn graph_error(error: GraphError, rows: usize) -> ProgramError {
 }
 
 /// A run's error in the words of the caller: rows, inputs and targets instead of positions.
-fn explain(error: RunError, model: &Model, batch: &LaneBatch<'_>) -> ProgramError {
+fn explain(
+    error: RunError,
+    model: &Model,
+    target_width: usize,
+    batch: &LaneBatch<'_>,
+) -> ProgramError {
     match error {
         RunError::ClassOutOfRange {
             position, classes, ..
@@ -361,7 +366,7 @@ fn explain(error: RunError, model: &Model, batch: &LaneBatch<'_>) -> ProgramErro
                 .get(position)
                 .map_or_else(|| "missing".to_string(), f32::to_string);
             ProgramError::BadTarget {
-                row: position,
+                row: position / target_width.max(1),
                 value,
                 last: classes - 1,
             }
