@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::error::{ProgramError, SpecError};
-use super::loss::Loss;
+use super::losses::Loss;
 use super::program::{LaneTrainer, describe_prediction};
 use super::spec::ModelSpec;
 use super::{FeatureColumn, FeatureKind, Model};

@@ -14,7 +14,7 @@ use crate::tensor::{Shape, blas};
 pub use crate::autograd::Data as InputData;
 
 use super::error::ProgramError;
-use super::loss::Loss;
+use super::losses::Loss;
 use super::model::{InputType, Model, ParameterInfo, Recorded};
 
 /// Plans kept by a trainer or predictor, the most recently used ones: full lanes, ragged lanes and a few more.
@@ -157,7 +157,7 @@ impl LaneTrainer {
         planned
             .plan
             .run(&mut bindings)
-            .map_err(|error| explain(error, model, batch))?;
+            .map_err(|error| explain(error, model, target_width, batch))?;
         for &(offset, len) in &planned.zeros {
             bindings.gradient[offset..offset + len].fill(0.0);
         }
@@ -176,7 +176,8 @@ impl LaneTrainer {
         if !loss_sum.is_finite() {
             return Err(ProgramError::NonFiniteLoss {
                 value: loss_sum.to_string(),
-                origin: first_not_finite(model, parameters, statistics, batch, &random)?,
+                origin: first_not_finite(model, parameters, statistics, batch, &random)
+                    .unwrap_or_else(|error| error.to_string()),
                 epoch: key.epoch,
                 step: key.step,
                 lane: key.lane,
@@ -388,7 +389,7 @@ fn first_not_finite(
         statistics_out: &mut [],
         key: *key,
     })
-    .map_err(|error| explain(error, model, batch))?;
+    .map_err(|error| explain_index(error, model, 0))?;
     let found = (0..named.len()).find(|&position| !finite(plan.kept(position)));
     Ok(match found {
         Some(position) => format!("the output of layer {:?}", named[position].0),
@@ -440,7 +441,12 @@ fn graph_error(error: GraphError, rows: usize) -> ProgramError {
 }
 
 /// A run's error in the words of the caller: rows, inputs and targets instead of positions.
-fn explain(error: RunError, model: &Model, batch: &LaneBatch<'_>) -> ProgramError {
+fn explain(
+    error: RunError,
+    model: &Model,
+    target_width: usize,
+    batch: &LaneBatch<'_>,
+) -> ProgramError {
     match error {
         RunError::ClassOutOfRange {
             position, classes, ..
@@ -450,7 +456,7 @@ fn explain(error: RunError, model: &Model, batch: &LaneBatch<'_>) -> ProgramErro
                 .get(position)
                 .map_or_else(|| "missing".to_string(), f32::to_string);
             ProgramError::BadTarget {
-                row: position,
+                row: position / target_width.max(1),
                 value,
                 last: classes - 1,
             }

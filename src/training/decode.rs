@@ -185,7 +185,7 @@ impl DatasetRows {
             let data_type = job.label.arrow_type()?;
             Target::Class {
                 classes: Classes::from_text(&job.label.name, &data_type, &job.label.classes)?,
-                one_hot: loss == Loss::CategoricalCrossentropy,
+                one_hot: loss.one_hot(),
                 weights: if validation {
                     Vec::new()
                 } else {

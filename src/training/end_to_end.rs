@@ -854,6 +854,8 @@ impl TestCluster {
     }
 }
 
+mod measures;
+
 #[derive(Debug)]
 struct NoModels;
 

@@ -83,10 +83,13 @@ fn monitored(
         "" => "val_loss",
         given => given,
     };
-    let names = std::iter::once("loss").chain(metrics.iter().map(|metric| metric.name()));
+    let measures: Vec<(String, bool)> = std::iter::once(&Metric::loss())
+        .chain(metrics)
+        .map(|metric| (metric.name(), metric.rises()))
+        .collect();
     let mut known: Vec<String> = Vec::new();
-    for name in names {
-        known.push(name.to_owned());
+    for (name, _) in &measures {
+        known.push(name.clone());
         if validated {
             known.push(format!("val_{name}"));
         }
@@ -101,7 +104,10 @@ fn monitored(
         return Err(bad_option(option, format!("{monitor:?}"), hint));
     }
     let measured = monitor.strip_prefix("val_").unwrap_or(monitor);
-    Ok((monitor.to_owned(), matches!(measured, "auc" | "accuracy")))
+    let rises = measures
+        .iter()
+        .any(|(name, rises)| name == measured && *rises);
+    Ok((monitor.to_owned(), rises))
 }
 
 fn not_negative(value: f64, option: &'static str) -> Result<(), TrainingError> {

@@ -253,6 +253,9 @@ impl Crew {
             for lane in &mut hand.lanes {
                 lane.report.validation = self.share.validation_states()?;
                 let part = plan.lane_part(0, lane.number);
+                for state in &mut lane.report.validation {
+                    state.begin_at(part.start);
+                }
                 let mut start = part.start;
                 while start < part.end {
                     if self.stop.is_cancelled() {
@@ -268,7 +271,7 @@ impl Crew {
                         .map_err(program_error)?;
                     for state in &mut lane.report.validation {
                         let weights = rows.weights.as_deref();
-                        let weights = weights.filter(|_| state.metric() == Metric::Loss);
+                        let weights = weights.filter(|_| state.metric().is_loss());
                         state.update(predictions, &rows.target, weights);
                     }
                     start = end;
@@ -410,7 +413,7 @@ impl Share {
     }
 
     fn validation_states(&self) -> Result<Vec<MetricState>, TrainingError> {
-        self.states(std::iter::once(Metric::Loss).chain(self.metrics.iter().copied()))
+        self.states(std::iter::once(Metric::loss()).chain(self.metrics.iter().copied()))
     }
 
     fn states(
@@ -418,7 +421,7 @@ impl Share {
         metrics: impl Iterator<Item = Metric>,
     ) -> Result<Vec<MetricState>, TrainingError> {
         metrics
-            .map(|metric| MetricState::new(metric, self.loss, self.model.output_width()))
+            .map(|metric| MetricState::new(metric, self.loss, self.model.output_extents()))
             .collect::<Result<_, _>>()
             .map_err(|error| TrainingError::BadModel {
                 reason: error.to_string(),

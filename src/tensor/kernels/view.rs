@@ -151,6 +151,18 @@ impl View {
         low >= 0 && high < len as i128
     }
 
+    /// Where each number of the result stands, in order, one at a time: plain and slow.
+    pub fn positions(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.len()).map(|flat| {
+            let (mut rest, mut at) = (flat, self.offset.cast_signed());
+            for (&extent, &stride) in self.extents.iter().zip(&self.strides).rev() {
+                at += stride * (rest % extent).cast_signed();
+                rest /= extent;
+            }
+            at.cast_unsigned()
+        })
+    }
+
     /// The same view with as few extents as can be: what the kernels walk.
     fn collapsed(&self) -> Walk {
         let mut walk = Walk {
@@ -316,20 +328,6 @@ pub fn add(view: &View, dy: &[f32], dx: &mut [f32]) {
 mod tests {
     use super::*;
 
-    /// One index at a time, as the definition says.
-    fn positions(view: &View) -> Vec<usize> {
-        let mut found = Vec::new();
-        for flat in 0..view.len() {
-            let (mut rest, mut at) = (flat, view.offset.cast_signed());
-            for (&extent, &stride) in view.extents.iter().zip(&view.strides).rev() {
-                at += stride * (rest % extent).cast_signed();
-                rest /= extent;
-            }
-            found.push(at.cast_unsigned());
-        }
-        found
-    }
-
     fn views() -> Vec<(&'static str, usize, View)> {
         let whole = |extents: &[usize]| View::whole(&Shape::new(extents));
         vec![
@@ -384,13 +382,13 @@ mod tests {
     fn numbers_are_read_where_the_view_says_and_added_back_there() {
         for (name, len, view) in views() {
             let x: Vec<f32> = (0..len).map(|index| index as f32).collect();
-            let expected: Vec<f32> = positions(&view).iter().map(|&at| at as f32).collect();
+            let expected: Vec<f32> = view.positions().map(|at| at as f32).collect();
             let mut out = vec![f32::NAN; view.len()];
             read(&view, &x, &mut out);
             assert_eq!(out, expected, "{name}");
             let dy: Vec<f32> = (0..view.len()).map(|index| (index % 7) as f32).collect();
             let mut sums = vec![0.0; len];
-            for (&at, &dy) in positions(&view).iter().zip(&dy) {
+            for (at, &dy) in view.positions().zip(&dy) {
                 sums[at] += dy;
             }
             let mut dx = vec![f32::NAN; len];
