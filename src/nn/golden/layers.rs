@@ -43,6 +43,11 @@ fn core_layers_agree_with_keras() {
     check_group("core");
 }
 
+#[test]
+fn merging_layers_agree_with_keras() {
+    check_group("merging");
+}
+
 fn check_group(group: &str) {
     let arrays = read_from(&format!("layers/{group}.safetensors"));
     let cases: Vec<Case> =

@@ -1,13 +1,15 @@
 //! One file per layer. The table below is the whole vocabulary.
 
 pub(super) mod activation;
+mod axes;
 mod batch_normalization;
-mod concatenate;
 mod dense;
 mod dropout;
 mod embedding;
 mod flatten;
 pub(super) mod input;
+mod masks;
+mod merging;
 
 use serde_json::{Map, Value};
 
@@ -15,6 +17,7 @@ use super::error::SpecError;
 use super::layer::Layer;
 use super::options::Options;
 use super::regularize::Regularizer;
+use merging::{Merge, Rule};
 
 type Constructor = fn(&mut Options<'_>) -> Result<Box<dyn Layer>, SpecError>;
 
@@ -28,13 +31,21 @@ const LAYERS: &[(&str, Constructor)] = &[
     ("Activation", |options| {
         boxed(activation::ActivationLayer::read(options))
     }),
-    ("Concatenate", |options| {
-        boxed(concatenate::Concatenate::read(options))
-    }),
     ("BatchNormalization", |options| {
         boxed(batch_normalization::BatchNormalization::read(options))
     }),
     ("Flatten", |options| boxed(flatten::Flatten::read(options))),
+    // Several inputs to one.
+    ("Concatenate", |options| {
+        boxed(merging::Concatenate::read(options))
+    }),
+    ("Dot", |options| boxed(merging::Dot::read(options))),
+    ("Add", |_| boxed(Ok(Merge::new(Rule::Add)))),
+    ("Subtract", |_| boxed(Ok(Merge::new(Rule::Subtract)))),
+    ("Multiply", |_| boxed(Ok(Merge::new(Rule::Multiply)))),
+    ("Average", |_| boxed(Ok(Merge::new(Rule::Average)))),
+    ("Maximum", |_| boxed(Ok(Merge::new(Rule::Maximum)))),
+    ("Minimum", |_| boxed(Ok(Merge::new(Rule::Minimum)))),
 ];
 
 /// A layer and the options that every layer has.
@@ -80,3 +91,6 @@ pub(super) fn read(
 fn boxed<L: Layer + 'static>(layer: Result<L, SpecError>) -> Result<Box<dyn Layer>, SpecError> {
     layer.map(|layer| Box::new(layer) as Box<dyn Layer>)
 }
+
+#[cfg(test)]
+mod tests;

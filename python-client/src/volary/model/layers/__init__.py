@@ -10,22 +10,38 @@ from .base import Layer
 from .core import (
     Activation,
     BatchNormalization,
-    Concatenate,
     Dense,
     Dropout,
     Embedding,
     Flatten,
     InputLayer,
 )
+from .merging import (
+    Add,
+    Average,
+    Concatenate,
+    Dot,
+    Maximum,
+    Minimum,
+    Multiply,
+    Subtract,
+)
 
 __all__ = [
     "Activation",
+    "Add",
+    "Average",
     "BatchNormalization",
     "Concatenate",
     "Dense",
+    "Dot",
     "Dropout",
     "Embedding",
     "Flatten",
     "InputLayer",
     "Layer",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "Subtract",
 ]

@@ -76,15 +76,6 @@ class Activation(Layer):
 
 
 @dataclass(eq=True, repr=False)
-class Concatenate(Layer):
-    """Several tensors side by side."""
-
-    axis: int = -1
-
-    __hash__ = object.__hash__
-
-
-@dataclass(eq=True, repr=False)
 class BatchNormalization(Layer):
     """Each column to mean 0 and variance 1 over the rows at hand (moving averages when answering), then scaled and shifted."""
 

@@ -1,0 +1,57 @@
+//! What layers refuse: options out of range and inputs that do not fit, by name and with the remedy.
+
+use serde_json::{Value, json};
+
+use super::super::layer::Signal;
+
+#[test]
+fn merging_layers_refuse_inputs_that_do_not_go_together() {
+    refuse("Add", json!({}), &[&[3]], "at least two layers");
+    refuse("Subtract", json!({}), &[&[3], &[3], &[3]], "exactly two");
+    refuse(
+        "Maximum",
+        json!({}),
+        &[&[2, 3], &[2, 4]],
+        "[2, 3] and [2, 4]",
+    );
+    refuse("Add", json!({"axis": 1}), &[&[3], &[3]], "\"axis\"");
+    refuse("Dot", json!({}), &[&[3], &[3]], "\"axes\" cannot be null");
+    refuse(
+        "Dot",
+        json!({"axes": 0}),
+        &[&[3], &[3]],
+        "\"axes\" cannot be 0",
+    );
+    refuse(
+        "Dot",
+        json!({"axes": 2}),
+        &[&[3], &[3]],
+        "axis 2 of an input of 2",
+    );
+    refuse("Dot", json!({"axes": 1}), &[&[3], &[4]], "extents 3 and 4");
+    refuse("Concatenate", json!({"axis": 2}), &[&[3], &[3]], "axis 2");
+    refuse(
+        "Concatenate",
+        json!({"axis": 1}),
+        &[&[2, 3], &[2, 4]],
+        "must be equal",
+    );
+    refuse("Concatenate", json!({}), &[&[2, 3], &[3]], "[2, 3] and [3]");
+}
+
+/// The layer is refused when it is read or when it sees its inputs, in words that hold `words`.
+fn refuse(kind: &str, config: Value, inputs: &[&[usize]], words: &str) {
+    let signals: Vec<Signal> = inputs
+        .iter()
+        .map(|extents| Signal::float(extents))
+        .collect();
+    let found = super::read("layer", kind, config.as_object().unwrap())
+        .and_then(|described| described.layer.output("layer", &signals));
+    let error = found
+        .expect_err(&format!("{kind} {config} of {inputs:?}"))
+        .to_string();
+    assert!(
+        error.contains("\"layer\"") && error.contains(words) && error.contains("; "),
+        "{kind} {config} of {inputs:?}: {error}"
+    );
+}
