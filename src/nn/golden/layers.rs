@@ -48,6 +48,11 @@ fn merging_layers_agree_with_keras() {
     check_group("merging");
 }
 
+#[test]
+fn shaping_layers_agree_with_keras() {
+    check_group("shaping");
+}
+
 fn check_group(group: &str) {
     let arrays = read_from(&format!("layers/{group}.safetensors"));
     let cases: Vec<Case> =

@@ -10,6 +10,7 @@ mod flatten;
 pub(super) mod input;
 mod masks;
 mod merging;
+mod shaping;
 
 use serde_json::{Map, Value};
 
@@ -18,6 +19,7 @@ use super::layer::Layer;
 use super::options::Options;
 use super::regularize::Regularizer;
 use merging::{Merge, Rule};
+use shaping::{Cropping, Grid, UpSampling, ZeroPadding};
 
 type Constructor = fn(&mut Options<'_>) -> Result<Box<dyn Layer>, SpecError>;
 
@@ -46,6 +48,49 @@ const LAYERS: &[(&str, Constructor)] = &[
     ("Average", |_| boxed(Ok(Merge::new(Rule::Average)))),
     ("Maximum", |_| boxed(Ok(Merge::new(Rule::Maximum)))),
     ("Minimum", |_| boxed(Ok(Merge::new(Rule::Minimum)))),
+    // The same numbers in other places, and which steps count.
+    ("Reshape", |options| boxed(shaping::Reshape::read(options))),
+    ("Permute", |options| boxed(shaping::Permute::read(options))),
+    ("RepeatVector", |options| {
+        boxed(shaping::RepeatVector::read(options))
+    }),
+    ("Masking", |options| boxed(shaping::Masking::read(options))),
+    ("Cropping1D", |options| {
+        let grid = Grid::channels_last(1);
+        boxed(Cropping::read(options, grid))
+    }),
+    ("Cropping2D", |options| {
+        let grid = Grid::read(options, 2)?;
+        boxed(Cropping::read(options, grid))
+    }),
+    ("Cropping3D", |options| {
+        let grid = Grid::read(options, 3)?;
+        boxed(Cropping::read(options, grid))
+    }),
+    ("ZeroPadding1D", |options| {
+        let grid = Grid::read(options, 1)?;
+        boxed(ZeroPadding::read(options, grid))
+    }),
+    ("ZeroPadding2D", |options| {
+        let grid = Grid::read(options, 2)?;
+        boxed(ZeroPadding::read(options, grid))
+    }),
+    ("ZeroPadding3D", |options| {
+        let grid = Grid::read(options, 3)?;
+        boxed(ZeroPadding::read(options, grid))
+    }),
+    ("UpSampling1D", |options| {
+        let grid = Grid::channels_last(1);
+        boxed(UpSampling::read(options, grid))
+    }),
+    ("UpSampling2D", |options| {
+        let grid = Grid::read(options, 2)?;
+        boxed(UpSampling::read(options, grid))
+    }),
+    ("UpSampling3D", |options| {
+        let grid = Grid::read(options, 3)?;
+        boxed(UpSampling::read(options, grid))
+    }),
 ];
 
 /// A layer and the options that every layer has.

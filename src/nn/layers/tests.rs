@@ -39,6 +39,103 @@ fn merging_layers_refuse_inputs_that_do_not_go_together() {
     refuse("Concatenate", json!({}), &[&[2, 3], &[3]], "[2, 3] and [3]");
 }
 
+#[test]
+fn shaping_layers_refuse_what_does_not_fit() {
+    refuse(
+        "Reshape",
+        json!({"target_shape": [5]}),
+        &[&[2, 3]],
+        "6 numbers",
+    );
+    refuse(
+        "Reshape",
+        json!({"target_shape": [4, -1]}),
+        &[&[2, 3]],
+        "[4, -1]",
+    );
+    refuse(
+        "Reshape",
+        json!({"target_shape": [-1, -1]}),
+        &[&[6]],
+        "one may be -1",
+    );
+    refuse(
+        "Reshape",
+        json!({"target_shape": [0]}),
+        &[&[6]],
+        "\"target_shape\"",
+    );
+    refuse("Permute", json!({"dims": [1, 1]}), &[&[2, 3]], "\"dims\"");
+    refuse(
+        "Permute",
+        json!({"dims": [2, 1]}),
+        &[&[2, 3, 4]],
+        "2 extents",
+    );
+    refuse(
+        "RepeatVector",
+        json!({"n": 0}),
+        &[&[3]],
+        "\"n\" cannot be 0",
+    );
+    refuse("RepeatVector", json!({"n": 2}), &[&[2, 3]], "one vector");
+    refuse("Masking", json!({}), &[&[3]], "steps of numbers");
+    refuse(
+        "Cropping1D",
+        json!({"cropping": [1, 2]}),
+        &[&[3, 4]],
+        "cut off less",
+    );
+    refuse(
+        "Cropping1D",
+        json!({"data_format": "channels_first"}),
+        &[&[3, 4]],
+        "\"data_format\"",
+    );
+    refuse(
+        "Cropping2D",
+        json!({"cropping": [1, 2, 3]}),
+        &[&[9, 9, 1]],
+        "\"cropping\"",
+    );
+    refuse(
+        "Cropping3D",
+        json!({"cropping": -1}),
+        &[&[9, 9, 9, 1]],
+        "\"cropping\"",
+    );
+    refuse(
+        "ZeroPadding2D",
+        json!({"data_format": "first"}),
+        &[&[9, 9, 1]],
+        "channels_first",
+    );
+    refuse(
+        "ZeroPadding2D",
+        json!({}),
+        &[&[9, 9]],
+        "height, width and channels",
+    );
+    refuse(
+        "UpSampling1D",
+        json!({"size": [2, 2]}),
+        &[&[9, 1]],
+        "\"size\"",
+    );
+    refuse(
+        "UpSampling2D",
+        json!({"interpolation": "bicubic"}),
+        &[&[9, 9, 1]],
+        "bilinear",
+    );
+    refuse(
+        "UpSampling3D",
+        json!({"interpolation": "nearest"}),
+        &[&[9, 9, 9, 1]],
+        "\"interpolation\"",
+    );
+}
+
 /// The layer is refused when it is read or when it sees its inputs, in words that hold `words`.
 fn refuse(kind: &str, config: Value, inputs: &[&[usize]], words: &str) {
     let signals: Vec<Signal> = inputs
