@@ -53,6 +53,11 @@ fn shaping_layers_agree_with_keras() {
     check_group("shaping");
 }
 
+#[test]
+fn activations_as_layers_agree_with_keras() {
+    check_group("activation");
+}
+
 fn check_group(group: &str) {
     let arrays = read_from(&format!("layers/{group}.safetensors"));
     let cases: Vec<Case> =

@@ -1,6 +1,7 @@
 //! One file per layer. The table below is the whole vocabulary.
 
 pub(super) mod activation;
+mod activation_layers;
 mod axes;
 mod batch_normalization;
 mod dense;
@@ -31,12 +32,28 @@ const LAYERS: &[(&str, Constructor)] = &[
     }),
     ("Dropout", |options| boxed(dropout::Dropout::read(options))),
     ("Activation", |options| {
-        boxed(activation::ActivationLayer::read(options))
+        boxed(activation_layers::Fixed::named(options))
     }),
     ("BatchNormalization", |options| {
         boxed(batch_normalization::BatchNormalization::read(options))
     }),
     ("Flatten", |options| boxed(flatten::Flatten::read(options))),
+    // One signal, number by number or along axes.
+    ("ReLU", |options| {
+        boxed(activation_layers::Fixed::rectifier(options))
+    }),
+    ("LeakyReLU", |options| {
+        boxed(activation_layers::Fixed::leaky(options))
+    }),
+    ("ELU", |options| {
+        boxed(activation_layers::Fixed::exponential(options))
+    }),
+    ("PReLU", |options| {
+        boxed(activation_layers::PReLU::read(options))
+    }),
+    ("Softmax", |options| {
+        boxed(activation_layers::Softmax::read(options))
+    }),
     // Several inputs to one.
     ("Concatenate", |options| {
         boxed(merging::Concatenate::read(options))

@@ -136,6 +136,70 @@ fn shaping_layers_refuse_what_does_not_fit() {
     );
 }
 
+#[test]
+fn activations_refuse_arguments_they_do_not_have() {
+    let function = |value: Value| json!({"activation": value});
+    let dense = |value: Value| json!({"units": 2, "activation": value});
+    refuse(
+        "Activation",
+        json!({}),
+        &[&[4]],
+        "\"activation\" cannot be null",
+    );
+    refuse(
+        "Activation",
+        function(json!("swoosh")),
+        &[&[4]],
+        "known are linear",
+    );
+    refuse(
+        "Activation",
+        function(json!({"alpha": 1})),
+        &[&[4]],
+        "known are linear",
+    );
+    refuse(
+        "Activation",
+        function(json!({"name": "elu", "slope": 1})),
+        &[&[4]],
+        "\"slope\"",
+    );
+    refuse(
+        "Activation",
+        function(json!("threshold")),
+        &[&[4]],
+        "no default",
+    );
+    refuse(
+        "Activation",
+        function(json!({"name": "softmax", "axis": 2})),
+        &[&[4]],
+        "axis 2",
+    );
+    refuse(
+        "Activation",
+        function(json!("glu")),
+        &[&[5]],
+        "an extent of 5",
+    );
+    refuse("Dense", dense(json!("glu")), &[&[4]], "a layer of its own");
+    refuse(
+        "Dense",
+        dense(json!({"name": "softmax", "axis": 1})),
+        &[&[4]],
+        "\"axis\"",
+    );
+    refuse("ReLU", json!({"threshold": -1}), &[&[4]], "\"threshold\"");
+    refuse("PReLU", json!({"shared_axes": [1, 1]}), &[&[4]], "twice");
+    refuse(
+        "PReLU",
+        json!({"shared_axes": [0]}),
+        &[&[4]],
+        "\"shared_axes\"",
+    );
+    refuse("Softmax", json!({"axis": [1, -1]}), &[&[4]], "twice");
+}
+
 /// The layer is refused when it is read or when it sees its inputs, in words that hold `words`.
 fn refuse(kind: &str, config: Value, inputs: &[&[usize]], words: &str) {
     let signals: Vec<Signal> = inputs

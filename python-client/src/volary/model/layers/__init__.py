@@ -6,9 +6,16 @@
 True
 """
 
+from .activation import (
+    ELU,
+    Activation,
+    LeakyReLU,
+    PReLU,
+    ReLU,
+    Softmax,
+)
 from .base import Layer
 from .core import (
-    Activation,
     BatchNormalization,
     Dense,
     Dropout,
@@ -43,6 +50,7 @@ from .shaping import (
 )
 
 __all__ = [
+    "ELU",
     "Activation",
     "Add",
     "Average",
@@ -58,13 +66,17 @@ __all__ = [
     "Flatten",
     "InputLayer",
     "Layer",
+    "LeakyReLU",
     "Masking",
     "Maximum",
     "Minimum",
     "Multiply",
+    "PReLU",
     "Permute",
+    "ReLU",
     "RepeatVector",
     "Reshape",
+    "Softmax",
     "Subtract",
     "UpSampling1D",
     "UpSampling2D",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .base import Initializer, Layer, Regularizer
+from .base import Function, Initializer, Layer, Regularizer
 
 
 @dataclass(eq=True, repr=False)
@@ -26,11 +26,11 @@ class InputLayer(Layer):
 class Dense(Layer):
     """activation(inputs @ kernel + bias).
 
-    Activations: linear, relu, sigmoid, tanh, softmax, gelu.
+    An activation is a name, or a name with arguments: ``{"name": "leaky_relu", "negative_slope": 0.1}``.
     """
 
     units: int
-    activation: str | None = None
+    activation: Function | None = None
     use_bias: bool = True
     kernel_initializer: Initializer = "glorot_uniform"
     bias_initializer: Initializer = "zeros"
@@ -62,15 +62,6 @@ class Dropout(Layer):
     """While training, a share ``rate`` of the numbers is 0 and the rest is scaled up by 1 / (1 - rate)."""
 
     rate: float
-
-    __hash__ = object.__hash__
-
-
-@dataclass(eq=True, repr=False)
-class Activation(Layer):
-    """An activation by itself, by name; docs/model-spec.md lists them all."""
-
-    activation: str
 
     __hash__ = object.__hash__
 
