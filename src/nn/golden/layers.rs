@@ -58,6 +58,11 @@ fn activations_as_layers_agree_with_keras() {
     check_group("activation");
 }
 
+#[test]
+fn noise_layers_in_prediction_agree_with_keras() {
+    check_group("noise");
+}
+
 fn check_group(group: &str) {
     let arrays = read_from(&format!("layers/{group}.safetensors"));
     let cases: Vec<Case> =

@@ -136,8 +136,8 @@ pub(in super::super) const NAMES: &[(&str, Activation)] = &[
 ];
 
 /// Klambauer et al. (2017), equations 14: the fixed point of mean 0 and variance 1.
-const SELU_ALPHA: f32 = 1.673_263_2;
-const SELU_SCALE: f32 = 1.050_701;
+pub(super) const SELU_ALPHA: f32 = 1.673_263_2;
+pub(super) const SELU_SCALE: f32 = 1.050_701;
 
 impl Activation {
     /// Reads the option `activation`: a name, or an object of the name and its arguments. A gelu by name alone takes

@@ -5,12 +5,12 @@ mod activation_layers;
 mod axes;
 mod batch_normalization;
 mod dense;
-mod dropout;
 mod embedding;
 mod flatten;
 pub(super) mod input;
 mod masks;
 mod merging;
+mod noise;
 mod shaping;
 
 use serde_json::{Map, Value};
@@ -30,7 +30,6 @@ const LAYERS: &[(&str, Constructor)] = &[
     ("Embedding", |options| {
         boxed(embedding::Embedding::read(options))
     }),
-    ("Dropout", |options| boxed(dropout::Dropout::read(options))),
     ("Activation", |options| {
         boxed(activation_layers::Fixed::named(options))
     }),
@@ -53,6 +52,29 @@ const LAYERS: &[(&str, Constructor)] = &[
     }),
     ("Softmax", |options| {
         boxed(activation_layers::Softmax::read(options))
+    }),
+    // Random numbers in training.
+    ("Dropout", |options| boxed(noise::Dropout::read(options))),
+    ("GaussianNoise", |options| {
+        boxed(noise::GaussianNoise::read(options))
+    }),
+    ("GaussianDropout", |options| {
+        boxed(noise::GaussianDropout::read(options))
+    }),
+    ("AlphaDropout", |options| {
+        boxed(noise::AlphaDropout::read(options))
+    }),
+    ("SpatialDropout1D", |options| {
+        let grid = Grid::channels_last(1);
+        boxed(noise::SpatialDropout::read(options, grid))
+    }),
+    ("SpatialDropout2D", |options| {
+        let grid = Grid::read(options, 2)?;
+        boxed(noise::SpatialDropout::read(options, grid))
+    }),
+    ("SpatialDropout3D", |options| {
+        let grid = Grid::read(options, 3)?;
+        boxed(noise::SpatialDropout::read(options, grid))
     }),
     // Several inputs to one.
     ("Concatenate", |options| {

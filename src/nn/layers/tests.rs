@@ -200,6 +200,54 @@ fn activations_refuse_arguments_they_do_not_have() {
     refuse("Softmax", json!({"axis": [1, -1]}), &[&[4]], "twice");
 }
 
+#[test]
+fn noise_layers_refuse_rates_and_shapes_that_do_not_fit() {
+    refuse(
+        "Dropout",
+        json!({"rate": 1}),
+        &[&[4]],
+        "\"rate\" cannot be 1",
+    );
+    refuse(
+        "Dropout",
+        json!({"rate": 0.5, "seed": 3}),
+        &[&[4]],
+        "\"seed\"",
+    );
+    let noise = |shape: Value| json!({"rate": 0.5, "noise_shape": shape});
+    refuse(
+        "Dropout",
+        noise(json!([1, 4])),
+        &[&[4]],
+        "null for the rows",
+    );
+    refuse("Dropout", noise(json!([null, 3])), &[&[4]], "[null, 3]");
+    refuse(
+        "AlphaDropout",
+        noise(json!([null, 1])),
+        &[&[2, 4]],
+        "[2, 4]",
+    );
+    refuse(
+        "GaussianNoise",
+        json!({}),
+        &[&[4]],
+        "\"stddev\" cannot be null",
+    );
+    refuse(
+        "GaussianDropout",
+        json!({}),
+        &[&[4]],
+        "\"rate\" cannot be null",
+    );
+    refuse(
+        "SpatialDropout1D",
+        json!({"rate": 0.5}),
+        &[&[4]],
+        "steps and channels",
+    );
+}
+
 /// The layer is refused when it is read or when it sees its inputs, in words that hold `words`.
 fn refuse(kind: &str, config: Value, inputs: &[&[usize]], words: &str) {
     let signals: Vec<Signal> = inputs

@@ -18,7 +18,6 @@ from .base import Layer
 from .core import (
     BatchNormalization,
     Dense,
-    Dropout,
     Embedding,
     Flatten,
     InputLayer,
@@ -32,6 +31,15 @@ from .merging import (
     Minimum,
     Multiply,
     Subtract,
+)
+from .noise import (
+    AlphaDropout,
+    Dropout,
+    GaussianDropout,
+    GaussianNoise,
+    SpatialDropout1D,
+    SpatialDropout2D,
+    SpatialDropout3D,
 )
 from .shaping import (
     Cropping1D,
@@ -53,6 +61,7 @@ __all__ = [
     "ELU",
     "Activation",
     "Add",
+    "AlphaDropout",
     "Average",
     "BatchNormalization",
     "Concatenate",
@@ -64,6 +73,8 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GaussianDropout",
+    "GaussianNoise",
     "InputLayer",
     "Layer",
     "LeakyReLU",
@@ -77,6 +88,9 @@ __all__ = [
     "RepeatVector",
     "Reshape",
     "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
     "Subtract",
     "UpSampling1D",
     "UpSampling2D",

@@ -1,4 +1,4 @@
-"""Dense layers, embeddings, dropout and what joins and shapes."""
+"""Inputs, dense layers, embeddings."""
 
 from __future__ import annotations
 
@@ -53,15 +53,6 @@ class Embedding(Layer):
     embeddings_initializer: Initializer = "uniform"
     embeddings_regularizer: Regularizer | None = None
     mask_zero: bool = False
-
-    __hash__ = object.__hash__
-
-
-@dataclass(eq=True, repr=False)
-class Dropout(Layer):
-    """While training, a share ``rate`` of the numbers is 0 and the rest is scaled up by 1 / (1 - rate)."""
-
-    rate: float
 
     __hash__ = object.__hash__
 
