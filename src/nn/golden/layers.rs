@@ -63,6 +63,11 @@ fn noise_layers_in_prediction_agree_with_keras() {
     check_group("noise");
 }
 
+#[test]
+fn normalizing_layers_agree_with_keras() {
+    check_group("normalization");
+}
+
 fn check_group(group: &str) {
     let arrays = read_from(&format!("layers/{group}.safetensors"));
     let cases: Vec<Case> =

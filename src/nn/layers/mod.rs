@@ -3,7 +3,6 @@
 pub(super) mod activation;
 mod activation_layers;
 mod axes;
-mod batch_normalization;
 mod dense;
 mod embedding;
 mod flatten;
@@ -11,6 +10,7 @@ pub(super) mod input;
 mod masks;
 mod merging;
 mod noise;
+mod normalization;
 mod shaping;
 
 use serde_json::{Map, Value};
@@ -32,9 +32,6 @@ const LAYERS: &[(&str, Constructor)] = &[
     }),
     ("Activation", |options| {
         boxed(activation_layers::Fixed::named(options))
-    }),
-    ("BatchNormalization", |options| {
-        boxed(batch_normalization::BatchNormalization::read(options))
     }),
     ("Flatten", |options| boxed(flatten::Flatten::read(options))),
     // One signal, number by number or along axes.
@@ -75,6 +72,22 @@ const LAYERS: &[(&str, Constructor)] = &[
     ("SpatialDropout3D", |options| {
         let grid = Grid::read(options, 3)?;
         boxed(noise::SpatialDropout::read(options, grid))
+    }),
+    // To a common size.
+    ("BatchNormalization", |options| {
+        boxed(normalization::BatchNormalization::read(options))
+    }),
+    ("LayerNormalization", |options| {
+        boxed(normalization::LayerNormalization::read(options))
+    }),
+    ("GroupNormalization", |options| {
+        boxed(normalization::GroupNormalization::read(options))
+    }),
+    ("RMSNormalization", |options| {
+        boxed(normalization::RMSNormalization::read(options))
+    }),
+    ("UnitNormalization", |options| {
+        boxed(normalization::UnitNormalization::read(options))
     }),
     // Several inputs to one.
     ("Concatenate", |options| {

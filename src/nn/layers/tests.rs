@@ -2,7 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::super::layer::Signal;
+use crate::autograd::{Bindings, Destination, Graph, Op, Plan};
+use crate::support::random::RandomKey;
+use crate::tensor::Shape;
+
+use super::super::layer::{Collected, Context, Signal};
 
 #[test]
 fn merging_layers_refuse_inputs_that_do_not_go_together() {
@@ -246,6 +250,130 @@ fn noise_layers_refuse_rates_and_shapes_that_do_not_fit() {
         &[&[4]],
         "steps and channels",
     );
+}
+
+#[test]
+fn normalizing_layers_refuse_axes_and_groups_that_do_not_fit() {
+    refuse("BatchNormalization", json!({"axis": 2}), &[&[4]], "axis 2");
+    refuse(
+        "BatchNormalization",
+        json!({"renorm": true}),
+        &[&[4]],
+        "\"renorm\"",
+    );
+    refuse(
+        "LayerNormalization",
+        json!({"axis": [1, 1]}),
+        &[&[4]],
+        "twice",
+    );
+    refuse(
+        "LayerNormalization",
+        json!({"axis": 0}),
+        &[&[4]],
+        "\"axis\" cannot be 0",
+    );
+    refuse(
+        "LayerNormalization",
+        json!({"rms_scaling": true, "scale": false}),
+        &[&[4]],
+        "scale",
+    );
+    refuse("RMSNormalization", json!({"axis": []}), &[&[4]], "\"axis\"");
+    refuse(
+        "GroupNormalization",
+        json!({}),
+        &[&[4]],
+        "4 channels, and it makes 32 groups",
+    );
+    refuse(
+        "GroupNormalization",
+        json!({"groups": 0}),
+        &[&[4]],
+        "\"groups\" cannot be 0",
+    );
+    refuse(
+        "UnitNormalization",
+        json!({"axis": -3}),
+        &[&[2, 4]],
+        "axis -3",
+    );
+}
+
+#[test]
+fn a_row_of_zeros_has_no_direction_and_stays_as_it_is() {
+    let y = answer(
+        "UnitNormalization",
+        json!({}),
+        &[2, 3],
+        &[1.0, 2.0, -2.0, 0.0, 0.0, 0.0],
+    );
+    assert_eq!(y[3..], [0.0; 3]);
+    assert!((y[0] - 1.0 / 3.0).abs() < 1e-6);
+}
+
+#[test]
+fn masking_hides_no_nan() {
+    let y = answer("Masking", json!({}), &[1, 2, 2], &[f32::NAN, 0.0, 0.0, 0.0]);
+    assert!(y[0].is_nan() && y[1..] == [0.0; 3], "{y:?}");
+}
+
+#[test]
+fn sparsemax_of_ties_and_of_far_apart_numbers_adds_up_to_one() {
+    let sparsemax = json!({"activation": "sparsemax"});
+    let y = answer(
+        "Activation",
+        sparsemax,
+        &[3, 3],
+        &[0.0, 0.0, 0.0, 1e6, 0.0, -1e6, 0.5, 0.5, -3.0],
+    );
+    let expected = [
+        1.0 / 3.0,
+        1.0 / 3.0,
+        1.0 / 3.0,
+        1.0,
+        0.0,
+        0.0,
+        0.5,
+        0.5,
+        0.0,
+    ];
+    for (found, expected) in y.iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-6, "{y:?}");
+    }
+}
+
+/// What a layer without arrays answers in prediction.
+fn answer(kind: &str, config: Value, extents: &[usize], numbers: &[f32]) -> Vec<f32> {
+    let described = super::read("layer", kind, config.as_object().unwrap()).unwrap();
+    let (mut graph, mut collected) = (Graph::new(), Collected::default());
+    let x = graph
+        .add(Op::Parameter(0, Shape::new(extents)), &[])
+        .unwrap();
+    let masks = [None];
+    let mut context = Context::new(
+        &mut graph,
+        extents[0],
+        false,
+        0,
+        &[],
+        &[],
+        &masks,
+        &mut collected,
+    );
+    let y = described.layer.forward(&mut context, &[x]).unwrap();
+    let mut plan = Plan::new(&graph, &[(y, Destination::Keep)]).unwrap();
+    plan.run(&mut Bindings {
+        inputs: &[],
+        more_inputs: &[],
+        parameters: numbers,
+        statistics: &[],
+        gradient: &mut [],
+        statistics_out: &mut [],
+        key: RandomKey::of(0, 0),
+    })
+    .unwrap();
+    plan.kept(0).to_vec()
 }
 
 /// The layer is refused when it is read or when it sees its inputs, in words that hold `words`.

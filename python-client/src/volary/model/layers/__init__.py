@@ -16,7 +16,6 @@ from .activation import (
 )
 from .base import Layer
 from .core import (
-    BatchNormalization,
     Dense,
     Embedding,
     Flatten,
@@ -40,6 +39,13 @@ from .noise import (
     SpatialDropout1D,
     SpatialDropout2D,
     SpatialDropout3D,
+)
+from .normalization import (
+    BatchNormalization,
+    GroupNormalization,
+    LayerNormalization,
+    RMSNormalization,
+    UnitNormalization,
 )
 from .shaping import (
     Cropping1D,
@@ -75,8 +81,10 @@ __all__ = [
     "Flatten",
     "GaussianDropout",
     "GaussianNoise",
+    "GroupNormalization",
     "InputLayer",
     "Layer",
+    "LayerNormalization",
     "LeakyReLU",
     "Masking",
     "Maximum",
@@ -84,6 +92,7 @@ __all__ = [
     "Multiply",
     "PReLU",
     "Permute",
+    "RMSNormalization",
     "ReLU",
     "RepeatVector",
     "Reshape",
@@ -92,6 +101,7 @@ __all__ = [
     "SpatialDropout2D",
     "SpatialDropout3D",
     "Subtract",
+    "UnitNormalization",
     "UpSampling1D",
     "UpSampling2D",
     "UpSampling3D",

@@ -58,23 +58,6 @@ class Embedding(Layer):
 
 
 @dataclass(eq=True, repr=False)
-class BatchNormalization(Layer):
-    """Each column to mean 0 and variance 1 over the rows at hand (moving averages when answering), then scaled and shifted."""
-
-    axis: int = -1
-    momentum: float = 0.99
-    epsilon: float = 1e-3
-    center: bool = True
-    scale: bool = True
-    beta_initializer: Initializer = "zeros"
-    gamma_initializer: Initializer = "ones"
-    moving_mean_initializer: Initializer = "zeros"
-    moving_variance_initializer: Initializer = "ones"
-
-    __hash__ = object.__hash__
-
-
-@dataclass(eq=True, repr=False)
 class Flatten(Layer):
     """Everything of a row in one dimension."""
 
