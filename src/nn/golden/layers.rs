@@ -68,6 +68,11 @@ fn normalizing_layers_agree_with_keras() {
     check_group("normalization");
 }
 
+#[test]
+fn highway_and_maxout_agree_with_slow_loops() {
+    check_group("gated");
+}
+
 fn check_group(group: &str) {
     let arrays = read_from(&format!("layers/{group}.safetensors"));
     let cases: Vec<Case> =

@@ -6,8 +6,10 @@ mod axes;
 mod dense;
 mod embedding;
 mod flatten;
+mod highway;
 pub(super) mod input;
 mod masks;
+mod maxout_dense;
 mod merging;
 mod noise;
 mod normalization;
@@ -27,6 +29,10 @@ type Constructor = fn(&mut Options<'_>) -> Result<Box<dyn Layer>, SpecError>;
 const LAYERS: &[(&str, Constructor)] = &[
     ("Input", |options| boxed(input::Input::read(options))),
     ("Dense", |options| boxed(dense::Dense::read(options))),
+    ("Highway", |options| boxed(highway::Highway::read(options))),
+    ("MaxoutDense", |options| {
+        boxed(maxout_dense::MaxoutDense::read(options))
+    }),
     ("Embedding", |options| {
         boxed(embedding::Embedding::read(options))
     }),

@@ -301,6 +301,30 @@ fn normalizing_layers_refuse_axes_and_groups_that_do_not_fit() {
 }
 
 #[test]
+fn highway_and_maxout_refuse_what_they_cannot_take() {
+    refuse("Highway", json!({"units": 3}), &[&[4]], "\"units\"");
+    refuse("Highway", json!({}), &[&[4], &[4]], "2 inputs");
+    refuse(
+        "MaxoutDense",
+        json!({}),
+        &[&[4]],
+        "\"output_dim\" cannot be null",
+    );
+    refuse(
+        "MaxoutDense",
+        json!({"output_dim": 2, "nb_feature": 0}),
+        &[&[4]],
+        "\"nb_feature\"",
+    );
+    refuse(
+        "MaxoutDense",
+        json!({"output_dim": 2}),
+        &[&[1, 1, 1, 1, 1, 1, 4]],
+        "1 to 6 extents",
+    );
+}
+
+#[test]
 fn a_row_of_zeros_has_no_direction_and_stays_as_it_is() {
     let y = answer(
         "UnitNormalization",

@@ -21,6 +21,10 @@ from .core import (
     Flatten,
     InputLayer,
 )
+from .gated import (
+    Highway,
+    MaxoutDense,
+)
 from .merging import (
     Add,
     Average,
@@ -82,12 +86,14 @@ __all__ = [
     "GaussianDropout",
     "GaussianNoise",
     "GroupNormalization",
+    "Highway",
     "InputLayer",
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
     "Masking",
     "Maximum",
+    "MaxoutDense",
     "Minimum",
     "Multiply",
     "PReLU",
