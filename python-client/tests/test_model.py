@@ -80,7 +80,7 @@ def test_a_sequential_model_is_described_with_every_option():
                 },
                 "inputs": ["input"],
             },
-            {"name": "dropout", "layer": "Dropout", "config": {"rate": 0.1}, "inputs": ["dense"]},
+            {"name": "dropout", "layer": "Dropout", "config": {"rate": 0.1, "noise_shape": None}, "inputs": ["dense"]},
             {
                 "name": "dense_1",
                 "layer": "Dense",

@@ -197,18 +197,6 @@ impl<'a> Options<'a> {
         })
     }
 
-    /// An axis option of which only the innermost is supported.
-    pub(super) fn innermost_axis(&mut self) -> Result<(), SpecError> {
-        match self.value("axis") {
-            Some(value) if value.as_i64() != Some(-1) => Err(self.bad(
-                "axis",
-                value,
-                "only the innermost axis, -1, is supported".to_string(),
-            )),
-            _ => Ok(()),
-        }
-    }
-
     pub(super) fn bad(&self, option: &str, found: &Value, hint: String) -> SpecError {
         let mut shown = found.to_string();
         if shown.len() > 80 {

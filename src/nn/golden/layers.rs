@@ -43,6 +43,36 @@ fn core_layers_agree_with_keras() {
     check_group("core");
 }
 
+#[test]
+fn merging_layers_agree_with_keras() {
+    check_group("merging");
+}
+
+#[test]
+fn shaping_layers_agree_with_keras() {
+    check_group("shaping");
+}
+
+#[test]
+fn activations_as_layers_agree_with_keras() {
+    check_group("activation");
+}
+
+#[test]
+fn noise_layers_in_prediction_agree_with_keras() {
+    check_group("noise");
+}
+
+#[test]
+fn normalizing_layers_agree_with_keras() {
+    check_group("normalization");
+}
+
+#[test]
+fn highway_and_maxout_agree_with_slow_loops() {
+    check_group("gated");
+}
+
 fn check_group(group: &str) {
     let arrays = read_from(&format!("layers/{group}.safetensors"));
     let cases: Vec<Case> =

@@ -1,13 +1,19 @@
 //! One file per layer. The table below is the whole vocabulary.
 
 pub(super) mod activation;
-mod batch_normalization;
-mod concatenate;
+mod activation_layers;
+mod axes;
 mod dense;
-mod dropout;
 mod embedding;
 mod flatten;
+mod highway;
 pub(super) mod input;
+mod masks;
+mod maxout_dense;
+mod merging;
+mod noise;
+mod normalization;
+mod shaping;
 
 use serde_json::{Map, Value};
 
@@ -15,26 +21,134 @@ use super::error::SpecError;
 use super::layer::Layer;
 use super::options::Options;
 use super::regularize::Regularizer;
+use merging::{Merge, Rule};
+use shaping::{Cropping, Grid, UpSampling, ZeroPadding};
 
 type Constructor = fn(&mut Options<'_>) -> Result<Box<dyn Layer>, SpecError>;
 
 const LAYERS: &[(&str, Constructor)] = &[
     ("Input", |options| boxed(input::Input::read(options))),
     ("Dense", |options| boxed(dense::Dense::read(options))),
+    ("Highway", |options| boxed(highway::Highway::read(options))),
+    ("MaxoutDense", |options| {
+        boxed(maxout_dense::MaxoutDense::read(options))
+    }),
     ("Embedding", |options| {
         boxed(embedding::Embedding::read(options))
     }),
-    ("Dropout", |options| boxed(dropout::Dropout::read(options))),
     ("Activation", |options| {
-        boxed(activation::ActivationLayer::read(options))
-    }),
-    ("Concatenate", |options| {
-        boxed(concatenate::Concatenate::read(options))
-    }),
-    ("BatchNormalization", |options| {
-        boxed(batch_normalization::BatchNormalization::read(options))
+        boxed(activation_layers::Fixed::named(options))
     }),
     ("Flatten", |options| boxed(flatten::Flatten::read(options))),
+    // One signal, number by number or along axes.
+    ("ReLU", |options| {
+        boxed(activation_layers::Fixed::rectifier(options))
+    }),
+    ("LeakyReLU", |options| {
+        boxed(activation_layers::Fixed::leaky(options))
+    }),
+    ("ELU", |options| {
+        boxed(activation_layers::Fixed::exponential(options))
+    }),
+    ("PReLU", |options| {
+        boxed(activation_layers::PReLU::read(options))
+    }),
+    ("Softmax", |options| {
+        boxed(activation_layers::Softmax::read(options))
+    }),
+    // Random numbers in training.
+    ("Dropout", |options| boxed(noise::Dropout::read(options))),
+    ("GaussianNoise", |options| {
+        boxed(noise::GaussianNoise::read(options))
+    }),
+    ("GaussianDropout", |options| {
+        boxed(noise::GaussianDropout::read(options))
+    }),
+    ("AlphaDropout", |options| {
+        boxed(noise::AlphaDropout::read(options))
+    }),
+    ("SpatialDropout1D", |options| {
+        let grid = Grid::channels_last(1);
+        boxed(noise::SpatialDropout::read(options, grid))
+    }),
+    ("SpatialDropout2D", |options| {
+        let grid = Grid::read(options, 2)?;
+        boxed(noise::SpatialDropout::read(options, grid))
+    }),
+    ("SpatialDropout3D", |options| {
+        let grid = Grid::read(options, 3)?;
+        boxed(noise::SpatialDropout::read(options, grid))
+    }),
+    // To a common size.
+    ("BatchNormalization", |options| {
+        boxed(normalization::BatchNormalization::read(options))
+    }),
+    ("LayerNormalization", |options| {
+        boxed(normalization::LayerNormalization::read(options))
+    }),
+    ("GroupNormalization", |options| {
+        boxed(normalization::GroupNormalization::read(options))
+    }),
+    ("RMSNormalization", |options| {
+        boxed(normalization::RMSNormalization::read(options))
+    }),
+    ("UnitNormalization", |options| {
+        boxed(normalization::UnitNormalization::read(options))
+    }),
+    // Several inputs to one.
+    ("Concatenate", |options| {
+        boxed(merging::Concatenate::read(options))
+    }),
+    ("Dot", |options| boxed(merging::Dot::read(options))),
+    ("Add", |_| boxed(Ok(Merge::new(Rule::Add)))),
+    ("Subtract", |_| boxed(Ok(Merge::new(Rule::Subtract)))),
+    ("Multiply", |_| boxed(Ok(Merge::new(Rule::Multiply)))),
+    ("Average", |_| boxed(Ok(Merge::new(Rule::Average)))),
+    ("Maximum", |_| boxed(Ok(Merge::new(Rule::Maximum)))),
+    ("Minimum", |_| boxed(Ok(Merge::new(Rule::Minimum)))),
+    // The same numbers in other places, and which steps count.
+    ("Reshape", |options| boxed(shaping::Reshape::read(options))),
+    ("Permute", |options| boxed(shaping::Permute::read(options))),
+    ("RepeatVector", |options| {
+        boxed(shaping::RepeatVector::read(options))
+    }),
+    ("Masking", |options| boxed(shaping::Masking::read(options))),
+    ("Cropping1D", |options| {
+        let grid = Grid::channels_last(1);
+        boxed(Cropping::read(options, grid))
+    }),
+    ("Cropping2D", |options| {
+        let grid = Grid::read(options, 2)?;
+        boxed(Cropping::read(options, grid))
+    }),
+    ("Cropping3D", |options| {
+        let grid = Grid::read(options, 3)?;
+        boxed(Cropping::read(options, grid))
+    }),
+    ("ZeroPadding1D", |options| {
+        let grid = Grid::read(options, 1)?;
+        boxed(ZeroPadding::read(options, grid))
+    }),
+    ("ZeroPadding2D", |options| {
+        let grid = Grid::read(options, 2)?;
+        boxed(ZeroPadding::read(options, grid))
+    }),
+    ("ZeroPadding3D", |options| {
+        let grid = Grid::read(options, 3)?;
+        boxed(ZeroPadding::read(options, grid))
+    }),
+    ("UpSampling1D", |options| {
+        let grid = Grid::channels_last(1);
+        boxed(UpSampling::read(options, grid))
+    }),
+    ("UpSampling2D", |options| {
+        let grid = Grid::read(options, 2)?;
+        boxed(UpSampling::read(options, grid))
+    }),
+    ("UpSampling3D", |options| {
+        let grid = Grid::read(options, 3)?;
+        boxed(UpSampling::read(options, grid))
+    }),
 ];
 
 /// A layer and the options that every layer has.
@@ -80,3 +194,6 @@ pub(super) fn read(
 fn boxed<L: Layer + 'static>(layer: Result<L, SpecError>) -> Result<Box<dyn Layer>, SpecError> {
     layer.map(|layer| Box::new(layer) as Box<dyn Layer>)
 }
+
+#[cfg(test)]
+mod tests;

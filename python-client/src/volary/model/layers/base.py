@@ -11,7 +11,10 @@ from ..._commands import plain
 if TYPE_CHECKING:
     from ..functional import Tensor
 
-__all__ = ["Initializer", "Layer", "Regularizer"]
+__all__ = ["Function", "Initializer", "Layer", "Regularizer"]
+
+Function = str | Mapping[str, Any]
+"""An activation by name, or a name with arguments (``{"name": "elu", "alpha": 0.5}``); docs/model-spec.md lists them all."""
 
 Initializer = str | Mapping[str, Any]
 """A name (``"glorot_uniform"``), or a name with arguments (``{"name": "random_normal", "stddev": 0.1}``)."""

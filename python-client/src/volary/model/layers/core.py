@@ -1,11 +1,11 @@
-"""Dense layers, embeddings, dropout and what joins and shapes."""
+"""Inputs, dense layers, embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .base import Initializer, Layer, Regularizer
+from .base import Function, Initializer, Layer, Regularizer
 
 
 @dataclass(eq=True, repr=False)
@@ -26,11 +26,11 @@ class InputLayer(Layer):
 class Dense(Layer):
     """activation(inputs @ kernel + bias).
 
-    Activations: linear, relu, sigmoid, tanh, softmax, gelu.
+    An activation is a name, or a name with arguments: ``{"name": "leaky_relu", "negative_slope": 0.1}``.
     """
 
     units: int
-    activation: str | None = None
+    activation: Function | None = None
     use_bias: bool = True
     kernel_initializer: Initializer = "glorot_uniform"
     bias_initializer: Initializer = "zeros"
@@ -53,50 +53,6 @@ class Embedding(Layer):
     embeddings_initializer: Initializer = "uniform"
     embeddings_regularizer: Regularizer | None = None
     mask_zero: bool = False
-
-    __hash__ = object.__hash__
-
-
-@dataclass(eq=True, repr=False)
-class Dropout(Layer):
-    """While training, a share ``rate`` of the numbers is 0 and the rest is scaled up by 1 / (1 - rate)."""
-
-    rate: float
-
-    __hash__ = object.__hash__
-
-
-@dataclass(eq=True, repr=False)
-class Activation(Layer):
-    """An activation by itself, by name; docs/model-spec.md lists them all."""
-
-    activation: str
-
-    __hash__ = object.__hash__
-
-
-@dataclass(eq=True, repr=False)
-class Concatenate(Layer):
-    """Several tensors side by side."""
-
-    axis: int = -1
-
-    __hash__ = object.__hash__
-
-
-@dataclass(eq=True, repr=False)
-class BatchNormalization(Layer):
-    """Each column to mean 0 and variance 1 over the rows at hand (moving averages when answering), then scaled and shifted."""
-
-    axis: int = -1
-    momentum: float = 0.99
-    epsilon: float = 1e-3
-    center: bool = True
-    scale: bool = True
-    beta_initializer: Initializer = "zeros"
-    gamma_initializer: Initializer = "ones"
-    moving_mean_initializer: Initializer = "zeros"
-    moving_variance_initializer: Initializer = "ones"
 
     __hash__ = object.__hash__
 
