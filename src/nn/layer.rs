@@ -62,6 +62,12 @@ impl ArraySpec {
             regularizer: None,
         }
     }
+
+    /// The same array as part of a layer inside the layer: "forward/kernel".
+    pub(super) fn inside(mut self, layer: &str) -> Self {
+        self.name = format!("{layer}/{}", self.name);
+        self
+    }
 }
 
 /// What a layer's options say of one of its arrays: "kernel_initializer" and "kernel_regularizer".

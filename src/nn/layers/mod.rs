@@ -1,6 +1,7 @@
 //! One file per layer. The table below is the whole vocabulary.
 
 pub(super) mod activation;
+mod attention;
 mod batch_normalization;
 mod concatenate;
 mod dense;
@@ -35,6 +36,13 @@ const LAYERS: &[(&str, Constructor)] = &[
         boxed(batch_normalization::BatchNormalization::read(options))
     }),
     ("Flatten", |options| boxed(flatten::Flatten::read(options))),
+    // attention
+    ("MultiHeadAttention", |options| {
+        boxed(attention::MultiHeadAttention::read(options))
+    }),
+    ("Attention", |options| {
+        boxed(attention::Attention::read(options))
+    }),
 ];
 
 /// A layer and the options that every layer has.
