@@ -194,6 +194,8 @@ pub(super) struct Context<'a> {
     pub(super) mask: Option<NodeId>,
     /// The values of `Layer::further_outputs`.
     pub(super) further: Vec<NodeId>,
+    /// Their masks, as far as there are any.
+    pub(super) further_masks: Vec<Option<NodeId>>,
     streams: u32,
 }
 
@@ -219,6 +221,7 @@ impl<'a> Context<'a> {
             masks,
             mask: None,
             further: Vec::new(),
+            further_masks: Vec::new(),
             streams: position,
         }
     }
@@ -279,6 +282,7 @@ impl<'a> Context<'a> {
             masks,
             mask: None,
             further: Vec::new(),
+            further_masks: Vec::new(),
             streams: self.streams,
         };
         if layer.passes_mask() {

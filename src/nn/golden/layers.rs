@@ -48,6 +48,11 @@ fn attention_layers_agree_with_keras() {
     check_group("attention");
 }
 
+#[test]
+fn recurrent_layers_agree_with_keras() {
+    check_group("recurrent");
+}
+
 fn check_group(group: &str) {
     let arrays = read_from(&format!("layers/{group}.safetensors"));
     let cases: Vec<Case> =

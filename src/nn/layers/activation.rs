@@ -102,8 +102,21 @@ const SELU_SCALE: f32 = 1.050_701;
 impl Activation {
     /// Reads the options `activation` and, for gelu, `approximate`.
     pub(in super::super) fn read(options: &mut Options<'_>) -> Result<Self, SpecError> {
-        let Some(name) = options.word("activation")? else {
-            return Ok(Activation::Linear);
+        Self::read_option(options, "activation", Activation::Linear)
+    }
+
+    /// Reads an option of this name; null is linear, as in Keras, and a missing one the default.
+    pub(in super::super) fn read_option(
+        options: &mut Options<'_>,
+        option: &'static str,
+        default: Self,
+    ) -> Result<Self, SpecError> {
+        let Some(name) = options.word(option)? else {
+            return Ok(if options.is_null(option) {
+                Activation::Linear
+            } else {
+                default
+            });
         };
         let found = NAMES
             .iter()
@@ -121,7 +134,7 @@ impl Activation {
                     .collect::<Vec<_>>()
                     .join(", ");
                 Err(options.bad(
-                    "activation",
+                    option,
                     &serde_json::json!(name),
                     format!("known are {known}"),
                 ))

@@ -9,6 +9,7 @@ mod dropout;
 mod embedding;
 mod flatten;
 pub(super) mod input;
+mod recurrent;
 
 use serde_json::{Map, Value};
 
@@ -16,6 +17,7 @@ use super::error::SpecError;
 use super::layer::Layer;
 use super::options::Options;
 use super::regularize::Regularizer;
+use recurrent::{Cell, Recurrent};
 
 type Constructor = fn(&mut Options<'_>) -> Result<Box<dyn Layer>, SpecError>;
 
@@ -36,6 +38,16 @@ const LAYERS: &[(&str, Constructor)] = &[
         boxed(batch_normalization::BatchNormalization::read(options))
     }),
     ("Flatten", |options| boxed(flatten::Flatten::read(options))),
+    // recurrent
+    ("SimpleRNN", |options| {
+        boxed(Recurrent::read(options, Cell::Simple))
+    }),
+    ("LSTM", |options| {
+        boxed(Recurrent::read(options, Cell::Long))
+    }),
+    ("GRU", |options| {
+        boxed(Recurrent::read(options, Cell::Gated { reset_after: true }))
+    }),
     // attention
     ("MultiHeadAttention", |options| {
         boxed(attention::MultiHeadAttention::read(options))
