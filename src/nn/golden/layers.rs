@@ -53,6 +53,11 @@ fn recurrent_layers_agree_with_keras() {
     check_group("recurrent");
 }
 
+#[test]
+fn layers_that_apply_another_agree_with_keras() {
+    check_group("wrappers");
+}
+
 fn check_group(group: &str) {
     let arrays = read_from(&format!("layers/{group}.safetensors"));
     let cases: Vec<Case> =
@@ -225,11 +230,16 @@ impl<'a> Alone<'a> {
         }
         let rows = self.inputs[0].1.extents()[0];
         let mut masks = Vec::new();
-        for mask in &self.masks {
+        for (mask, (_, input)) in self.masks.iter().zip(&self.inputs) {
             masks.push(match mask {
                 Some(values) => {
                     next += 1;
-                    let shape = Shape::new(&[rows, values.len() / rows]);
+                    // As many of the input's outer extents as it covers.
+                    let mut covered = 2;
+                    while input.extents()[..covered].iter().product::<usize>() < values.len() {
+                        covered += 1;
+                    }
+                    let shape = Shape::new(&input.extents()[..covered]);
                     Some(graph.add(Op::Input(next - 1, shape), &[])?)
                 }
                 None => None,

@@ -10,6 +10,7 @@ mod embedding;
 mod flatten;
 pub(super) mod input;
 mod recurrent;
+mod wrappers;
 
 use serde_json::{Map, Value};
 
@@ -47,6 +48,13 @@ const LAYERS: &[(&str, Constructor)] = &[
     }),
     ("GRU", |options| {
         boxed(Recurrent::read(options, Cell::Gated { reset_after: true }))
+    }),
+    // layers that apply another layer
+    ("Bidirectional", |options| {
+        boxed(wrappers::Bidirectional::read(options))
+    }),
+    ("TimeDistributed", |options| {
+        boxed(wrappers::TimeDistributed::read(options))
     }),
     // attention
     ("MultiHeadAttention", |options| {

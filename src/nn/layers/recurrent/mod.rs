@@ -98,6 +98,11 @@ impl Recurrent {
     pub(super) fn states(&self) -> usize {
         self.cell.states()
     }
+
+    /// How many arrays it has.
+    pub(super) fn arrays(&self) -> usize {
+        if self.use_bias { 3 } else { 2 }
+    }
 }
 
 /// Batches of a training job follow each other in no order, so states of one mean nothing to the next.

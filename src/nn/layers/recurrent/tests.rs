@@ -6,7 +6,7 @@ use super::super::super::layer::{Collected, Place};
 use super::super::super::model::InputType;
 use super::super::read;
 use super::*;
-use crate::autograd::{Bindings, Data, Destination, Graph, Op, Plan, check};
+use crate::autograd::{Bindings, Data, Destination, Graph, Plan, check};
 use crate::support::random::RandomKey;
 use crate::tensor::Shape;
 
