@@ -6,6 +6,7 @@
 True
 """
 
+from .attention import Attention, MultiHeadAttention
 from .base import Layer
 from .core import (
     Activation,
@@ -17,10 +18,15 @@ from .core import (
     Flatten,
     InputLayer,
 )
+from .recurrent import GRU, LSTM, Bidirectional, SimpleRNN, TimeDistributed
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "Activation",
+    "Attention",
     "BatchNormalization",
+    "Bidirectional",
     "Concatenate",
     "Dense",
     "Dropout",
@@ -28,4 +34,7 @@ __all__ = [
     "Flatten",
     "InputLayer",
     "Layer",
+    "MultiHeadAttention",
+    "SimpleRNN",
+    "TimeDistributed",
 ]
