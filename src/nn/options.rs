@@ -31,6 +31,11 @@ impl<'a> Options<'a> {
         self.values.get(option).filter(|value| !value.is_null())
     }
 
+    /// Whether an option was given as null, where that means something else than leaving it out.
+    pub(super) fn is_null(&self, option: &str) -> bool {
+        self.values.get(option).is_some_and(Value::is_null)
+    }
+
     pub(super) fn count(
         &mut self,
         option: &'static str,

@@ -577,3 +577,39 @@ fn pool() -> Pool {
         windows: [Window::UNUSED, Window::UNUSED, window],
     }
 }
+
+#[test]
+fn slices_that_make_up_the_whole_give_their_gradients_side_by_side() {
+    // Each of three parts (of 1, 2 and 1 columns, out of order) meets another factor; the last program leaves a column out.
+    for (parts, tiled) in [
+        (vec![(1usize, 2usize), (0, 1), (3, 1)], true),
+        (vec![(1, 2), (0, 1)], false),
+        (vec![(1, 2), (0, 2), (3, 1)], false),
+    ] {
+        let record = |graph: &mut Graph| {
+            let x = graph.add(Op::Parameter(0, Shape::new(&[3, 4])), &[])?;
+            let mut sum = graph.constant(0.0)?;
+            for (number, &(start, count)) in parts.iter().enumerate() {
+                let part = graph.slice(x, 1, start, count, 1)?;
+                let bent = graph.unary(Unary::Square, part)?;
+                let scaled = graph.scaled(bent, number as f32 + 1.0)?;
+                let column = graph.sum_columns(scaled)?;
+                sum = graph.plus(sum, column)?;
+            }
+            Ok(sum)
+        };
+        let numbers: Vec<f32> = (0..12u8)
+            .map(|number| f32::from(number) * 0.3 - 1.5)
+            .collect();
+        check_gradient(&numbers, &[], record).unwrap();
+        let mut graph = Graph::new();
+        let y = record(&mut graph).unwrap();
+        let x = graph
+            .add(Op::Parameter(0, Shape::new(&[3, 4])), &[])
+            .unwrap();
+        let seed = graph.literal(&[1.0; 3], &[3, 1]).unwrap();
+        let slope = gradients(&mut graph, &[(y, seed)], &[x]).unwrap()[0].unwrap();
+        let side_by_side = matches!(graph.op(slope), Op::Concatenate { axis: 1 });
+        assert_eq!(side_by_side, tiled, "{parts:?}");
+    }
+}

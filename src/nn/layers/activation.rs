@@ -146,6 +146,19 @@ impl Activation {
         Ok(Self::read_as(options, "activation", false)?.map_or(Activation::Linear, |read| read.0))
     }
 
+    /// Reads an option of this name; null is linear, as in Keras, and a missing one the default.
+    pub(in super::super) fn read_option(
+        options: &mut Options<'_>,
+        option: &'static str,
+        default: Self,
+    ) -> Result<Self, SpecError> {
+        Ok(match Self::read_as(options, option, false)? {
+            Some((activation, _)) => activation,
+            None if options.is_null(option) => Activation::Linear,
+            None => default,
+        })
+    }
+
     /// Reads an option that names a function; with `alone`, also those that only a layer of their own can have: another
     /// axis than the innermost, and `glu`, which changes the shape.
     pub(in super::super) fn read_as(

@@ -2,6 +2,7 @@
 
 pub(super) mod activation;
 mod activation_layers;
+mod attention;
 mod axes;
 mod dense;
 mod embedding;
@@ -13,7 +14,9 @@ mod maxout_dense;
 mod merging;
 mod noise;
 mod normalization;
+mod recurrent;
 mod shaping;
+mod wrappers;
 
 use serde_json::{Map, Value};
 
@@ -22,6 +25,7 @@ use super::layer::Layer;
 use super::options::Options;
 use super::regularize::Regularizer;
 use merging::{Merge, Rule};
+use recurrent::{Cell, Recurrent};
 use shaping::{Cropping, Grid, UpSampling, ZeroPadding};
 
 type Constructor = fn(&mut Options<'_>) -> Result<Box<dyn Layer>, SpecError>;
@@ -148,6 +152,30 @@ const LAYERS: &[(&str, Constructor)] = &[
     ("UpSampling3D", |options| {
         let grid = Grid::read(options, 3)?;
         boxed(UpSampling::read(options, grid))
+    }),
+    // Along a sequence.
+    ("SimpleRNN", |options| {
+        boxed(Recurrent::read(options, Cell::Simple))
+    }),
+    ("LSTM", |options| {
+        boxed(Recurrent::read(options, Cell::Long))
+    }),
+    ("GRU", |options| {
+        boxed(Recurrent::read(options, Cell::Gated { reset_after: true }))
+    }),
+    // Layers that apply another layer.
+    ("Bidirectional", |options| {
+        boxed(wrappers::Bidirectional::read(options))
+    }),
+    ("TimeDistributed", |options| {
+        boxed(wrappers::TimeDistributed::read(options))
+    }),
+    // Attention.
+    ("MultiHeadAttention", |options| {
+        boxed(attention::MultiHeadAttention::read(options))
+    }),
+    ("Attention", |options| {
+        boxed(attention::Attention::read(options))
     }),
 ];
 

@@ -49,10 +49,18 @@ _CALLBACKS: dict[type, str] = {EarlyStopping: "earlyStopping", ReduceLROnPlateau
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """What a layer makes of its inputs; a place in the graph, without numbers."""
+    """What a layer makes of its inputs; a place in the graph, without numbers.
+
+    ``options`` are those of the call, beside the layer's own. A further output of a layer that has several is told by
+    ``first``, the call's first output, and its ``number``. ``within`` names the layer as part of a model used as a layer.
+    """
 
     layer: Layer
     inputs: tuple[Tensor, ...] = ()
+    options: Mapping[str, Any] | None = None
+    first: Tensor | None = None
+    number: int = 0
+    within: str | None = None
 
 
 def Input(
@@ -74,19 +82,30 @@ def Input(
     return Tensor(InputLayer(names, dtype, None if shape is None else list(shape), name=name))
 
 
-def connect(layer: Layer, inputs: Tensor | Sequence[Tensor]) -> Tensor:
-    """The tensor that `layer` makes of `inputs`."""
+def connect(
+    layer: Layer, inputs: Tensor | Sequence[Tensor], options: Mapping[str, Any] | None = None, within: str | None = None
+) -> Any:
+    """The tensor that `layer` makes of `inputs`; a tuple of them where it has several outputs."""
+    given = _tensors(inputs, "a layer")
+    first = Tensor(layer, given, options, within=within)
+    count = layer.output_count()
+    if count == 1:
+        return first
+    return (first, *(Tensor(layer, given, options, first, number, within) for number in range(1, count)))
+
+
+def _tensors(inputs: Tensor | Sequence[Tensor], caller: str) -> tuple[Tensor, ...]:
     given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
     for each in given:
         if not isinstance(each, Tensor):
             raise TypeError(
-                f"a layer is called on tensors, as volary.Input() gives them, not on a {type(each).__name__}"
+                f"{caller} is called on tensors, as volary.Input() gives them, not on a {type(each).__name__}"
             )
-    return Tensor(layer, given)
+    return given
 
 
 class Model:
-    """A network from inputs to outputs.
+    """A network from inputs to outputs. Called on tensors it is a layer of another network: see :meth:`__call__`.
 
     Args:
         inputs: The tensors of :func:`volary.Input`; may be left out, for the outputs know them.
@@ -128,27 +147,79 @@ class Model:
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers, inputs before the layers that read them."""
-        return [tensor.layer for tensor in _ordered(self._graph())]
+        """The layers, inputs before the layers that read them, each once."""
+        return list({id(tensor.layer): tensor.layer for tensor in _ordered(self._graph())}.values())
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any layer learns; set it to ``False`` to keep the arrays of all of them as they start."""
+        return any(layer.trainable for layer in self.layers if not isinstance(layer, InputLayer))
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.layers:
+            if not isinstance(layer, InputLayer):
+                layer.trainable = bool(value)
+
+    def __call__(self, inputs: Tensor | Sequence[Tensor]) -> Any:
+        """What this network makes of other tensors than its own inputs; called twice, its layers are shared.
+
+        Its layers become the other network's, named after this one. A tuple where it has several outputs.
+
+        >>> from volary import Input, Model, layers
+        >>> words = Input(["a"], shape=(4, 2))
+        >>> encoder = Model(words, layers.LSTM(3)(words), name="encoder")
+        >>> other = Input(["b"], shape=(4, 2))
+        >>> both = layers.Concatenate()([encoder(Input(["c"], shape=(4, 2))), encoder(other)])
+        >>> [(layer["name"], layer.get("shares")) for layer in Model(outputs=both).to_json()["layers"] if "lstm" in layer["name"]]
+        [('encoder.lstm', None), ('encoder.lstm_1', 'encoder.lstm')]
+        """
+        given = _tensors(inputs, "a model")
+        own = self.input_tensors()
+        if len(given) != len(own):
+            raise TypeError(f"the model {self.name!r} has {len(own)} inputs and is called on {len(given)}")
+        ordered = _ordered(self._graph())
+        made: dict[int, tuple[Tensor, ...]] = {id(tensor): (each,) for tensor, each in zip(own, given, strict=True)}
+        for tensor, name in zip(ordered, _named(ordered), strict=True):
+            if id(tensor) not in made:
+                read = [made[id(each.first or each)][each.number] for each in tensor.inputs]
+                answer = connect(tensor.layer, read, tensor.options, f"{self.name}.{name}")
+                made[id(tensor)] = answer if isinstance(answer, tuple) else (answer,)
+        outputs = tuple(made[id(each.first or each)][each.number] for each in self._graph())
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def input_tensors(self) -> tuple[Tensor, ...]:
+        """The tensors that it reads: those it was given, else all that its outputs depend on."""
+        known = _ordered(self._graph())
+        return self._inputs or tuple(each for each in known if isinstance(each.layer, InputLayer))
 
     def to_json(self) -> dict[str, Any]:
         """The description that the servers read."""
         tensors = _ordered(self._graph())
-        names = _named([tensor.layer for tensor in tensors])
-        name_of = {id(tensor): name for tensor, name in zip(tensors, names, strict=True)}
+        names = dict(zip((id(tensor) for tensor in tensors), _named(tensors), strict=True))
+        first_of: dict[int, str] = {}
+
+        def reference(tensor: Tensor) -> str:
+            name = names[id(tensor.first or tensor)]
+            return f"{name}:{tensor.number}" if tensor.number else name
+
+        described = []
+        for tensor in tensors:
+            name = names[id(tensor)]
+            layer = {
+                "name": name,
+                "layer": tensor.layer.kind(),
+                "config": {**tensor.layer.get_config(), **(tensor.options or {})},
+                "inputs": [reference(each) for each in tensor.inputs],
+            }
+            if (shared := first_of.setdefault(id(tensor.layer), name)) != name:
+                layer["shares"] = shared
+            described.append(layer)
         return {
             "format_version": FORMAT_VERSION,
             "name": self.name,
-            "layers": [
-                {
-                    "name": name_of[id(tensor)],
-                    "layer": _kind(tensor.layer),
-                    "config": tensor.layer.get_config(),
-                    "inputs": [name_of[id(each)] for each in tensor.inputs],
-                }
-                for tensor in tensors
-            ],
-            "outputs": [name_of[id(tensor)] for tensor in self._graph()],
+            "layers": described,
+            "outputs": [reference(tensor) for tensor in self._graph()],
         }
 
     def compile(
@@ -328,10 +399,10 @@ class Model:
 
 
 def _ordered(outputs: Sequence[Tensor]) -> list[Tensor]:
-    """Every tensor that the outputs depend on, each once, what is read before what reads it."""
+    """The first output of every call that the outputs depend on, each once, what is read before what reads it."""
     order: list[Tensor] = []
     seen: set[int] = set()
-    waiting = [(tensor, False) for tensor in reversed(outputs)]
+    waiting = [(tensor.first or tensor, False) for tensor in reversed(outputs)]
     while waiting:
         tensor, ready = waiting.pop()
         if ready:
@@ -339,25 +410,25 @@ def _ordered(outputs: Sequence[Tensor]) -> list[Tensor]:
         elif id(tensor) not in seen:
             seen.add(id(tensor))
             waiting.append((tensor, True))
-            waiting.extend((each, False) for each in reversed(tensor.inputs))
+            waiting.extend((each.first or each, False) for each in reversed(tensor.inputs))
     return order
 
 
-def _kind(layer: Layer) -> str:
-    return "Input" if isinstance(layer, InputLayer) else type(layer).__name__
-
-
-def _named(layers: Sequence[Layer]) -> list[str]:
-    """Names given, else the kind in snake case, numbered from the second on."""
-    if len({id(layer) for layer in layers}) != len(layers):
-        raise ValueError("a layer is used twice; shared layers are not supported, make two layers")
-    taken = {layer.name for layer in layers if layer.name is not None}
+def _named(tensors: Sequence[Tensor]) -> list[str]:
+    """Names given, else the kind in snake case, numbered from the second on; a layer's second use is numbered too."""
+    given: dict[int, str] = {}
+    for tensor in tensors:
+        if tensor.within is None and tensor.layer.name is not None:
+            given.setdefault(id(tensor.layer), tensor.layer.name)
+    taken = set(given.values())
     names = []
-    for layer in layers:
-        if layer.name is not None:
-            names.append(layer.name)
+    for tensor in tensors:
+        layer = tensor.layer
+        if tensor.within is None and id(layer) in given:
+            # The first use has the name itself.
+            names.append(given.pop(id(layer)))
             continue
-        base = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", _kind(layer)).lower()
+        base = tensor.within or layer.name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", layer.kind()).lower()
         name, number = base, 0
         while name in taken:
             number += 1

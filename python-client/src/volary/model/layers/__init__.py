@@ -14,6 +14,7 @@ from .activation import (
     ReLU,
     Softmax,
 )
+from .attention import Attention, MultiHeadAttention
 from .base import Layer
 from .core import (
     Dense,
@@ -73,7 +74,15 @@ __all__ = [
     "Add",
     "AlphaDropout",
     "Average",
+from .recurrent import GRU, LSTM, Bidirectional, SimpleRNN, TimeDistributed
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "Activation",
+    "Attention",
     "BatchNormalization",
+    "Bidirectional",
     "Concatenate",
     "Cropping1D",
     "Cropping2D",
@@ -114,4 +123,7 @@ __all__ = [
     "ZeroPadding1D",
     "ZeroPadding2D",
     "ZeroPadding3D",
+    "MultiHeadAttention",
+    "SimpleRNN",
+    "TimeDistributed",
 ]

@@ -37,18 +37,29 @@ class Layer:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            setattr(self, each.name, plain(getattr(self, each.name), f"{each.name} of {type(self).__name__}"))
+            value = getattr(self, each.name)
+            if not isinstance(value, Layer):
+                setattr(self, each.name, plain(value, f"{each.name} of {type(self).__name__}"))
+
+    @classmethod
+    def kind(cls) -> str:
+        """The class as the servers know it."""
+        return cls.__name__
+
+    def output_count(self) -> int:
+        """How many tensors a call gives."""
+        return 1
 
     def get_config(self) -> dict[str, Any]:
         """Every option but the name; of those that all layers have, the ones that were given."""
         common = {each.name: each.default for each in fields(Layer)}
-        given = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "name"}
+        given = {each.name: _described(getattr(self, each.name)) for each in fields(self) if each.name != "name"}
         return {name: value for name, value in given.items() if name not in common or value != common[name]}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The layer of a configuration."""
-        return cls(**config)
+        return cls(**{name: _layer_of(value) for name, value in config.items()})
 
     def __call__(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
         """Connect: the tensor that this layer makes of `inputs`."""
@@ -65,3 +76,17 @@ class Layer:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     __hash__ = object.__hash__
+
+
+def _described(value: Any) -> Any:
+    """A layer inside a layer as its class and options; anything else as it is."""
+    return {"layer": value.kind(), "config": value.get_config()} if isinstance(value, Layer) else value
+
+
+def _layer_of(value: Any) -> Any:
+    """The inverse: a layer where its class and options stand."""
+    if isinstance(value, Mapping) and set(value) == {"layer", "config"}:
+        from .. import layers
+
+        return getattr(layers, value["layer"]).from_config(value["config"])
+    return value

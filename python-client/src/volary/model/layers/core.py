@@ -21,6 +21,11 @@ class InputLayer(Layer):
 
     __hash__ = object.__hash__
 
+    @classmethod
+    def kind(cls) -> str:
+        """The class as the servers know it."""
+        return "Input"
+
 
 @dataclass(eq=True, repr=False)
 class Dense(Layer):
