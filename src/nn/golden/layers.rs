@@ -43,6 +43,21 @@ fn core_layers_agree_with_keras() {
     check_group("core");
 }
 
+#[test]
+fn convolutions_agree_with_keras() {
+    check_group("convolution");
+}
+
+#[test]
+fn pooling_agrees_with_keras() {
+    check_group("pooling");
+}
+
+#[test]
+fn depthwise_separable_transposed_and_local_convolutions_agree_with_keras() {
+    check_group("separable");
+}
+
 fn check_group(group: &str) {
     let arrays = read_from(&format!("layers/{group}.safetensors"));
     let cases: Vec<Case> =
