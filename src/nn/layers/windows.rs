@@ -333,3 +333,6 @@ impl Slide {
         self.axes.iter().map(|window| window.output).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

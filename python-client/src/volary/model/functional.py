@@ -343,7 +343,7 @@ def _named(layers: Sequence[Layer]) -> list[str]:
         if layer.name is not None:
             names.append(layer.name)
             continue
-        base = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", _kind(layer)).lower()
+        base = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", _kind(layer)).lower()
         name, number = base, 0
         while name in taken:
             number += 1
