@@ -69,7 +69,7 @@ impl ChannelOrder {
     }
 
     /// `x` in this order, with its channels put last.
-    pub(super) fn to_last(self, graph: &mut Graph, x: NodeId) -> Result<NodeId, GraphError> {
+    pub(super) fn channels_last(self, graph: &mut Graph, x: NodeId) -> Result<NodeId, GraphError> {
         let rank = graph.shape(x).rank();
         match self {
             ChannelOrder::Last => Ok(x),
@@ -81,7 +81,11 @@ impl ChannelOrder {
     }
 
     /// `y`, whose channels are last, put in this order.
-    pub(super) fn from_last(self, graph: &mut Graph, y: NodeId) -> Result<NodeId, GraphError> {
+    pub(super) fn channels_in_place(
+        self,
+        graph: &mut Graph,
+        y: NodeId,
+    ) -> Result<NodeId, GraphError> {
         let rank = graph.shape(y).rank();
         match self {
             ChannelOrder::Last => Ok(y),

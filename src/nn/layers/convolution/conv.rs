@@ -81,7 +81,7 @@ impl Layer for Conv {
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let order = self.windows.order;
         let slide = self.windows.slide(&row_extents(context.graph, inputs[0]));
-        let x = order.to_last(context.graph, inputs[0])?;
+        let x = order.channels_last(context.graph, inputs[0])?;
         let kernel = context.parameter(0)?;
         let y = convolve(context.graph, &slide, self.filters, self.groups, x, kernel)?;
         self.ending.record(context, order, 1, y)

@@ -63,7 +63,7 @@ impl Layer for DepthwiseConv {
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let order = self.windows.order;
         let slide = self.windows.slide(&row_extents(context.graph, inputs[0]));
-        let x = order.to_last(context.graph, inputs[0])?;
+        let x = order.channels_last(context.graph, inputs[0])?;
         let kernel = context.parameter(0)?;
         // A convolution of as many groups as channels: its kernel (taps.., 1, channels m) has its numbers in the same order.
         let filters = slide.channels * self.multiplier;

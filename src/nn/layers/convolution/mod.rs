@@ -61,7 +61,7 @@ impl Ending {
             let bias = context.parameter(number)?;
             y = context.graph.plus(y, bias)?;
         }
-        let y = order.from_last(context.graph, y)?;
+        let y = order.channels_in_place(context.graph, y)?;
         // Last, as Keras has it: a softmax goes along the innermost extent, whichever that is.
         self.activation.record(context.graph, y)
     }

@@ -88,7 +88,7 @@ impl Layer for SeparableConv {
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let order = self.windows.order;
         let slide = self.windows.slide(&row_extents(context.graph, inputs[0]));
-        let x = order.to_last(context.graph, inputs[0])?;
+        let x = order.channels_last(context.graph, inputs[0])?;
         let (depthwise, pointwise) = (context.parameter(0)?, context.parameter(1)?);
         let graph = &mut *context.graph;
         let channels = slide.channels * self.multiplier;

@@ -157,7 +157,7 @@ impl Layer for ConvTranspose {
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let order = self.windows.order;
         let slide = self.slide(&row_extents(context.graph, inputs[0]));
-        let x = order.to_last(context.graph, inputs[0])?;
+        let x = order.channels_last(context.graph, inputs[0])?;
         let kernel = context.parameter(0)?;
         let rows = context.graph.shape(x).extents()[0];
         let convolution = Convolution {

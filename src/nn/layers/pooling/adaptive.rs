@@ -72,7 +72,7 @@ impl Layer for AdaptivePooling {
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let graph = &mut *context.graph;
-        let x = self.order.to_last(graph, inputs[0])?;
+        let x = self.order.channels_last(graph, inputs[0])?;
         let extents = graph.shape(x).extents().to_vec();
         let (spatial, channels) = ChannelOrder::Last.split(&extents[1..]);
         let even = self
@@ -105,6 +105,6 @@ impl Layer for AdaptivePooling {
         } else {
             self.uneven(graph, x, spatial)?
         };
-        self.order.from_last(graph, y)
+        self.order.channels_in_place(graph, y)
     }
 }

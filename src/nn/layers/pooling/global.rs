@@ -72,3 +72,45 @@ impl Layer for GlobalPooling {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::super::super::read;
+    use super::*;
+    use crate::autograd::{Bindings, Data, Destination, Graph, Op, Plan};
+    use crate::nn::layer::Collected;
+    use crate::support::random::RandomKey;
+    use crate::tensor::Shape;
+
+    #[test]
+    fn a_row_whose_steps_are_all_masked_has_the_mean_0_and_masked_nans_do_no_harm() {
+        let described = read("layer", "GlobalAveragePooling1D", &Map::new()).unwrap();
+        let mut graph = Graph::new();
+        let x = graph
+            .add(Op::Input(0, Shape::new(&[2, 3, 1])), &[])
+            .unwrap();
+        let mask = graph.add(Op::Input(1, Shape::new(&[2, 3])), &[]).unwrap();
+        let masks = [Some(mask)];
+        let mut collected = Collected::default();
+        let mut context = Context::new(&mut graph, 2, false, 0, &[], &[], &masks, &mut collected);
+        let y = described.layer.forward(&mut context, &[x]).unwrap();
+        assert!(context.mask.is_none());
+        let mut plan = Plan::new(&graph, &[(y, Destination::Keep)]).unwrap();
+        plan.run(&mut Bindings {
+            inputs: &[
+                Data::Float32(&[1.0, f32::NAN, 4.0, 5.0, 6.0, 7.0]),
+                Data::Float32(&[1.0, 0.0, 1.0, 0.0, 0.0, 0.0]),
+            ],
+            more_inputs: &[],
+            parameters: &[],
+            statistics: &[],
+            gradient: &mut [],
+            statistics_out: &mut [],
+            key: RandomKey::of(0, 0),
+        })
+        .unwrap();
+        assert_eq!(plan.kept(0), [2.5, 0.0]);
+    }
+}

@@ -49,7 +49,7 @@ impl Layer for SlidingPooling {
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let graph = &mut *context.graph;
         let order = self.windows.order;
-        let x = order.to_last(graph, inputs[0])?;
+        let x = order.channels_last(graph, inputs[0])?;
         let extents = graph.shape(inputs[0]).extents();
         let slide = self.windows.slide(&extents[1..]);
         let y = match self.summary {
@@ -59,7 +59,7 @@ impl Layer for SlidingPooling {
                 pool(graph, &slide, Pooling::Average, &[x])?
             }
         };
-        order.from_last(graph, y)
+        order.channels_in_place(graph, y)
     }
 }
 

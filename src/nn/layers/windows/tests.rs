@@ -1,9 +1,10 @@
 use serde_json::{Map, Value, json};
 
+use super::super::super::initialize::Initializer;
 use super::super::super::layer::{Collected, Context, Place};
 use super::super::read;
 use super::*;
-use crate::autograd::{Destination, Op, Plan};
+use crate::autograd::{Bindings, Data, Destination, Op, Plan, gradients};
 use crate::support::random::{Purpose, RandomKey, RandomStream};
 
 #[test]
@@ -90,7 +91,48 @@ fn sizes_beyond_all_memory_are_refused_before_anything_is_allocated() {
 }
 
 #[test]
-fn whatever_is_accepted_is_recorded_and_planned_with_the_shape_that_was_said() {
+fn every_array_takes_its_initializer_and_regularizer_by_keras_names() {
+    for (kind, prefixes, arrays) in [
+        ("Conv2D", &["kernel", "bias"][..], &["kernel", "bias"][..]),
+        ("Conv2DTranspose", &["kernel", "bias"], &["kernel", "bias"]),
+        (
+            "LocallyConnected2D",
+            &["kernel", "bias"],
+            &["kernel", "bias"],
+        ),
+        (
+            "DepthwiseConv2D",
+            &["depthwise", "bias"],
+            &["kernel", "bias"],
+        ),
+        (
+            "SeparableConv2D",
+            &["depthwise", "pointwise", "bias"],
+            &["depthwise_kernel", "pointwise_kernel", "bias"],
+        ),
+    ] {
+        let mut config = Map::new();
+        config.insert("kernel_size".into(), json!(2));
+        if kind != "DepthwiseConv2D" {
+            config.insert("filters".into(), json!(3));
+        }
+        for prefix in prefixes {
+            config.insert(format!("{prefix}_initializer"), json!("ones"));
+            config.insert(format!("{prefix}_regularizer"), json!("l2"));
+        }
+        let described = read("layer", kind, &config).unwrap();
+        let specs = described.layer.parameters(&[Signal::float(&[4, 4, 2])]);
+        let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        assert_eq!(names, arrays, "{kind}");
+        for spec in specs {
+            assert_eq!(spec.initializer, Initializer::ONES, "{kind}");
+            assert!(spec.regularizer.is_some(), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn whatever_is_accepted_runs_with_its_gradient_and_has_the_shape_that_was_said() {
     let mut draw = Draw(RandomKey::of(7, 0).stream(Purpose::Test));
     let mut accepted = 0;
     for _ in 0..3000 {
@@ -114,7 +156,7 @@ fn with(mut config: Value, more: Value) -> Value {
     config
 }
 
-/// Whether a layer takes two rows of these extents; if it does, it is recorded and planned.
+/// Whether a small layer takes two rows of these extents; if it does, it is recorded, and run unless it is large.
 fn record(kind: &str, config: &Value, extents: &[usize]) -> bool {
     let options: Map<String, Value> = serde_json::from_value(config.clone()).unwrap();
     let signals = [Signal::float(extents)];
@@ -143,7 +185,8 @@ fn record(kind: &str, config: &Value, extents: &[usize]) -> bool {
     let what = format!("{kind} {config} over {extents:?}");
     let mut graph = Graph::new();
     let shape = Shape::new(&[&[2], extents].concat());
-    let input = graph.add(Op::Input(0, shape), &[]).unwrap();
+    let len = offset + shape.len();
+    let input = graph.add(Op::Parameter(offset, shape), &[]).unwrap();
     let mut collected = Collected::default();
     let mut context = Context::new(
         &mut graph,
@@ -157,10 +200,39 @@ fn record(kind: &str, config: &Value, extents: &[usize]) -> bool {
     );
     let output = described.layer.forward(&mut context, &[input]);
     let output = output.unwrap_or_else(|error| panic!("{what}: {error}"));
-    let said = [&[2], &signal.extents[..]].concat();
-    assert_eq!(graph.shape(output).extents(), said, "{what}");
-    Plan::new(&graph, &[(output, Destination::Keep)]).unwrap_or_else(|e| panic!("{what}: {e}"));
-    true
+    let said = Shape::new(&[&[2], &signal.extents[..]].concat());
+    assert_eq!(graph.shape(output), &said, "{what}");
+    let small = len.max(said.len()) < 100_000;
+    if small {
+        run(&what, &mut graph, output, (input, offset), len);
+    }
+    small
+}
+
+/// Runs a layer and its gradient by its input: all numbers are finite.
+fn run(what: &str, graph: &mut Graph, output: NodeId, input: (NodeId, usize), len: usize) {
+    let said = graph.shape(output).clone();
+    let seed = graph.add(Op::Input(0, said.clone()), &[]).unwrap();
+    let slopes = gradients(graph, &[(output, seed)], &[input.0]).unwrap();
+    let mut kept = vec![(output, Destination::Keep)];
+    kept.extend(slopes[0].map(|slope| (slope, Destination::Gradient(input.1))));
+    let mut plan = Plan::new(graph, &kept).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let numbers: Vec<f32> = (0..len.max(said.len()))
+        .map(|index| (index as f32 * 0.7).sin())
+        .collect();
+    let mut gradient = vec![0.0; len];
+    let ran = plan.run(&mut Bindings {
+        inputs: &[Data::Float32(&numbers[..said.len()])],
+        more_inputs: &[],
+        parameters: &numbers[..len],
+        statistics: &[],
+        gradient: &mut gradient,
+        statistics_out: &mut [],
+        key: RandomKey::of(0, 0),
+    });
+    ran.unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut answers = plan.kept(0).iter().chain(&gradient);
+    assert!(answers.all(|number| number.is_finite()), "{what}");
 }
 
 /// Layers of all kinds with small options, odd ones and huge ones.
