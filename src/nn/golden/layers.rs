@@ -88,6 +88,21 @@ fn layers_that_apply_another_agree_with_keras() {
     check_group("wrappers");
 }
 
+#[test]
+fn convolutions_agree_with_keras() {
+    check_group("convolution");
+}
+
+#[test]
+fn pooling_agrees_with_keras() {
+    check_group("pooling");
+}
+
+#[test]
+fn depthwise_separable_transposed_and_local_convolutions_agree_with_keras() {
+    check_group("separable");
+}
+
 fn check_group(group: &str) {
     let arrays = read_from(&format!("layers/{group}.safetensors"));
     let cases: Vec<Case> =
@@ -264,12 +279,15 @@ impl<'a> Alone<'a> {
             masks.push(match mask {
                 Some(values) => {
                     next += 1;
-                    // As many of the input's outer extents as it covers.
-                    let mut covered = 2;
-                    while input.extents()[..covered].iter().product::<usize>() < values.len() {
-                        covered += 1;
-                    }
-                    let shape = Shape::new(&input.extents()[..covered]);
+                    // As many of the input's outer extents as it covers, or its steps where channels come first.
+                    let extents = input.extents();
+                    let covered = (2..=extents.len()).find(|&covered| {
+                        extents[..covered].iter().product::<usize>() == values.len()
+                    });
+                    let shape = match covered {
+                        Some(covered) => Shape::new(&extents[..covered]),
+                        None => Shape::new(&[rows, values.len() / rows]),
+                    };
                     Some(graph.add(Op::Input(next - 1, shape), &[])?)
                 }
                 None => None,
@@ -300,7 +318,9 @@ fn check_numbers(case: &Case, golden: &Arrays) {
     let of = |key: &str| golden[&format!("{name}/{key}")].as_slice();
     let alone = Alone::new(case, golden);
     let mut graph = Graph::new();
-    let (outputs, mask, collected) = alone.record(&mut graph).unwrap();
+    let (outputs, mask, collected) = alone
+        .record(&mut graph)
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(outputs.len(), case.outputs, "{name}: number of outputs");
     assert_eq!(
         graph.shape(outputs[0]).extents(),

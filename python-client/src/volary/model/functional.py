@@ -428,7 +428,8 @@ def _named(tensors: Sequence[Tensor]) -> list[str]:
             # The first use has the name itself.
             names.append(given.pop(id(layer)))
             continue
-        base = tensor.within or layer.name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", layer.kind()).lower()
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", layer.kind()).lower()
+        base = tensor.within or layer.name or kind
         name, number = base, 0
         while name in taken:
             number += 1
