@@ -15,12 +15,14 @@ mod options;
 mod plateau;
 mod recipes;
 mod schedule;
+mod spec;
 mod transforms;
 
 pub use blocks::{ArrayBlocks, ArrayNorms, NORM_BLOCK};
 pub use chain::{Chain, Cut};
 pub use error::OptimizerError;
-pub use optimizer::{Optimizer, OptimizerSpec, Stage};
+pub use optimizer::{Optimizer, Stage};
 pub use plateau::{PlateauRule, ReduceOnPlateau};
 pub use schedule::Schedule;
+pub use spec::OptimizerSpec;
 pub use transforms::{GradientTransform, Moment, Scope};
