@@ -59,6 +59,14 @@ pub(super) fn pull_back(
         }
         (Op::View(view), &[x]) => {
             let shape = graph.shape(x).clone();
+            if let Some(axes) = view.permutation_of(&shape) {
+                // Back by the inverse order: nothing to fill with zeros, nothing to add.
+                let mut back = vec![0; axes.len()];
+                for (position, axis) in axes.into_iter().enumerate() {
+                    back[axis] = position;
+                }
+                return Ok(vec![Some(graph.permute(dy, &back)?)]);
+            }
             Ok(vec![Some(
                 graph.add(Op::ViewAdd(view.clone(), shape), &[dy])?,
             )])
