@@ -613,3 +613,36 @@ fn slices_that_make_up_the_whole_give_their_gradients_side_by_side() {
         assert_eq!(side_by_side, tiled, "{parts:?}");
     }
 }
+
+#[test]
+fn the_gradient_of_axes_in_another_order_is_in_the_first_order_again() {
+    for (extents, axes) in [
+        (vec![2usize, 3, 4], vec![2usize, 0, 1]),
+        (vec![2, 1, 3, 1], vec![3, 2, 0, 1]),
+        (vec![3, 3], vec![1, 0]),
+    ] {
+        let shape = Shape::new(&extents);
+        let record = |graph: &mut Graph| {
+            let x = graph.add(Op::Parameter(0, shape.clone()), &[])?;
+            let y = graph.permute(x, &axes)?;
+            let square = graph.unary(Unary::Square, y)?;
+            // Weights tell the places apart.
+            let weights: Vec<f32> = (0..shape.len()).map(|place| place as f32 * 0.1).collect();
+            let permuted = graph.shape(y).extents().to_vec();
+            let weights = graph.literal(&weights, &permuted)?;
+            graph.times(square, weights)
+        };
+        let numbers: Vec<f32> = (0..shape.len())
+            .map(|place| place as f32 * 0.2 - 1.0)
+            .collect();
+        check_gradient(&numbers, &[], record).unwrap();
+        let mut graph = Graph::new();
+        let y = record(&mut graph).unwrap();
+        let x = graph.add(Op::Parameter(0, shape.clone()), &[]).unwrap();
+        let slope = gradients(&mut graph, &[(y, y)], &[x]).unwrap()[0].unwrap();
+        assert!(
+            matches!(graph.op(slope), Op::View(_)),
+            "{extents:?}, {axes:?}"
+        );
+    }
+}

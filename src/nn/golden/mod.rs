@@ -2,6 +2,7 @@
 //! the scripts that made the files lie beside them. A whole training run is compared in `training/golden.rs`.
 
 mod layers;
+mod networks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
