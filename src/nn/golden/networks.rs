@@ -63,7 +63,8 @@ fn networks_of_sequences_answer_and_learn_as_in_keras() {
             weights: None,
         };
         let mut gradient = vec![f32::NAN; parameters.len()];
-        let mut trainer = LaneTrainer::new(Arc::clone(&model), Loss::MeanSquaredError).unwrap();
+        let mut trainer =
+            LaneTrainer::new(Arc::clone(&model), Loss::parse("mse").unwrap()).unwrap();
         let step = trainer
             .step(
                 &parameters,
