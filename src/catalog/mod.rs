@@ -16,7 +16,7 @@ pub use dataset::{
 };
 pub use error::CatalogError;
 pub use job::{JobBoard, JobError, JobId, JobKind, JobOutcome, JobState, JobStatus, LiveJob};
-pub use model::{LabelColumn, ModelManifest, ModelVersion, Models, TrainingRecord};
+pub use model::{LabelColumn, ModelManifest, ModelOutput, ModelVersion, Models, TrainingRecord};
 
 use std::sync::Arc;
 

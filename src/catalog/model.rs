@@ -32,6 +32,18 @@ impl LabelColumn {
     }
 }
 
+/// One of a model's outputs: what it predicts and how it was trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelOutput {
+    /// What the request called it; answers and histories have its columns under that name where there are several.
+    pub name: String,
+    pub label: LabelColumn,
+    pub loss: String,
+    /// What its loss was multiplied by in the loss of the whole.
+    pub loss_weight: f64,
+    pub metric_names: Vec<String>,
+}
+
 /// How a model was trained: what enters the weights besides the rows, the seed, the network, the pipeline and the loss.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingRecord {
@@ -73,6 +85,10 @@ pub struct ModelManifest {
     pub label: LabelColumn,
     pub loss: String,
     pub metric_names: Vec<String>,
+    /// Every output where there are several, in the order of the network's; then label, loss and metrics above are the
+    /// first one's. Empty where there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<ModelOutput>,
     /// Final value of each history column.
     #[serde(with = "super::number::by_name")]
     pub metrics: BTreeMap<String, f64>,
@@ -88,6 +104,22 @@ pub struct ModelManifest {
     pub code_version: String,
     /// Milliseconds since 1970, UTC.
     pub committed_ms: u64,
+}
+
+impl ModelManifest {
+    /// What the model predicts: every output, in the order of the network's. One alone has no name.
+    pub fn every_output(&self) -> Vec<ModelOutput> {
+        if !self.outputs.is_empty() {
+            return self.outputs.clone();
+        }
+        vec![ModelOutput {
+            name: String::new(),
+            label: self.label.clone(),
+            loss: self.loss.clone(),
+            loss_weight: 1.0,
+            metric_names: self.metric_names.clone(),
+        }]
+    }
 }
 
 /// A committed version.
@@ -301,6 +333,7 @@ mod tests {
             },
             loss: "binary_crossentropy".into(),
             metric_names: vec!["loss".into()],
+            outputs: Vec::new(),
             metrics: BTreeMap::from([("loss".into(), f64::NAN), ("auc".into(), 0.9)]),
             parameters: 3,
             job: "job".into(),

@@ -365,11 +365,16 @@ mod tests {
     #[test]
     fn a_loss_or_metric_with_options_is_an_object_in_json_and_its_text_in_protobuf() {
         let json = r#"{"@type": "volary.v1.Train", "loss": {"name": "huber", "delta": 2},
-            "metrics": ["mae", {"name": "precision", "thresholds": 0.3}]}"#;
+            "metrics": ["mae", {"name": "precision", "thresholds": 0.3}],
+            "outputs": [{"name": "a", "loss": {"name": "huber"}, "lossWeight": 0.5, "metrics": [{"name": "mae"}]}]}"#;
         let Ok((Command::Train(train), _)) = Command::decode(&json.into()) else {
             panic!("it is a Train")
         };
         assert_eq!(train.loss, r#"{"delta":2,"name":"huber"}"#);
+        let output = &train.outputs[0];
+        assert_eq!(output.loss, r#"{"name":"huber"}"#);
+        assert_eq!(output.metrics, [r#"{"name":"mae"}"#]);
+        assert_eq!(output.loss_weight, Some(0.5));
         assert_eq!(
             train.metrics,
             ["mae", r#"{"name":"precision","thresholds":0.3}"#]

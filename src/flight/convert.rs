@@ -10,7 +10,7 @@ use crate::catalog::{
 use crate::cluster::{Member, MemberState};
 use crate::features::Source;
 use crate::serving::ScoreRequest;
-use crate::training::{EarlyStopping, ReduceOnPlateau, TrainRequest, Validation};
+use crate::training::{EarlyStopping, OutputRequest, ReduceOnPlateau, TrainRequest, Validation};
 
 pub(super) fn write_mode(mode: i32) -> Result<WriteMode, FlightError> {
     match v1::put::Mode::try_from(mode) {
@@ -66,6 +66,17 @@ pub(super) fn train_request(train: v1::Train) -> Result<TrainRequest, tonic::Sta
         loss: train.loss,
         optimizer: train.optimizer.map_or(serde_json::Value::Null, object_of),
         metrics: train.metrics,
+        outputs: train
+            .outputs
+            .into_iter()
+            .map(|output| OutputRequest {
+                name: output.name,
+                label: output.label,
+                loss: output.loss,
+                loss_weight: output.loss_weight,
+                metrics: output.metrics,
+            })
+            .collect(),
         epochs: train.epochs,
         batch_size: train.batch_size,
         seed: train.seed,
@@ -180,6 +191,17 @@ pub(super) fn model(manifest: &ModelManifest) -> v1::Model {
         spec: None,
         summary: String::new(),
         pipeline: Vec::new(),
+        outputs: manifest
+            .outputs
+            .iter()
+            .map(|output| v1::ModelOutput {
+                name: output.name.clone(),
+                label: output.label.name.clone(),
+                classes: output.label.classes.clone(),
+                loss: output.loss.clone(),
+                loss_weight: output.loss_weight,
+            })
+            .collect(),
     }
 }
 

@@ -175,7 +175,7 @@ fn dynamic_of(
     fields: &Map<String, Value>,
 ) -> Result<DynamicMessage, String> {
     let read = |mut fields: Map<String, Value>| {
-        described_in_text(descriptor, &mut fields);
+        described_in_text(descriptor.full_name(), &mut fields);
         DynamicMessage::deserialize_with_options(
             descriptor.clone(),
             Value::Object(fields),
@@ -210,19 +210,23 @@ fn dynamic_of(
 }
 
 /// Fields that hold a name, or the JSON text of an object with a name and options.
-const DESCRIPTIONS: [(&str, &str); 3] = [
+const DESCRIPTIONS: [(&str, &str); 5] = [
     ("volary.v1.Train", "loss"),
     ("volary.v1.Train", "metrics"),
+    ("volary.v1.TrainOutput", "loss"),
+    ("volary.v1.TrainOutput", "metrics"),
     ("volary.v1.Evaluate", "metrics"),
 ];
 
 /// In a message's JSON such an object stands as it is; here it becomes its text.
-fn described_in_text(descriptor: &MessageDescriptor, fields: &mut Map<String, Value>) {
+fn described_in_text(name: &str, fields: &mut Map<String, Value>) {
+    if let ("volary.v1.Train", Some(Value::Array(outputs))) = (name, fields.get_mut("outputs")) {
+        for output in outputs.iter_mut().filter_map(Value::as_object_mut) {
+            described_in_text("volary.v1.TrainOutput", output);
+        }
+    }
     for (message, field) in DESCRIPTIONS {
-        let Some(value) = fields
-            .get_mut(field)
-            .filter(|_| descriptor.full_name() == message)
-        else {
+        let Some(value) = fields.get_mut(field).filter(|_| name == message) else {
             continue;
         };
         let each = match value {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::error::{ProgramError, SpecError};
 use super::losses::Loss;
+use super::objective::{Objectives, OutputObjective};
 use super::program::{LaneTrainer, describe_prediction};
 use super::spec::ModelSpec;
 use super::{FeatureColumn, FeatureKind, Model};
@@ -24,7 +25,14 @@ pub fn explain(spec: &ModelSpec, rows: usize, loss: Option<Loss>) -> Result<Stri
         describe_prediction(&model, rows)?
     );
     if let Some(loss) = loss {
-        let trainer = LaneTrainer::new(model, loss)?;
+        let outputs = (0..model.output_count()).map(|output| OutputObjective {
+            name: model.output_name(output).to_string(),
+            loss,
+            weight: 1.0,
+            metrics: Vec::new(),
+        });
+        let objectives = Objectives::new(outputs.collect());
+        let trainer = LaneTrainer::new(model, objectives)?;
         let _ = writeln!(
             text,
             "Training step of {rows} rows\n{}",

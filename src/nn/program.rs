@@ -3,19 +3,20 @@
 //! A step is a pure function of its arguments: the same lane, numbers and key give the same bits. It is single-threaded
 //! and allocates nothing once the plan for its row count is made.
 
+mod checks;
+
 use std::sync::Arc;
 
-use crate::autograd::{
-    Bindings, Destination, Graph, GraphError, NodeId, Op, Plan, RunError, gradients,
-};
+use crate::autograd::{Bindings, Destination, Graph, GraphError, NodeId, Op, Plan, gradients};
 use crate::support::random::RandomKey;
 use crate::tensor::{Shape, blas};
 
 pub use crate::autograd::Data as InputData;
 
 use super::error::ProgramError;
-use super::losses::Loss;
 use super::model::{InputType, Model, ParameterInfo, Recorded};
+use super::objective::{Objectives, OutputPlace, SideBySide};
+use checks::{check_inputs, check_len, check_vectors, explain, explain_index};
 
 /// Plans kept by a trainer or predictor, the most recently used ones: full lanes, ragged lanes and a few more.
 const PLANS_MAX: usize = 8;
@@ -28,7 +29,7 @@ pub struct LaneBatch<'a> {
     pub rows: usize,
     /// A (rows, width) row-major matrix per `Model::inputs()`, in that order.
     pub inputs: Vec<InputData<'a>>,
-    /// rows * `Loss::target_width(model)` numbers. A class index is written as a whole float32 (exact up to 2^24).
+    /// rows * `Objectives::target_width(model)` numbers, those of all outputs side by side. A class index is written as a whole float32 (exact up to 2^24).
     pub target: &'a [f32],
     /// One weight per row (class weight times sample weight); `None` is all ones.
     pub weights: Option<&'a [f32]>,
@@ -48,17 +49,27 @@ pub struct StepKey {
 pub struct StepOutput<'a> {
     /// Sum over the lane's rows of weight * loss, penalties of regularisers included; not yet divided by the denominator.
     pub loss_sum: f64,
-    /// rows * `Model::output_width()`, after the last activation, dropout on.
-    pub predictions: &'a [f32],
+    /// Each output's own: the sum of weight * loss, without the output's weight and without penalties.
+    pub output_losses: &'a [f64],
+    plan: Option<&'a Plan>,
+}
+
+impl StepOutput<'_> {
+    /// An output's rows * `Model::width_of_output()` numbers, after the last activation, dropout on.
+    pub fn predictions(&self, output: usize) -> &[f32] {
+        self.plan.map_or(&[], |plan| plan.kept(output))
+    }
 }
 
 /// Runs training steps of one lane at a time; one per thread. Keeps a plan per row count, at most 8 of them.
 #[derive(Debug)]
 pub struct LaneTrainer {
     model: Arc<Model>,
-    loss: Loss,
+    objectives: Objectives,
+    places: Vec<OutputPlace>,
     plans: Plans<TrainingPlan>,
     ones: Vec<f32>,
+    output_losses: Vec<f64>,
 }
 
 #[derive(Debug)]
@@ -71,18 +82,22 @@ struct TrainingPlan {
 }
 
 impl LaneTrainer {
-    pub fn new(model: Arc<Model>, loss: Loss) -> Result<Self, ProgramError> {
-        loss.check_model(&model)?;
+    /// With how each of the model's outputs is trained: a loss alone, where there is one.
+    pub fn new(model: Arc<Model>, objectives: impl Into<Objectives>) -> Result<Self, ProgramError> {
+        let objectives = objectives.into();
+        objectives.check_model(&model)?;
         blas::use_one_thread();
         Ok(LaneTrainer {
+            places: objectives.places(&model),
+            output_losses: vec![0.0; objectives.outputs().len()],
             model,
-            loss,
+            objectives,
             plans: Plans::default(),
             ones: Vec::new(),
         })
     }
 
-    /// Overwrites `gradient` with the gradient of sum(weight * loss) / denominator and `statistics_out` with this
+    /// Overwrites `gradient` with the gradient of sum(weight * loss) / denominator (over rows and outputs) and `statistics_out` with this
     /// lane's new moving statistics (copied unchanged when the lane has no rows).
     ///
     /// After an error `gradient` and `statistics_out` hold nothing of use.
@@ -97,7 +112,7 @@ impl LaneTrainer {
         gradient: &mut [f32],
         statistics_out: &mut [f32],
     ) -> Result<StepOutput<'_>, ProgramError> {
-        let (model, loss) = (&*self.model, self.loss);
+        let (model, objectives) = (&*self.model, &self.objectives);
         check_vectors(model, parameters, statistics)?;
         check_len("the gradient", model.parameter_len(), gradient.len())?;
         check_len(
@@ -106,7 +121,7 @@ impl LaneTrainer {
             statistics_out.len(),
         )?;
         check_inputs(model, batch.rows, &batch.inputs)?;
-        let target_width = loss.target_width(model);
+        let target_width = self.places.last().map_or(0, |last| last.targets.end);
         check_len(
             "the target",
             batch.rows.saturating_mul(target_width),
@@ -121,9 +136,11 @@ impl LaneTrainer {
         if batch.rows == 0 {
             gradient.fill(0.0);
             statistics_out.copy_from_slice(statistics);
+            self.output_losses.fill(0.0);
             return Ok(StepOutput {
                 loss_sum: 0.0,
-                predictions: &[],
+                output_losses: &self.output_losses,
+                plan: None,
             });
         }
         if self.ones.len() < batch.rows {
@@ -132,7 +149,7 @@ impl LaneTrainer {
         let weights = batch.weights.unwrap_or(&self.ones[..batch.rows]);
         let planned = self
             .plans
-            .find_or_make(batch.rows, || plan_training(model, loss, batch.rows))?;
+            .find_or_make(batch.rows, || plan_training(model, objectives, batch.rows))?;
         let scale = [1.0 / denominator];
         let random = RandomKey {
             seed: key.seed,
@@ -157,7 +174,7 @@ impl LaneTrainer {
         planned
             .plan
             .run(&mut bindings)
-            .map_err(|error| explain(error, model, target_width, batch))?;
+            .map_err(|error| explain(error, model, &self.places, batch))?;
         for &(offset, len) in &planned.zeros {
             bindings.gradient[offset..offset + len].fill(0.0);
         }
@@ -165,18 +182,22 @@ impl LaneTrainer {
             bindings.statistics_out[offset..offset + len]
                 .copy_from_slice(&statistics[offset..offset + len]);
         }
-        let losses = planned.plan.kept(1);
-        let penalty: f64 = planned.plan.kept(2).iter().copied().map(f64::from).sum();
-        let loss_sum: f64 = losses
-            .iter()
-            .zip(weights)
-            .map(|(&loss, &weight)| f64::from(loss) * f64::from(weight))
-            .sum::<f64>()
-            + penalty;
+        let outputs = self.output_losses.len();
+        for (number, sum) in self.output_losses.iter_mut().enumerate() {
+            let losses = planned.plan.kept(outputs + number).iter();
+            *sum = losses
+                .zip(weights)
+                .map(|(&loss, &weight)| f64::from(loss) * f64::from(weight))
+                .sum();
+        }
+        let penalty = planned.plan.kept(2 * outputs).iter();
+        let penalty: f64 = penalty.copied().map(f64::from).sum();
+        let loss_sum = objectives.total(self.output_losses.iter().copied()) + penalty;
         if !loss_sum.is_finite() {
             return Err(ProgramError::NonFiniteLoss {
                 value: loss_sum.to_string(),
                 origin: first_not_finite(model, parameters, statistics, batch, &random)
+                    .map(|found| found.unwrap_or_else(|| of_losses(model, &self.output_losses)))
                     .unwrap_or_else(|error| error.to_string()),
                 epoch: key.epoch,
                 step: key.step,
@@ -185,13 +206,16 @@ impl LaneTrainer {
         }
         Ok(StepOutput {
             loss_sum,
-            predictions: planned.plan.kept(0),
+            output_losses: &self.output_losses,
+            plan: Some(&planned.plan),
         })
     }
 
     /// The plan for so many rows as text: operations, fused groups, FLOPs, arena bytes.
     pub fn describe(&self, rows: usize) -> Result<String, ProgramError> {
-        Ok(plan_training(&self.model, self.loss, rows)?.plan.describe())
+        Ok(plan_training(&self.model, &self.objectives, rows)?
+            .plan
+            .describe())
     }
 }
 
@@ -201,6 +225,7 @@ pub struct Predictor {
     model: Arc<Model>,
     plans: Plans<Plan>,
     predictions: Vec<f32>,
+    masks: Vec<f32>,
 }
 
 impl Predictor {
@@ -210,10 +235,11 @@ impl Predictor {
             model,
             plans: Plans::default(),
             predictions: Vec::new(),
+            masks: Vec::new(),
         }
     }
 
-    /// rows * `Model::output_width()` numbers. Rows go through the model 512 at a time.
+    /// rows * `Model::output_width()` numbers, those of all outputs side by side. Rows go through the model 512 at a time.
     pub fn predict(
         &mut self,
         parameters: &[f32],
@@ -227,6 +253,9 @@ impl Predictor {
         let width = model.output_width();
         self.predictions.clear();
         self.predictions.resize(rows.saturating_mul(width), 0.0);
+        let mask_width = mask_width(model);
+        self.masks.clear();
+        self.masks.resize(rows.saturating_mul(mask_width), 0.0);
         let mut part: Vec<InputData<'_>> = Vec::with_capacity(inputs.len());
         let mut start = 0;
         while start < rows {
@@ -253,10 +282,60 @@ impl Predictor {
             };
             plan.run(&mut bindings)
                 .map_err(|error| explain_index(error, model, start))?;
-            self.predictions[start * width..(start + count) * width].copy_from_slice(plan.kept(0));
+            let predictions = &mut self.predictions[start * width..(start + count) * width];
+            let outputs = 0..model.output_count();
+            let widths = outputs.clone().map(|output| model.width_of_output(output));
+            put_side_by_side(plan, 0, widths, predictions, width);
+            let masks = &mut self.masks[start * mask_width..(start + count) * mask_width];
+            let widths = outputs.map(|output| model.mask_width(output));
+            let widths = widths.filter(|&width| width > 0);
+            put_side_by_side(plan, model.output_count(), widths, masks, mask_width);
             start += count;
         }
         Ok(&self.predictions)
+    }
+
+    /// What `predict` answered last.
+    pub fn predictions(&self) -> &[f32] {
+        &self.predictions
+    }
+
+    /// Which steps of the rows predicted last count: 1 and 0, of all outputs side by side, `Model::mask_width` of each.
+    pub fn masks(&self) -> SideBySide<'_> {
+        SideBySide {
+            values: &self.masks,
+            width: mask_width(&self.model),
+        }
+    }
+}
+
+fn mask_width(model: &Model) -> usize {
+    let outputs = 0..model.output_count();
+    outputs.map(|output| model.mask_width(output)).sum()
+}
+
+/// Copies what a plan keeps from `first` on, a matrix for each width, into the columns of one matrix.
+fn put_side_by_side(
+    plan: &Plan,
+    first: usize,
+    widths: impl Iterator<Item = usize>,
+    out: &mut [f32],
+    out_width: usize,
+) {
+    let mut start = 0;
+    for (position, width) in widths.enumerate() {
+        let kept = plan.kept(first + position);
+        if width == out_width {
+            out.copy_from_slice(kept);
+            return;
+        }
+        for (row, numbers) in out
+            .chunks_exact_mut(out_width)
+            .zip(kept.chunks_exact(width))
+        {
+            row[start..start + width].copy_from_slice(numbers);
+        }
+        start += width;
     }
 }
 
@@ -293,35 +372,58 @@ impl<P> Plans<P> {
 }
 
 /// Model, loss and gradient as one plan. Inputs are the model's, then target, row weights and 1 / denominator.
-/// Keeps the predictions and the loss of each row.
-fn plan_training(model: &Model, loss: Loss, rows: usize) -> Result<TrainingPlan, ProgramError> {
+/// Keeps the predictions of each output, then the losses of each row of each output, then the penalty.
+fn plan_training(
+    model: &Model,
+    objectives: &Objectives,
+    rows: usize,
+) -> Result<TrainingPlan, ProgramError> {
     let planned = |error| graph_error(error, rows);
     let mut graph = Graph::new();
     let recorded = model.record(&mut graph, rows, true).map_err(planned)?;
-    let output = recorded.output;
     let next = model.inputs().len();
     let mut leaf = |number: usize, extents: &[usize]| {
         graph
             .add(Op::Input(next + number, Shape::new(extents)), &[])
             .map_err(planned)
     };
-    let target = leaf(0, &[rows, loss.target_width(model)])?;
+    let target_width = objectives.target_width(model);
+    let target = leaf(0, &[rows, target_width])?;
     let weights = leaf(1, &[rows, 1])?;
     let scale = leaf(2, &[])?;
-    let row_loss = loss.record(&mut graph, output, target).map_err(planned)?;
     let seed = graph.times(weights, scale).map_err(planned)?;
-    let mut objectives = vec![(row_loss, seed)];
+    let mut lowered = Vec::with_capacity(objectives.outputs().len() + 1);
+    let places = objectives.places(model);
+    for (number, (objective, place)) in objectives.outputs().iter().zip(&places).enumerate() {
+        let (start, width) = (place.targets.start, place.targets.len());
+        let target = match width == target_width {
+            true => target,
+            false => graph.slice(target, 1, start, width, 1).map_err(planned)?,
+        };
+        let (output, mask) = (recorded.outputs[number], recorded.masks[number]);
+        let row_loss = objective.loss.record(&mut graph, output, target, mask);
+        let seed = match objective.weight {
+            1.0 => seed,
+            weight => graph.scaled(seed, weight as f32).map_err(planned)?,
+        };
+        lowered.push((row_loss.map_err(planned)?, seed));
+    }
+    let mut outputs: Vec<(NodeId, Destination)> = recorded
+        .outputs
+        .iter()
+        .chain(lowered.iter().map(|(row_loss, _)| row_loss))
+        .map(|&node| (node, Destination::Keep))
+        .collect();
     // Penalties on weights count once for the minibatch: each lane adds the share that its rows are of it.
     let penalty = penalty(&mut graph, &recorded, rows).map_err(planned)?;
-    objectives.extend(penalty.map(|penalty| (penalty, scale)));
+    lowered.extend(penalty.map(|penalty| (penalty, scale)));
     let sources = model
         .parameters()
         .iter()
         .map(|info| graph.add(Op::Parameter(info.offset, Shape::new(&info.shape)), &[]))
         .collect::<Result<Vec<_>, _>>()
         .map_err(planned)?;
-    let slopes = gradients(&mut graph, &objectives, &sources).map_err(planned)?;
-    let mut outputs = vec![(output, Destination::Keep), (row_loss, Destination::Keep)];
+    let slopes = gradients(&mut graph, &lowered, &sources).map_err(planned)?;
     outputs.extend(penalty.map(|penalty| (penalty, Destination::Keep)));
     let mut zeros = Vec::new();
     for (slope, info) in slopes.into_iter().zip(model.parameters()) {
@@ -350,20 +452,20 @@ fn plan_training(model: &Model, loss: Loss, rows: usize) -> Result<TrainingPlan,
 }
 
 /// Where numbers stop being finite: the first parameter, or the first layer whose output is not. Runs the model once
-/// more with every layer's output kept; only done when a step has failed.
+/// more with every layer's output kept; only done when a step has failed. `None`: they are finite up to the losses.
 fn first_not_finite(
     model: &Model,
     parameters: &[f32],
     statistics: &[f32],
     batch: &LaneBatch<'_>,
     key: &RandomKey,
-) -> Result<String, ProgramError> {
+) -> Result<Option<String>, ProgramError> {
     let planned = |error| graph_error(error, batch.rows);
     let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
     let broken =
         |info: &&ParameterInfo| !finite(&parameters[info.offset..info.offset + info.len()]);
     if let Some(info) = model.parameters().iter().find(broken) {
-        return Ok(format!("the parameter {:?}", info.name));
+        return Ok(Some(format!("the parameter {:?}", info.name)));
     }
     let mut graph = Graph::new();
     let recorded = model
@@ -391,10 +493,16 @@ fn first_not_finite(
     })
     .map_err(|error| explain_index(error, model, 0))?;
     let found = (0..named.len()).find(|&position| !finite(plan.kept(position)));
-    Ok(match found {
-        Some(position) => format!("the output of layer {:?}", named[position].0),
+    Ok(found.map(|position| format!("the output of layer {:?}", named[position].0)))
+}
+
+/// Which of several losses is not finite.
+fn of_losses(model: &Model, losses: &[f64]) -> String {
+    let found = losses.iter().position(|loss| !loss.is_finite());
+    match found.filter(|_| losses.len() > 1) {
+        Some(output) => format!("the loss of output {:?}", model.output_name(output)),
         None => "the loss of the model's answer".to_string(),
-    })
+    }
 }
 
 /// What regularisers add to the loss of so many rows, as one number; `None` where there are none.
@@ -426,7 +534,14 @@ fn plan_prediction(model: &Model, rows: usize) -> Result<Plan, ProgramError> {
     let planned = |error| graph_error(error, rows);
     let mut graph = Graph::new();
     let recorded = model.record(&mut graph, rows, false).map_err(planned)?;
-    Plan::new(&graph, &[(recorded.output, Destination::Keep)]).map_err(planned)
+    let masks = recorded.masks.iter().flatten();
+    let kept: Vec<(NodeId, Destination)> = recorded
+        .outputs
+        .iter()
+        .chain(masks)
+        .map(|&node| (node, Destination::Keep))
+        .collect();
+    Plan::new(&graph, &kept).map_err(planned)
 }
 
 fn graph_error(error: GraphError, rows: usize) -> ProgramError {
@@ -438,119 +553,6 @@ fn graph_error(error: GraphError, rows: usize) -> ProgramError {
         },
         GraphError::Shape(error) => ProgramError::Graph(error.to_string()),
     }
-}
-
-/// A run's error in the words of the caller: rows, inputs and targets instead of positions.
-fn explain(
-    error: RunError,
-    model: &Model,
-    target_width: usize,
-    batch: &LaneBatch<'_>,
-) -> ProgramError {
-    match error {
-        RunError::ClassOutOfRange {
-            position, classes, ..
-        } => {
-            let value = batch
-                .target
-                .get(position)
-                .map_or_else(|| "missing".to_string(), f32::to_string);
-            ProgramError::BadTarget {
-                row: position / target_width.max(1),
-                value,
-                last: classes - 1,
-            }
-        }
-        other => explain_index(other, model, 0),
-    }
-}
-
-fn explain_index(error: RunError, model: &Model, first_row: usize) -> ProgramError {
-    match error {
-        RunError::IndexOutOfRange {
-            input: Some(input),
-            position,
-            index,
-            rows,
-        } if input < model.inputs().len() => {
-            let described = &model.inputs()[input];
-            let column = position % described.width;
-            let name = described.columns.get(column).unwrap_or(&described.name);
-            ProgramError::IndexOutOfRange {
-                layer: format!("input {:?}, column {name:?}", described.name),
-                row: first_row + position / described.width,
-                index,
-                last: rows as i64 - 1,
-            }
-        }
-        other => ProgramError::Graph(other.to_string()),
-    }
-}
-
-fn check_vectors(
-    model: &Model,
-    parameters: &[f32],
-    statistics: &[f32],
-) -> Result<(), ProgramError> {
-    check_len(
-        "the parameter vector",
-        model.parameter_len(),
-        parameters.len(),
-    )?;
-    check_len(
-        "the statistics vector",
-        model.statistics_len(),
-        statistics.len(),
-    )
-}
-
-fn check_inputs(model: &Model, rows: usize, inputs: &[InputData<'_>]) -> Result<(), ProgramError> {
-    if inputs.len() != model.inputs().len() {
-        return Err(ProgramError::WrongInputCount {
-            expected: model.inputs().len(),
-            found: inputs.len(),
-        });
-    }
-    for (input, described) in inputs.iter().zip(model.inputs()) {
-        let len = match (input, described.dtype) {
-            (InputData::Float32(values), InputType::Float32) => values.len(),
-            (InputData::Int32(values), InputType::Int32) => values.len(),
-            (InputData::Int32(_), InputType::Float32) => {
-                return Err(wrong_type(&described.name, "float32", "int32"));
-            }
-            (InputData::Float32(_), InputType::Int32) => {
-                return Err(wrong_type(&described.name, "int32", "float32"));
-            }
-        };
-        if rows.checked_mul(described.width) != Some(len) {
-            check_len(
-                &format!("input {:?}", described.name),
-                rows.saturating_mul(described.width),
-                len,
-            )?;
-        }
-    }
-    Ok(())
-}
-
-fn wrong_type(input: &str, expected: &'static str, found: &'static str) -> ProgramError {
-    ProgramError::WrongType {
-        input: input.to_string(),
-        expected,
-        found,
-    }
-}
-
-fn check_len(what: &str, expected: usize, found: usize) -> Result<(), ProgramError> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(ProgramError::WrongLength {
-        what: what.to_string(),
-        expected,
-        found,
-        hint: "it must match the model and the rows",
-    })
 }
 
 #[cfg(test)]

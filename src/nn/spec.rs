@@ -84,10 +84,16 @@ impl ModelSpec {
         Ok(spec)
     }
 
-    /// The same model with an activation after its output, so that a loss told `from_logits` leaves a model that answers
+    /// The same model with an activation after an output, so that a loss told `from_logits` leaves a model that answers
     /// probabilities. Refused where the output has that activation already, as its answers would be no logits.
-    pub fn ending_in(mut self, activation: &str, loss: &str) -> Result<Self, SpecError> {
-        let [output] = self.outputs.as_slice() else {
+    pub fn ending_in(
+        mut self,
+        output: usize,
+        activation: &str,
+        loss: &str,
+    ) -> Result<Self, SpecError> {
+        let number = output;
+        let Some(output) = self.outputs.get(number) else {
             return Ok(self);
         };
         let last = self.layers.iter().find(|layer| layer.name == *output);
@@ -109,10 +115,10 @@ impl ModelSpec {
             name: name.clone(),
             layer: "Activation".to_string(),
             config: Map::from_iter([("activation".to_string(), Value::from(activation))]),
-            inputs: self.outputs,
+            inputs: vec![output.clone()],
             shares: None,
         });
-        self.outputs = vec![name];
+        self.outputs[number] = name;
         Ok(self)
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -13,8 +12,12 @@ use super::labels::LabelReader;
 use super::loaded::names;
 use super::ordered::in_order;
 use super::{ScoringSession, ServingError};
+use crate::catalog::ModelOutput;
 use crate::features::{FeatureError, QueryEngine, Source};
-use crate::nn::{Loss, Metric, MetricState, SpecError};
+use crate::nn::{
+    Loss, Metric, MetricState, Model, Objectives, OutputObjective, OutputPlace, SideBySide,
+    SpecError,
+};
 
 impl super::Serving {
     /// Loss and metrics over labelled rows, with the number of rows. No metrics named means the model's own;
@@ -34,32 +37,30 @@ impl super::Serving {
         let query = queries.open(source).await?;
         let schema = query.schema();
         let session = model.session(&schema, &[])?;
-        let loss = Loss::parse(&manifest.loss).map_err(|error| ServingError::BadModel {
-            model: manifest.name.clone(),
-            version: manifest.version,
-            reason: error.to_string(),
-        })?;
-        let (label_index, field) =
-            schema
-                .column_with_name(&manifest.label.name)
-                .ok_or_else(|| FeatureError::UnknownColumn {
-                    column: manifest.label.name.clone(),
+        let outputs = manifest.every_output();
+        let objectives = objectives(&outputs, metrics, model.network())?;
+        let places = objectives.places(model.network());
+        let mut labels = Vec::with_capacity(outputs.len());
+        for (output, place) in outputs.iter().zip(&places) {
+            let label = &output.label;
+            let (index, field) = schema.column_with_name(&label.name).ok_or_else(|| {
+                FeatureError::UnknownColumn {
+                    column: label.name.clone(),
                     context: format!(", the label of model {name:?}"),
                     available: names(&schema),
-                })?;
-        let labels = LabelReader::new(
-            &manifest.label,
-            &manifest.label.arrow_type()?,
-            field.data_type(),
-            loss.target_width(model.network()),
-        )?;
-        let asked = if metrics.is_empty() {
-            &manifest.metric_names
-        } else {
-            metrics
-        };
-        let mut empty = empty_states(asked, loss, model.network().output_extents())?;
-        for (_, state) in &mut empty {
+                }
+            })?;
+            let label_type = label.arrow_type()?;
+            let width = place.targets.len();
+            labels.push((
+                index,
+                LabelReader::new(label, &label_type, field.data_type(), width)?,
+            ));
+        }
+        let mut empty = objectives
+            .states(model.network(), true)
+            .map_err(|error| bad(&metrics.join(", "), &error))?;
+        for state in &mut empty {
             state.begin_at(0);
         }
 
@@ -89,7 +90,8 @@ impl super::Serving {
             session,
             labels,
             weights,
-            label_index,
+            objectives: objectives.clone(),
+            places,
             empty: empty.clone(),
         };
         let rows = query.execute().await?;
@@ -103,9 +105,9 @@ impl super::Serving {
         while let Some(piece) = pieces.next().await {
             let piece = piece?;
             rows += piece.rows;
-            for ((_, sum), (metric, state)) in total.iter_mut().zip(&piece.answer) {
+            for (sum, state) in total.iter_mut().zip(&piece.answer) {
                 sum.merge(state)
-                    .map_err(|error| bad(&metric.name(), &error))?;
+                    .map_err(|error| bad(&state.metric().name(), &error))?;
             }
         }
         if rows == 0 {
@@ -114,39 +116,81 @@ impl super::Serving {
             }
             .into());
         }
-        let answers = total
-            .iter()
-            .map(|(metric, state)| (metric.name(), state.result()));
-        Ok((answers.collect(), rows))
+        let answers = objectives.values(&total, true);
+        Ok((answers.into_iter().collect(), rows))
     }
 }
-
-type States = Vec<(Metric, MetricState)>;
 
 /// What the threads share.
 struct Evaluation {
     session: ScoringSession,
-    labels: LabelReader,
-    label_index: usize,
+    /// Of each output, with the column's place.
+    labels: Vec<(usize, LabelReader)>,
+    objectives: Objectives,
+    places: Vec<OutputPlace>,
     /// The column of the row weights: its name and place.
     weights: Option<(String, usize)>,
-    empty: States,
+    empty: Vec<MetricState>,
 }
 
 impl Evaluation {
     /// Metric sums of one piece.
-    fn states(&self, batch: &RecordBatch, first_row: u64) -> Result<States, ServingError> {
-        let outputs = self.session.outputs(batch, first_row)?;
-        let label = Arc::clone(batch.column(self.label_index));
-        let targets = self.labels.targets(&label, first_row)?;
+    fn states(
+        &self,
+        batch: &RecordBatch,
+        first_row: u64,
+    ) -> Result<Vec<MetricState>, ServingError> {
+        let mut masks = Vec::new();
+        let outputs = self.session.outputs(batch, first_row, &mut masks)?;
+        let targets = self.targets(batch, first_row)?;
         let weights = self.weights(batch, first_row)?;
         let mut states = self.empty.clone();
-        for (_, state) in &mut states {
+        for state in &mut states {
             state.begin_at(first_row);
-            let weights = weights.as_deref().filter(|_| state.metric().is_loss());
-            state.update(&outputs, &targets, weights);
         }
+        let (answer_width, target_width, mask_width) = match self.places.last() {
+            Some(last) => (last.answers.end, last.targets.end, last.masks.end),
+            None => (0, 0, 0),
+        };
+        let answers = SideBySide {
+            values: &outputs,
+            width: answer_width,
+        };
+        self.objectives.update(
+            &mut states,
+            true,
+            &self.places,
+            |output| answers.columns(&self.places[output].answers),
+            SideBySide {
+                values: &targets,
+                width: target_width,
+            },
+            SideBySide {
+                values: &masks,
+                width: mask_width,
+            },
+            weights.as_deref(),
+        );
         Ok(states)
+    }
+
+    /// The targets of all outputs side by side.
+    fn targets(&self, batch: &RecordBatch, first_row: u64) -> Result<Vec<f32>, ServingError> {
+        let mut each = Vec::with_capacity(self.labels.len());
+        for (index, labels) in &self.labels {
+            each.push(labels.targets(batch.column(*index), first_row)?);
+        }
+        if each.len() == 1 {
+            return Ok(each.swap_remove(0));
+        }
+        let mut rows = Vec::with_capacity(each.iter().map(Vec::len).sum());
+        for row in 0..batch.num_rows() {
+            for (targets, place) in each.iter().zip(&self.places) {
+                let width = place.targets.len();
+                rows.extend_from_slice(&targets[row * width..(row + 1) * width]);
+            }
+        }
+        Ok(rows)
     }
 
     /// The row weights of one piece, if there are any.
@@ -187,18 +231,52 @@ impl Evaluation {
     }
 }
 
-/// The loss, then each metric once.
-fn empty_states(asked: &[String], loss: Loss, extents: &[usize]) -> Result<States, ServingError> {
+/// What is measured: of each output its loss, and the metrics asked for or else its own. Of several outputs a metric that
+/// is asked for is measured wherever it can be; that it can be nowhere is an error.
+fn objectives(
+    outputs: &[ModelOutput],
+    asked: &[String],
+    model: &Model,
+) -> Result<Objectives, ServingError> {
     let all = asked.join(", ");
-    let metrics = Metric::parse_all(asked).map_err(|error| bad(&all, &error))?;
-    let metrics = std::iter::once(Metric::loss()).chain(metrics);
-    metrics
-        .map(|metric| {
-            let state = MetricState::new(metric, loss, extents);
-            let state = state.map_err(|error| bad(&metric.name(), &error))?;
-            Ok((metric, state))
-        })
-        .collect()
+    let asked = Metric::parse_all(asked).map_err(|error| bad(&all, &error))?;
+    let mut measured = vec![false; asked.len()];
+    let mut objectives = Vec::with_capacity(outputs.len());
+    for (number, output) in outputs.iter().enumerate() {
+        let loss = Loss::parse(&output.loss).map_err(|error| bad(&output.loss, &error))?;
+        let mut metrics = Vec::new();
+        for (metric, measured) in asked.iter().zip(&mut measured) {
+            match MetricState::new(*metric, loss, model.output_extents(number)) {
+                Ok(_) => {
+                    *measured = true;
+                    metrics.push(*metric);
+                }
+                Err(error) if outputs.len() == 1 => return Err(bad(&metric.name(), &error)),
+                Err(_) => {}
+            }
+        }
+        if asked.is_empty() {
+            let own = Metric::parse_all(&output.metric_names);
+            metrics = own.map_err(|error| bad(&output.metric_names.join(", "), &error))?;
+        }
+        objectives.push(OutputObjective {
+            name: output.name.clone(),
+            loss,
+            weight: output.loss_weight,
+            metrics,
+        });
+    }
+    match asked
+        .iter()
+        .zip(&measured)
+        .find(|(_, measured)| !**measured)
+    {
+        None => Ok(Objectives::new(objectives)),
+        Some((metric, _)) => Err(ServingError::BadMetric {
+            metric: metric.name(),
+            reason: "it can be measured of none of the model's outputs".to_owned(),
+        }),
+    }
 }
 
 fn bad(metric: &str, error: &SpecError) -> ServingError {
@@ -210,17 +288,60 @@ fn bad(metric: &str, error: &SpecError) -> ServingError {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::catalog::LabelColumn;
+    use crate::nn::{FeatureColumn, FeatureKind, ModelSpec};
 
     #[test]
     fn a_metric_over_classes_is_refused_for_numbers() {
         for metric in ["auc", "accuracy"] {
-            let asked = [metric.to_owned()];
-            let error = empty_states(&asked, Loss::parse("mse").unwrap(), &[1]).unwrap_err();
+            let error = measured(&["mse"], metric).unwrap_err();
             assert!(error.to_string().contains("label of classes"), "{error}");
-            assert!(
-                empty_states(&asked, Loss::parse("binary_crossentropy").unwrap(), &[1]).is_ok()
-            );
+            assert!(measured(&["binary_crossentropy"], metric).is_ok());
         }
+    }
+
+    #[test]
+    fn of_several_outputs_a_metric_is_measured_where_it_can_be() {
+        let both = ["mse", "binary_crossentropy"];
+        let columns = measured(&both, "auc").unwrap().columns();
+        let columns: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(columns, ["loss", "0_loss", "1_loss", "1_auc"]);
+        let error = measured(&["mse", "mae"], "auc").unwrap_err();
+        assert!(
+            error.to_string().contains("none of the model's outputs"),
+            "{error}"
+        );
+    }
+
+    /// Outputs of one sigmoid unit each, one for each loss.
+    fn measured(losses: &[&str], metric: &str) -> Result<Objectives, ServingError> {
+        let mut layers = vec![json!({"name": "features", "layer": "Input"})];
+        let names: Vec<String> = (0..losses.len()).map(|number| number.to_string()).collect();
+        layers.extend(names.iter().map(|name| {
+            json!({"name": name, "layer": "Dense", "config": {"units": 1, "activation": "sigmoid"}, "inputs": ["features"]})
+        }));
+        let spec = json!({"format_version": 1, "name": "m", "layers": layers, "outputs": names});
+        let feature = FeatureColumn {
+            name: "x".to_owned(),
+            width: 1,
+            kind: FeatureKind::Float,
+        };
+        let model = Model::build(&ModelSpec::from_json(&spec).unwrap(), &[feature]).unwrap();
+        let outputs = losses.iter().zip(&names).map(|(loss, name)| ModelOutput {
+            name: name.clone(),
+            label: LabelColumn {
+                name: "y".to_owned(),
+                data_type: "Float32".to_owned(),
+                classes: Vec::new(),
+            },
+            loss: (*loss).to_owned(),
+            loss_weight: 1.0,
+            metric_names: Vec::new(),
+        });
+        let outputs: Vec<ModelOutput> = outputs.collect();
+        objectives(&outputs, &[metric.to_owned()], &model)
     }
 }

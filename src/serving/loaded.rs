@@ -10,7 +10,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::ServingError;
-use super::answer::AnswerForm;
+use super::answers::Answers;
 use super::network::{self, Network};
 use crate::catalog::{ModelManifest, ModelVersion};
 use crate::features::{AppliedPipeline, FittedPipeline};
@@ -26,7 +26,7 @@ pub struct LoadedModel {
     manifest: ModelManifest,
     pipeline: FittedPipeline,
     network: Network,
-    answer: AnswerForm,
+    answer: Answers,
     bytes: usize,
 }
 
@@ -44,12 +44,7 @@ impl LoadedModel {
             .map_err(|error| bad(error.to_string()))?;
         let network = Network::new(&manifest.spec, &pipeline.output_schema(), &weights, threads)
             .map_err(&bad)?;
-        let label = manifest
-            .label
-            .arrow_type()
-            .map_err(|error| bad(error.to_string()))?;
-        let width = network.model().output_width();
-        let answer = AnswerForm::new(&label, &manifest.label.classes, width).map_err(&bad)?;
+        let answer = Answers::new(&manifest.every_output(), network.model()).map_err(&bad)?;
         // The fitted pipeline and the manifest are mostly text and the tables made of it: the text, twice.
         let described = manifest.pipeline.to_string().len() + manifest.spec.to_string().len();
         let bytes = network.bytes() + 2 * described + size_of::<Self>();
@@ -71,7 +66,8 @@ impl LoadedModel {
         self.pipeline.input_schema()
     }
 
-    /// `prediction`, then for a classifier `probability` (two classes) or `probabilities`.
+    /// `prediction`, then for a classifier `probability` (two classes) or `probabilities`; of several outputs in their
+    /// order, each with its name behind: `prediction_<output>`.
     pub fn answer_schema(&self) -> SchemaRef {
         Arc::clone(self.answer.schema())
     }
@@ -178,7 +174,7 @@ impl ScoringSession {
         first_row: u64,
     ) -> Result<RecordBatch, ServingError> {
         let bound = &*self.bound;
-        let outputs = self.outputs(rows, first_row)?;
+        let outputs = self.outputs(rows, first_row, &mut Vec::new())?;
         let mut columns: Vec<ArrayRef> = bound.model.answer.columns(outputs).map_err(|nan| {
             let manifest = &bound.model.manifest;
             ServingError::NotANumber {
@@ -202,11 +198,13 @@ impl ScoringSession {
         })
     }
 
-    /// What the network answers: a row-major matrix of (rows, output width).
+    /// What the network answers: a row-major matrix of (rows, output width). Which steps of it count is added to `masks`,
+    /// as `Predictor::masks` has it.
     pub(super) fn outputs(
         &self,
         rows: &RecordBatch,
         first_row: u64,
+        masks: &mut Vec<f32>,
     ) -> Result<Vec<f32>, ServingError> {
         let bound = &*self.bound;
         refuse_other_columns(&bound.incoming, rows.schema_ref())?;
@@ -219,7 +217,7 @@ impl ScoringSession {
                 error.from_row(usize::try_from(chunk_row).unwrap_or(usize::MAX))
             })?;
             network
-                .run(&features, &mut outputs)
+                .run(&features, &mut outputs, masks)
                 .map_err(|error| ServingError::of_network(error, chunk_row))?;
         }
         Ok(outputs)

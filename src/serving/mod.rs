@@ -5,6 +5,7 @@
 //! company; what is committed in the store is what answers.
 
 mod answer;
+mod answers;
 mod cache;
 pub mod error;
 mod evaluate;

@@ -135,14 +135,15 @@ impl Network {
         (weights + self.runners_max * self.block_rows * inputs) * size_of::<f32>()
     }
 
-    /// Appends `output_width` numbers per row of `features` to `outputs`. Rows of errors count from `features`' first.
+    /// Appends `output_width` numbers per row of `features` to `outputs`, and which steps count to `masks`. Rows of errors count from `features`' first.
     pub(super) fn run(
         &self,
         features: &RecordBatch,
         outputs: &mut Vec<f32>,
+        masks: &mut Vec<f32>,
     ) -> Result<(), ProgramError> {
         let mut runner = self.take_runner();
-        let answer = self.run_blocks(&mut runner, features, outputs);
+        let answer = self.run_blocks(&mut runner, features, outputs, masks);
         self.give_back(runner);
         answer
     }
@@ -152,6 +153,7 @@ impl Network {
         runner: &mut Runner,
         features: &RecordBatch,
         outputs: &mut Vec<f32>,
+        masks: &mut Vec<f32>,
     ) -> Result<(), ProgramError> {
         let rows = features.num_rows();
         let width = self.model.output_width();
@@ -175,6 +177,8 @@ impl Network {
                 .predict(&self.parameters, &self.statistics, self.block_rows, &inputs)
                 .map_err(|error| at_row(error, first))?;
             outputs.extend_from_slice(&answer[..taken * width]);
+            let mask = runner.predictor.masks();
+            masks.extend_from_slice(&mask.values[..taken * mask.width]);
         }
         Ok(())
     }
@@ -468,7 +472,9 @@ mod tests {
         let mut columns = features.columns().to_vec();
         columns[3] = Arc::new(Int32Array::from(towns));
         let features = RecordBatch::try_new(features.schema(), columns).unwrap();
-        let error = network.run(&features, &mut Vec::new()).unwrap_err();
+        let error = network
+            .run(&features, &mut Vec::new(), &mut Vec::new())
+            .unwrap_err();
         let ProgramError::IndexOutOfRange { row, index, .. } = error else {
             panic!("{error}");
         };
@@ -590,7 +596,9 @@ mod tests {
 
     fn run(network: &Network, features: &RecordBatch) -> Vec<f32> {
         let mut outputs = Vec::new();
-        network.run(features, &mut outputs).unwrap();
+        network
+            .run(features, &mut outputs, &mut Vec::new())
+            .unwrap();
         outputs
     }
 

@@ -656,6 +656,7 @@ impl World {
             label,
             loss: loss.to_owned(),
             metric_names: Vec::new(),
+            outputs: Vec::new(),
             metrics: BTreeMap::new(),
             parameters: 3,
             job: JobId::now_v7().to_string(),

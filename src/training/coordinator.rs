@@ -19,13 +19,16 @@ use super::decode::feature_columns;
 use super::host::Running;
 use super::network::{PeerNetwork, StartWorker, TrainingPeer, WorkerEvent};
 use super::news::{HistoryRow, WorkerNews};
+use super::outputs::objectives;
 use super::prepare::{CheckedRequest, PreparedJob, prepare};
 use super::rows::clean_up;
 use super::worker::Trained;
 use super::{Training, TrainingConfig};
-use crate::catalog::{Catalog, JobError, JobOutcome, JobState, LiveJob, ModelManifest};
+use crate::catalog::{
+    Catalog, JobError, JobOutcome, JobState, LiveJob, ModelManifest, ModelOutput,
+};
 use crate::features::{FittedPipeline, QueryEngine};
-use crate::nn::{Metric, Model, ModelSpec, ParameterInfo};
+use crate::nn::{Model, ModelSpec, ParameterInfo};
 use crate::support::fault::Faulty;
 use crate::support::machine;
 use crate::tensor::archive::{self, NamedArray};
@@ -482,17 +485,18 @@ fn known(row: &HistoryRow) -> impl Iterator<Item = (String, f64)> {
 }
 
 /// What the model is worth: loss and metrics, without the times and rates that stand beside them in the history.
-fn measured(row: &HistoryRow, metrics: &[String]) -> impl Iterator<Item = (String, f64)> {
-    let metrics = Metric::parse_all(metrics).unwrap_or_default();
-    let names: Vec<String> = metrics.iter().map(Metric::name).collect();
+fn measured(row: &HistoryRow, outputs: &[ModelOutput]) -> impl Iterator<Item = (String, f64)> {
+    let columns = objectives(outputs).map(|objectives| objectives.columns());
+    let columns = columns.unwrap_or_default();
     known(row).filter(move |(name, _)| {
         let measure = name.strip_prefix("val_").unwrap_or(name);
-        measure == "loss" || names.iter().any(|name| name == measure)
+        columns.iter().any(|(name, _)| name == measure)
     })
 }
 
 fn manifest(name: &str, live: &LiveJob, prepared: &PreparedJob, row: &HistoryRow) -> ModelManifest {
     let job = &prepared.job;
+    let first = &job.outputs[0];
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     ModelManifest {
         format_version: MANIFEST_FORMAT,
@@ -501,10 +505,15 @@ fn manifest(name: &str, live: &LiveJob, prepared: &PreparedJob, row: &HistoryRow
         version: 0,
         spec: job.model.clone(),
         pipeline: job.pipeline.clone(),
-        label: job.label.clone(),
-        loss: job.loss.clone(),
-        metric_names: job.metrics.clone(),
-        metrics: measured(row, &job.metrics).collect(),
+        label: first.label.clone(),
+        loss: first.loss.clone(),
+        metric_names: first.metric_names.clone(),
+        outputs: match job.outputs.as_slice() {
+            // As manifests were before there could be several.
+            [only] if only.loss_weight == 1.0 => Vec::new(),
+            several => several.to_vec(),
+        },
+        metrics: measured(row, &job.outputs).collect(),
         parameters: prepared.parameters,
         job: live.id.to_string(),
         source: prepared.source.clone(),

@@ -15,13 +15,15 @@ use tokio::sync::Semaphore;
 use super::TrainingError;
 use super::feed::{RowGroup, RowGroups};
 use super::job::{ResolvedJob, RowsPlace};
+use super::outputs::objectives;
 use super::prepare::internal;
+use super::targets::Targets;
 use crate::catalog::{Catalog, CatalogError, Dataset, DatasetReference};
 use crate::features::{AppliedPipeline, FeatureError, FittedPipeline};
 use crate::frames::data_plan::SplitPart;
 use crate::frames::minibatch::{DecodedRows, Matrix, MatrixKind, RowShape};
-use crate::frames::{Classes, FrameError, gather_float, gather_int, width_of};
-use crate::nn::{FeatureColumn, FeatureKind, InputType, Loss, Model, ModelInput};
+use crate::frames::{FrameError, gather_float, gather_int, width_of};
+use crate::nn::{FeatureColumn, FeatureKind, InputType, Model, ModelInput, Objectives};
 
 /// Rows that go through the pipeline together: what it makes on the way from columns to the matrix is a few times these
 /// bytes, and should stay in the processor's cache.
@@ -59,8 +61,7 @@ struct OpenRowGroup {
 struct Decoder {
     pipeline: AppliedPipeline,
     inputs: Vec<ModelInput>,
-    label: String,
-    target: Target,
+    targets: Targets,
     sample_weight: Option<String>,
     shape: RowShape,
     /// Which of the source's rows these are; `None`: all of them.
@@ -72,19 +73,6 @@ struct Decoder {
 enum Chosen {
     All,
     Rows(Vec<u32>),
-}
-
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // one a job
-enum Target {
-    Numbers,
-    Class {
-        classes: Classes,
-        /// Whether the target is one number per class instead of the class's place.
-        one_hot: bool,
-        /// By class; empty when all weigh 1.
-        weights: Vec<f32>,
-    },
 }
 
 /// Opens the rows of a job.
@@ -127,7 +115,7 @@ pub(crate) fn feature_columns(
 }
 
 /// Which matrices a row is decoded into.
-pub(crate) fn row_shape(model: &Model, loss: Loss, weighted: bool) -> RowShape {
+pub(crate) fn row_shape(model: &Model, objectives: &Objectives, weighted: bool) -> RowShape {
     let input = |input: &ModelInput| {
         let kind = match input.dtype {
             InputType::Float32 => MatrixKind::Float32,
@@ -137,7 +125,7 @@ pub(crate) fn row_shape(model: &Model, loss: Loss, weighted: bool) -> RowShape {
     };
     RowShape {
         inputs: model.inputs().iter().map(input).collect(),
-        target_width: loss.target_width(model),
+        target_width: objectives.target_width(model),
         weighted,
     }
 }
@@ -155,7 +143,7 @@ impl DatasetRows {
         split: Option<SplitPart>,
         decoding: Arc<Semaphore>,
     ) -> Result<Self, TrainingError> {
-        let loss = Loss::parse(&job.loss).map_err(internal)?;
+        let objectives = objectives(&job.outputs).map_err(internal)?;
         let mut columns: Vec<String> = pipeline
             .input_schema()
             .fields()
@@ -166,7 +154,8 @@ impl DatasetRows {
             .sample_weight
             .clone()
             .filter(|column| !validation || dataset.schema.column_with_name(column).is_some());
-        for column in std::iter::once(&job.label.name).chain(&sample_weight) {
+        let labels = job.outputs.iter().map(|output| &output.label.name);
+        for column in labels.chain(&sample_weight) {
             if !columns.contains(column) {
                 columns.push(column.clone());
             }
@@ -179,23 +168,15 @@ impl DatasetRows {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let projected = dataset.schema.project(&indices).map_err(internal)?;
-        let target = if job.label.classes.is_empty() {
-            Target::Numbers
-        } else {
-            let data_type = job.label.arrow_type()?;
-            Target::Class {
-                classes: Classes::from_text(&job.label.name, &data_type, &job.label.classes)?,
-                one_hot: loss.one_hot(),
-                weights: if validation {
-                    Vec::new()
-                } else {
-                    job.class_weight.clone()
-                },
-            }
+        let class_weights = match validation {
+            true => Vec::new(),
+            false => job.class_weight.clone(),
         };
-        let class_weighted =
-            matches!(&target, Target::Class { weights, .. } if !weights.is_empty());
-        let shape = row_shape(model, loss, sample_weight.is_some() || class_weighted);
+        let places = objectives.places(model);
+        let widths = places.iter().map(|place| place.targets.len());
+        let targets = Targets::new(&job.outputs, widths, class_weights)?;
+        let weighted = sample_weight.is_some() || targets.weighted();
+        let shape = row_shape(model, &objectives, weighted);
         let places = dataset.files.iter().enumerate().flat_map(|(file, data)| {
             (0..data.row_groups.len()).map(move |row_group| (file, row_group))
         });
@@ -217,8 +198,7 @@ impl DatasetRows {
             decoder: Arc::new(Decoder {
                 pipeline: pipeline.bind(&projected)?,
                 inputs: model.inputs().to_vec(),
-                label: job.label.name.clone(),
-                target,
+                targets,
                 sample_weight,
                 shape,
                 split,
@@ -424,36 +404,9 @@ impl Decoder {
                 None => weights.resize(before + batch.num_rows(), 1.0),
             }
         }
-        match &self.target {
-            Target::Numbers => {
-                let label = std::slice::from_ref(&self.label);
-                let width = self.shape.target_width;
-                gather_float(batch, label, width, &mut rows.target).map_err(located)?;
-            }
-            Target::Class {
-                classes,
-                one_hot,
-                weights: class_weights,
-            } => {
-                let mut places = Vec::with_capacity(batch.num_rows());
-                classes.indices(batch, &mut places).map_err(located)?;
-                if *one_hot {
-                    let start = rows.target.len();
-                    let width = classes.len();
-                    rows.target.resize(start + places.len() * width, 0.0);
-                    for (row, &place) in places.iter().enumerate() {
-                        rows.target[start + row * width + place as usize] = 1.0;
-                    }
-                } else {
-                    rows.target.extend(places.iter().map(|&place| place as f32));
-                }
-                if let (Some(weights), false) = (&mut rows.weights, class_weights.is_empty()) {
-                    for (weight, &place) in weights[before..].iter_mut().zip(&places) {
-                        *weight *= class_weights[place as usize];
-                    }
-                }
-            }
-        }
+        let weights = rows.weights.as_mut().map(|weights| &mut weights[before..]);
+        let targets = self.targets.add(batch, &mut rows.target, weights);
+        targets.map_err(located)?;
         rows.rows += batch.num_rows();
         Ok(())
     }

@@ -855,6 +855,7 @@ impl TestCluster {
 }
 
 mod measures;
+mod outputs;
 
 #[derive(Debug)]
 struct NoModels;
@@ -919,6 +920,7 @@ fn request() -> TrainRequest {
         loss: "binary_crossentropy".into(),
         optimizer: json!({"name": "adam", "learning_rate": 0.01}),
         metrics: vec!["auc".into()],
+        outputs: Vec::new(),
         epochs: 3,
         batch_size: 100,
         seed: 7,

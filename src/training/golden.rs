@@ -1,6 +1,6 @@
-//! The engine against PyTorch: the census model's first 50 steps with the same first weights and the same minibatches,
-//! through the crew, its lanes, the tree of sums and our own Adam. The file and the script that made it are in
-//! `tests/golden/training/`.
+//! The engine against others, with the same first weights and the same minibatches, through the crew, its lanes, the tree of
+//! sums and our own Adam: the census model's first 50 steps in PyTorch (`tests/golden/training/`), and 20 steps of a model of
+//! two outputs in Keras (`tests/golden/outputs/`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::report;
 use super::step::{Command, Crew, Share, StepOfJob};
 use crate::frames::data_plan::{DataPlan, PlanSettings};
 use crate::frames::minibatch::{DecodedRows, Matrix, MatrixKind, RowShape};
-use crate::nn::{FeatureColumn, FeatureKind, Loss, Model, ModelSpec};
+use crate::nn::{FeatureColumn, FeatureKind, Loss, Model, ModelSpec, Objectives, OutputObjective};
 use crate::optim::{ArrayBlocks, Optimizer, OptimizerSpec};
 use crate::tensor::archive;
 
@@ -32,15 +32,22 @@ type Arrays = BTreeMap<String, Vec<f32>>;
 
 #[test]
 fn the_census_model_trains_its_first_50_steps_as_pytorch_does() {
-    let golden = read();
+    let golden = read("training/census_mlp.safetensors");
     let model = census_model();
     let first = flat(&model, &golden, "first");
     let last = flat(&model, &golden, "last");
     for threads in [1, 3] {
-        let (losses, parameters) = train(&model, &golden, &first, threads);
-        assert_eq!(golden["losses"].len(), STEPS);
+        let run = Run {
+            model: &model,
+            objectives: Loss::parse("binary_crossentropy").unwrap().into(),
+            rows: Arc::new(census_rows(&golden)),
+            batch_size: BATCH_SIZE,
+            learning_rate: 1e-3,
+        };
+        let (losses, parameters) = train(&run, &first, threads);
+        assert_eq!((golden["losses"].len(), losses.len()), (STEPS, STEPS));
         for (step, (found, expected)) in losses.iter().zip(&golden["losses"]).enumerate() {
-            let expected = f64::from(*expected);
+            let (found, expected) = (found[0], f64::from(*expected));
             assert!(
                 (found - expected).abs() <= 1e-4 * expected,
                 "loss of step {step}: {found}, PyTorch has {expected}"
@@ -58,35 +65,91 @@ fn the_census_model_trains_its_first_50_steps_as_pytorch_does() {
     }
 }
 
-/// Trains from `first` on the golden minibatches in their order. Returns the loss of each step, and the last weights.
-fn train(
-    model: &Arc<Model>,
-    golden: &Arrays,
-    first: &[f32],
-    threads: usize,
-) -> (Vec<f64>, Vec<f32>) {
-    let rows = Arc::new(census_rows(golden));
+/// Losses of each step agree to 1e-4 of them, as do the ways that the weights went.
+#[test]
+fn two_outputs_with_loss_weights_train_their_first_20_steps_as_in_keras() {
+    let golden = read("outputs/outputs.safetensors");
+    let model = two_heads();
+    let first = flat(&model, &golden, "heads/first");
+    let last = flat(&model, &golden, "heads/last");
+    let output = |name: &str, loss: &str, weight| OutputObjective {
+        name: name.into(),
+        loss: Loss::parse(loss).unwrap(),
+        weight,
+        metrics: Vec::new(),
+    };
+    let run = Run {
+        model: &model,
+        objectives: Objectives::new(vec![
+            output("level", "mse", 1.0),
+            output("kind", "sparse_categorical_crossentropy", 0.3),
+        ]),
+        rows: Arc::new(DecodedRows {
+            rows: golden["heads/weights"].len(),
+            inputs: vec![Matrix::Float32 {
+                width: 6,
+                values: golden["heads/x"].clone(),
+            }],
+            target: golden["heads/target"].clone(),
+            target_width: 2,
+            weights: Some(golden["heads/weights"].clone()),
+        }),
+        batch_size: 32,
+        learning_rate: 1e-2,
+    };
+    for threads in [1, 2] {
+        let (losses, parameters) = train(&run, &first, threads);
+        assert_eq!(losses.len(), 20);
+        let expected = golden["heads/losses"].chunks_exact(3);
+        for (step, (found, expected)) in losses.iter().zip(expected).enumerate() {
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(expected) {
+                let expected = f64::from(*expected);
+                assert!(
+                    (found - expected).abs() <= 1e-4 * expected,
+                    "losses of step {step}: {found}, Keras has {expected}"
+                );
+            }
+        }
+        let apart = distance(&parameters, &last);
+        let moved = distance(&first, &last);
+        assert!(apart <= 1e-4 * moved, "{apart} apart after moving {moved}");
+    }
+}
+
+/// What is trained.
+struct Run<'a> {
+    model: &'a Arc<Model>,
+    objectives: Objectives,
+    rows: Arc<DecodedRows>,
+    batch_size: usize,
+    learning_rate: f32,
+}
+
+/// Trains from `first` on the golden minibatches in their order. Returns the losses of each step (of the whole, then of each
+/// of several outputs), and the last weights.
+fn train(run: &Run<'_>, first: &[f32], threads: usize) -> (Vec<Vec<f64>>, Vec<f32>) {
+    let rows = Arc::clone(&run.rows);
     let plan = DataPlan::new(PlanSettings {
         row_groups: vec![rows.rows as u64],
         seed: 0,
-        batch_size: BATCH_SIZE as u32,
+        batch_size: run.batch_size as u32,
         lanes: LANES,
         shuffle: false,
         window_rows: 0,
     });
-    assert_eq!(plan.steps(), STEPS as u64);
+    let steps = plan.steps();
     let order = Arc::new(plan.permutation(0).unwrap());
     // Epsilon is where Keras has it; the script moves PyTorch's own there, step by step.
-    let adam = json!({"name": "adam", "learning_rate": 1e-3, "epsilon": 1e-7});
+    let adam = json!({"name": "adam", "learning_rate": run.learning_rate, "epsilon": 1e-7});
     let shape = RowShape {
-        inputs: vec![(MatrixKind::Float32, WIDTH)],
-        target_width: 1,
-        weighted: false,
+        inputs: vec![(MatrixKind::Float32, run.model.inputs()[0].width)],
+        target_width: rows.target_width,
+        weighted: rows.weights.is_some(),
     };
     let share = Share {
-        model: Arc::clone(model),
-        loss: Loss::parse("binary_crossentropy").unwrap(),
-        metrics: Vec::new(),
+        model: Arc::clone(run.model),
+        objectives: run.objectives.clone(),
         optimizer: Optimizer::build(&OptimizerSpec::from_json(&adam).unwrap()).unwrap(),
         seed: 0,
         lanes: LANES,
@@ -108,7 +171,7 @@ fn train(
             let crew = &crew;
             scope.spawn(move || crew.follow(thread));
         }
-        for step in 0..STEPS as u64 {
+        for step in 0..steps {
             // The sums of an epoch are those of one step, when it begins at every step.
             let feed = |_| {
                 Ok(LaneFeed::Memory {
@@ -121,7 +184,7 @@ fn train(
                 epoch: 0,
                 step,
                 total_step: step + 1,
-                learning_rate: 1e-3,
+                learning_rate: run.learning_rate,
             };
             *crew.command.lock() = Command::Train(now);
             assert!(crew.barrier.wait());
@@ -134,7 +197,8 @@ fn train(
             assert!(crew.barrier.wait());
             crew.failure().unwrap();
             let merged = report::merge(&crew.end_epoch()).unwrap();
-            losses.push(merged.loss_sum / BATCH_SIZE as f64);
+            let sums = std::iter::once(merged.loss_sum).chain(merged.output_losses);
+            losses.push(sums.map(|sum| sum / run.batch_size as f64).collect());
         }
         crew.barrier.abandon();
     });
@@ -156,11 +220,24 @@ fn census_model() -> Arc<Model> {
     Arc::new(Model::build(&ModelSpec::from_json(&spec).unwrap(), &features).unwrap())
 }
 
-fn read() -> Arrays {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/golden/training/census_mlp.safetensors"
-    );
+/// A trunk of 16 units, a regression and three classes.
+fn two_heads() -> Arc<Model> {
+    let spec = json!({"format_version": 1, "name": "heads", "layers": [
+        {"name": "numbers", "layer": "Input", "config": {"columns": ["x"]}},
+        {"name": "trunk", "layer": "Dense", "config": {"units": 16, "activation": "tanh"}, "inputs": ["numbers"]},
+        {"name": "level", "layer": "Dense", "config": {"units": 1}, "inputs": ["trunk"]},
+        {"name": "kind", "layer": "Dense", "config": {"units": 3, "activation": "softmax"}, "inputs": ["trunk"]},
+    ], "outputs": ["level", "kind"]});
+    let features = [FeatureColumn {
+        name: "x".into(),
+        width: 6,
+        kind: FeatureKind::Float,
+    }];
+    Arc::new(Model::build(&ModelSpec::from_json(&spec).unwrap(), &features).unwrap())
+}
+
+fn read(file: &str) -> Arrays {
+    let path = format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
     let arrays = archive::from_bytes(&std::fs::read(path).unwrap()).unwrap();
     arrays
         .into_iter()

@@ -17,10 +17,11 @@ use super::exchange::{Exchange, Link};
 use super::job::{ResolvedJob, ResolvedRows};
 use super::network::{GradientStream, PeerNetwork, StartWorker};
 use super::news::WorkerNews;
+use super::outputs::objectives;
 use super::worker::{RowsOfJob, Trained, WorkerTask, train};
 use crate::catalog::{Catalog, JobId};
 use crate::features::FittedPipeline;
-use crate::nn::{Loss, Metric, Model, ModelSpec};
+use crate::nn::{Model, ModelSpec};
 use crate::optim::{Optimizer, OptimizerSpec};
 
 /// How long a gradient stream waits for the worker it is meant for: servers learn of a job at slightly different times.
@@ -271,8 +272,7 @@ async fn build_task(
     let spec = ModelSpec::from_json(&job.model).map_err(|error| bad_model(&error))?;
     let model =
         Model::build(&spec, &feature_columns(&pipeline)?).map_err(|error| bad_model(&error))?;
-    let loss = Loss::parse(&job.loss).map_err(|error| bad_model(&error))?;
-    let metrics = Metric::parse_all(&job.metrics).map_err(|error| bad_model(&error))?;
+    let objectives = objectives(&job.outputs).map_err(|error| bad_model(&error))?;
     let optimizer = OptimizerSpec::from_json(&job.optimizer).map_err(|error| bad_model(&error))?;
     let decoding = Arc::new(Semaphore::new(threads.max(1)));
     let rows = async |resolved: &ResolvedRows, validation: bool| {
@@ -295,8 +295,7 @@ async fn build_task(
     Ok(WorkerTask {
         optimizer: Optimizer::build(&optimizer).map_err(|error| bad_model(&error))?,
         model: Arc::new(model),
-        loss,
-        metrics,
+        objectives,
         seed: job.seed,
         epochs: job.epochs,
         batch_size: job.batch_size,

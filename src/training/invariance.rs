@@ -15,7 +15,9 @@ use super::network::GradientStream;
 use super::news::{HistoryRow, WorkerNews};
 use super::worker::{RowsOfJob, Trained, WorkerTask, train};
 use crate::frames::minibatch::{DecodedRows, Matrix, MatrixKind, RowShape};
-use crate::nn::{FeatureColumn, FeatureKind, Loss, Metric, Model, ModelSpec};
+use crate::nn::{
+    FeatureColumn, FeatureKind, Loss, Metric, Model, ModelSpec, Objectives, OutputObjective,
+};
 use crate::optim::{Optimizer, OptimizerSpec, PlateauRule};
 use crate::support::random::{Purpose, RandomKey};
 use crate::tensor::archive::{self, NamedArray};
@@ -34,6 +36,8 @@ pub(super) struct Case {
     pub(super) optimizer: serde_json::Value,
     pub(super) patience: Option<u32>,
     pub(super) reduce_on_plateau: Option<PlateauRule>,
+    /// Whether the model has a second output, a regression with a loss weight of 0.3.
+    pub(super) two_outputs: bool,
     /// Whether one row's loss is infinite.
     pub(super) poisoned: bool,
 }
@@ -63,6 +67,7 @@ impl Case {
             optimizer: json!({"name": "adam", "learning_rate": 0.01}),
             patience: None,
             reduce_on_plateau: None,
+            two_outputs: false,
             poisoned: false,
         }
     }
@@ -76,6 +81,34 @@ fn one_two_three_and_eight_servers_train_the_same_bytes() {
         assert!(many.archive == one.archive, "{servers} servers");
         assert_eq!(many.history, one.history, "{servers} servers");
     }
+}
+
+#[test]
+fn two_outputs_train_the_same_bytes_on_any_cluster_and_their_losses_add_up() {
+    let case = Case {
+        two_outputs: true,
+        ..Case::usual()
+    };
+    let one = trained_on(1, case.clone());
+    for servers in [2, 3, 8] {
+        let many = trained_on(servers, case.clone());
+        assert!(many.archive == one.archive, "{servers} servers");
+        assert_eq!(many.history, one.history, "{servers} servers");
+    }
+    for row in &one.history {
+        for side in ["", "val_"] {
+            let of = |column: &str| row[&format!("{side}{column}")].unwrap();
+            let sum = of("answer_loss") + 0.3 * of("level_loss");
+            assert!((of("loss") - sum).abs() < 1e-9 * sum, "{row:?}");
+            assert!(of("level_mae") > 0.0 && of("answer_auc") > 0.5);
+        }
+    }
+    let (first, last) = (&one.history[0], &one.history[2]);
+    for column in ["val_answer_loss", "val_level_loss"] {
+        assert!(last[column] < first[column], "{first:?} {last:?}");
+    }
+    let alone = trained_on(1, Case::usual());
+    assert!(alone.archive != one.archive);
 }
 
 #[test]
@@ -386,7 +419,7 @@ fn stream(runtime: &tokio::runtime::Handle) -> (GradientStream, GradientStream) 
 }
 
 fn task(case: &Case, worker: u32, workers: u32) -> WorkerTask {
-    let spec = json!({"format_version": 1, "name": "test", "layers": [
+    let mut spec = json!({"format_version": 1, "name": "test", "layers": [
         {"name": "numbers", "layer": "Input", "config": {"columns": ["x"]}},
         {"name": "index", "layer": "Input", "config": {"columns": ["kind"], "dtype": "int32"}},
         {"name": "embedding", "layer": "Embedding", "config": {"input_dim": 7, "output_dim": 3}, "inputs": ["index"]},
@@ -397,6 +430,28 @@ fn task(case: &Case, worker: u32, workers: u32) -> WorkerTask {
         {"name": "drop", "layer": "Dropout", "config": {"rate": 0.2}, "inputs": ["norm"]},
         {"name": "answer", "layer": "Dense", "config": {"units": 1, "activation": "sigmoid"}, "inputs": ["drop"]},
     ], "outputs": ["answer"]});
+    if case.two_outputs {
+        let level =
+            json!({"name": "level", "layer": "Dense", "config": {"units": 1}, "inputs": ["drop"]});
+        spec["layers"].as_array_mut().unwrap().push(level);
+        spec["outputs"] = json!(["answer", "level"]);
+    }
+    let output = |name: &str, loss: &str, weight: f64, metrics: &[&str]| OutputObjective {
+        name: name.into(),
+        loss: Loss::parse(loss).unwrap(),
+        weight,
+        metrics: Metric::parse_all(
+            &metrics
+                .iter()
+                .map(|&metric| metric.into())
+                .collect::<Vec<_>>(),
+        )
+        .unwrap(),
+    };
+    let mut outputs = vec![output("answer", "binary_crossentropy", 1.0, &METRICS)];
+    if case.two_outputs {
+        outputs.push(output("level", "mse", 0.3, &["mae"]));
+    }
     let features = [
         FeatureColumn {
             name: "x".into(),
@@ -411,14 +466,13 @@ fn task(case: &Case, worker: u32, workers: u32) -> WorkerTask {
     ];
     let model = Model::build(&ModelSpec::from_json(&spec).unwrap(), &features).unwrap();
     let rows = |rows: usize, seed: u64| RowsOfJob {
-        source: Arc::new(TestRows::new(rows, seed, case.poisoned)),
+        source: Arc::new(TestRows::new(rows, seed, case)),
         cached: case.cached,
         window_rows: 90,
     };
     WorkerTask {
         model: Arc::new(model),
-        loss: Loss::parse("binary_crossentropy").unwrap(),
-        metrics: Metric::parse_all(&METRICS.map(str::to_owned)).unwrap(),
+        objectives: Objectives::new(outputs),
         optimizer: Optimizer::build(&OptimizerSpec::from_json(&case.optimizer).unwrap()).unwrap(),
         seed: 7,
         epochs: case.epochs,
@@ -463,7 +517,8 @@ struct TestRows {
 }
 
 impl TestRows {
-    fn new(count: usize, seed: u64, poisoned: bool) -> Self {
+    fn new(count: usize, seed: u64, case: &Case) -> Self {
+        let target_width = if case.two_outputs { 2 } else { 1 };
         let mut stream = RandomKey::of(seed, 0).stream(Purpose::Test);
         let (mut x, mut kind, mut target, mut weights) = (vec![], vec![], vec![], vec![]);
         for _ in 0..count {
@@ -471,11 +526,14 @@ impl TestRows {
             let of_kind = stream.below(7) as i32;
             let score = numbers[0] - 2.0 * numbers[1] * numbers[2] + 0.5 * (of_kind as f32 - 3.0);
             target.push(f32::from(score > 0.0));
+            if case.two_outputs {
+                target.push(score);
+            }
             weights.push(0.5 + stream.uniform() as f32);
             kind.push(of_kind);
             x.extend(numbers);
         }
-        if poisoned {
+        if case.poisoned {
             weights[count / 2] = f32::INFINITY;
         }
         let mut groups = Vec::new();
@@ -487,7 +545,7 @@ impl TestRows {
         Self {
             shape: RowShape {
                 inputs: vec![(MatrixKind::Float32, 5), (MatrixKind::Int32, 1)],
-                target_width: 1,
+                target_width,
                 weighted: true,
             },
             groups,
@@ -504,7 +562,7 @@ impl TestRows {
                     },
                 ],
                 target,
-                target_width: 1,
+                target_width,
                 weights: Some(weights),
             },
         }

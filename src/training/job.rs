@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::early_stopping::StoppingRule;
-use crate::catalog::{JobId, LabelColumn};
+use crate::catalog::{JobId, ModelOutput};
 use crate::features::Source;
 use crate::frames::data_plan::SplitPart;
 use crate::optim::PlateauRule;
@@ -22,6 +22,8 @@ pub struct TrainRequest {
     pub loss: String,
     pub optimizer: serde_json::Value,
     pub metrics: Vec<String>,
+    /// How each output is trained; empty: the one output, by `label`, `loss` and `metrics`.
+    pub outputs: Vec<OutputRequest>,
     pub epochs: u32,
     pub batch_size: u32,
     pub seed: u64,
@@ -33,6 +35,19 @@ pub struct TrainRequest {
     pub reduce_on_plateau: Option<ReduceOnPlateau>,
     pub class_weight: BTreeMap<String, f64>,
     pub sample_weight: Option<String>,
+}
+
+/// How one of a network's outputs is to be trained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputRequest {
+    /// As among the network's `outputs`.
+    pub name: String,
+    pub label: String,
+    /// Empty: the request's.
+    pub loss: String,
+    /// None: 1.
+    pub loss_weight: Option<f64>,
+    pub metrics: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -80,11 +95,10 @@ pub struct ResolvedJob {
     pub model: serde_json::Value,
     /// JSON of `features::FittedPipeline`.
     pub pipeline: serde_json::Value,
-    pub loss: String,
     pub optimizer: serde_json::Value,
-    pub metrics: Vec<String>,
-    pub label: LabelColumn,
-    /// One weight per class, in class order; empty when all weigh 1.
+    /// How each output is trained, in the order of the network's.
+    pub outputs: Vec<ModelOutput>,
+    /// One weight per class, in class order; empty when all weigh 1, and where there are several outputs.
     pub class_weight: Vec<f32>,
     pub sample_weight: Option<String>,
     pub train: ResolvedRows,

@@ -7,14 +7,67 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Field};
 
 use super::TrainingError;
+use super::outputs::CheckedOutput;
 use super::prepare::bad_option;
 use crate::catalog::LabelColumn;
 use crate::frames::{ClassCollector, FrameError, gather_float};
 use crate::nn::Loss;
 
+/// The labels of all outputs.
+#[derive(Debug)]
+pub(crate) struct LabelReaders<'a> {
+    each: Vec<LabelReader<'a>>,
+}
+
+impl<'a> LabelReaders<'a> {
+    pub(crate) fn new(
+        outputs: &'a [CheckedOutput],
+        sample_weight: Option<&'a str>,
+    ) -> Result<Self, TrainingError> {
+        // The weights are read once, beside the first label.
+        let each = outputs.iter().enumerate().map(|(number, output)| {
+            LabelReader::new(
+                &output.label,
+                &output.label_type,
+                output.objective.loss,
+                sample_weight.filter(|_| number == 0),
+            )
+        });
+        Ok(Self {
+            each: each.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The columns that they read.
+    pub(crate) fn columns(&self) -> Vec<String> {
+        let mut columns: Vec<String> = Vec::new();
+        for column in self.each.iter().flat_map(LabelReader::columns) {
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+        }
+        columns
+    }
+
+    /// Takes the rows that follow; `trained` says which of them are trained on (`None`: all).
+    pub(crate) fn add(
+        &mut self,
+        batch: &RecordBatch,
+        trained: Option<&BooleanArray>,
+    ) -> Result<(), TrainingError> {
+        let mut each = self.each.iter_mut();
+        each.try_for_each(|label| label.add(batch, trained))
+    }
+
+    /// What the rows came to, for each output.
+    pub(crate) fn finish(self) -> Result<Vec<LabelColumn>, TrainingError> {
+        self.each.into_iter().map(LabelReader::finish).collect()
+    }
+}
+
 /// Takes the source's rows in order.
 #[derive(Debug)]
-pub(crate) struct LabelReader<'a> {
+struct LabelReader<'a> {
     label: &'a str,
     data_type: &'a DataType,
     loss: Loss,
@@ -29,7 +82,7 @@ pub(crate) struct LabelReader<'a> {
 }
 
 impl<'a> LabelReader<'a> {
-    pub(crate) fn new(
+    fn new(
         label: &'a str,
         data_type: &'a DataType,
         loss: Loss,
@@ -54,13 +107,12 @@ impl<'a> LabelReader<'a> {
     }
 
     /// The columns it reads.
-    pub(crate) fn columns(&self) -> Vec<String> {
+    fn columns(&self) -> Vec<String> {
         let names = std::iter::once(self.label).chain(self.sample_weight);
         names.map(str::to_owned).collect()
     }
 
-    /// Takes the rows that follow; `trained` says which of them are trained on (`None`: all).
-    pub(crate) fn add(
+    fn add(
         &mut self,
         batch: &RecordBatch,
         trained: Option<&BooleanArray>,
@@ -96,7 +148,7 @@ impl<'a> LabelReader<'a> {
     }
 
     /// What the rows came to.
-    pub(crate) fn finish(self) -> Result<LabelColumn, TrainingError> {
+    fn finish(self) -> Result<LabelColumn, TrainingError> {
         if let Some(column) = self.sample_weight
             && self.weight_sum == 0.0
         {

@@ -30,11 +30,13 @@ pub mod network;
 mod news;
 #[cfg(test)]
 mod optimizers;
+mod outputs;
 mod prepare;
 pub mod reduction;
 mod report;
 mod rows;
 mod step;
+mod targets;
 mod update;
 mod worker;
 
@@ -45,7 +47,7 @@ use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 pub use error::TrainingError;
-pub use job::{EarlyStopping, ReduceOnPlateau, TrainRequest, Validation};
+pub use job::{EarlyStopping, OutputRequest, ReduceOnPlateau, TrainRequest, Validation};
 pub use network::{
     GradientMessage, GradientStream, PeerNetwork, StartWorker, TrainingPeer, WorkerEvent,
 };

@@ -5,7 +5,7 @@ use super::TrainingError;
 use super::early_stopping::StoppingRule;
 use super::job::{TrainRequest, Validation};
 use super::prepare::bad_option;
-use crate::nn::Metric;
+use crate::nn::Objectives;
 use crate::optim::PlateauRule;
 
 /// Keras' defaults of `ReduceLROnPlateau`.
@@ -15,14 +15,14 @@ const PLATEAU_MIN_DELTA: f64 = 1e-4;
 
 pub(super) fn stopping_rule(
     request: &TrainRequest,
-    metrics: &[Metric],
+    objectives: &Objectives,
 ) -> Result<Option<StoppingRule>, TrainingError> {
     let Some(stopping) = &request.early_stopping else {
         return Ok(None);
     };
     let (monitor, upward) = monitored(
         request,
-        metrics,
+        objectives,
         &stopping.monitor,
         "early_stopping.monitor",
     )?;
@@ -38,14 +38,14 @@ pub(super) fn stopping_rule(
 
 pub(super) fn plateau_rule(
     request: &TrainRequest,
-    metrics: &[Metric],
+    objectives: &Objectives,
 ) -> Result<Option<PlateauRule>, TrainingError> {
     let Some(plateau) = &request.reduce_on_plateau else {
         return Ok(None);
     };
     let (monitor, upward) = monitored(
         request,
-        metrics,
+        objectives,
         &plateau.monitor,
         "reduce_on_plateau.monitor",
     )?;
@@ -74,7 +74,7 @@ pub(super) fn plateau_rule(
 /// The history column that is asked for, and whether it is better when it is larger.
 fn monitored(
     request: &TrainRequest,
-    metrics: &[Metric],
+    objectives: &Objectives,
     given: &str,
     option: &'static str,
 ) -> Result<(String, bool), TrainingError> {
@@ -83,10 +83,7 @@ fn monitored(
         "" => "val_loss",
         given => given,
     };
-    let measures: Vec<(String, bool)> = std::iter::once(&Metric::loss())
-        .chain(metrics)
-        .map(|metric| (metric.name(), metric.rises()))
-        .collect();
+    let measures = objectives.columns();
     let mut known: Vec<String> = Vec::new();
     for (name, _) in &measures {
         known.push(name.clone());

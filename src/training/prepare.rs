@@ -13,15 +13,19 @@ use super::admission::RUNNING_MAX;
 use super::decode::{DatasetRows, feature_columns, row_shape};
 use super::early_stopping::StoppingRule;
 use super::job::{ResolvedJob, ResolvedRows, RowsPlace, TrainRequest, Validation};
-use super::label::{LabelReader, label_width};
+use super::label::LabelReaders;
 use super::memory::{Room, Side, deal};
 use super::monitor::{plateau_rule, stopping_rule};
+use super::outputs::{
+    CheckedOutput, check_label_type, check_model, check_outputs, label_types, objectives_of,
+    resolved_outputs,
+};
 use super::rows::{PlacedRows, Staged, place_rows, stage_windows};
 use crate::catalog::name::check_name;
 use crate::catalog::{Catalog, JobId, LabelColumn, TrainingRecord};
 use crate::features::{FeatureError, FittedPipeline, PipelineSpec, QueryEngine, Source};
 use crate::frames::data_plan::{LANES_MAX, default_lanes};
-use crate::nn::{Loss, Metric, MetricState, Model, ModelSpec, TargetKind};
+use crate::nn::{Model, ModelSpec};
 use crate::optim::{Optimizer, OptimizerSpec, PlateauRule};
 
 /// Most epochs of a job; more is a slip of the keyboard.
@@ -36,11 +40,9 @@ pub(crate) struct CheckedRequest {
     pub(crate) request: TrainRequest,
     spec: ModelSpec,
     pipeline: PipelineSpec,
-    loss: Loss,
-    metrics: Vec<Metric>,
+    outputs: Vec<CheckedOutput>,
     optimizer: OptimizerSpec,
     features: Vec<String>,
-    label_type: DataType,
     lanes: u32,
     early_stopping: Option<StoppingRule>,
     reduce_on_plateau: Option<PlateauRule>,
@@ -88,39 +90,38 @@ pub(crate) async fn check(
             return Err(bad_option("class_weight", received, hint));
         }
     }
-    let mut loss = Loss::parse(&request.loss).map_err(bad_model)?;
-    let metrics = Metric::parse_all(&request.metrics).map_err(bad_model)?;
-    for metric in &metrics {
-        if metric.needs_classes() && !loss.has_classes() {
-            let received = format!("{:?} with loss {:?}", metric.name(), request.loss);
-            let hint = "it needs a label of classes; use \"mae\" or \"mse\"";
-            return Err(bad_option("metrics", received, hint));
-        }
-    }
     let optimizer = OptimizerSpec::from_json(&request.optimizer).map_err(bad_model)?;
     Optimizer::build(&optimizer).map_err(bad_model)?;
-    let mut spec = ModelSpec::from_json(&request.model).map_err(bad_model)?;
-    if let Some((of_probabilities, activation)) = loss.of_probabilities() {
-        spec = spec.ending_in(activation, loss.name()).map_err(bad_model)?;
-        loss = of_probabilities;
-    }
+    let spec = ModelSpec::from_json(&request.model).map_err(bad_model)?;
+    let (spec, mut outputs) = check_outputs(&request, spec)?;
+    let objectives = objectives_of(&outputs);
     let pipeline = PipelineSpec::from_json(&request.pipeline)?;
-    if !request.class_weight.is_empty() && !loss.takes_classes() {
+    if !request.class_weight.is_empty() && objectives.several() {
+        let received = format!("given for a network with {} outputs", outputs.len());
+        let hint = "a class weighs alike for one output alone; weigh rows by a `sample_weight` column instead";
+        return Err(bad_option("class_weight", received, hint));
+    }
+    if !request.class_weight.is_empty() && !objectives.outputs()[0].loss.takes_classes() {
         let received = format!("given with loss {:?}", request.loss);
         let hint = "class weights need a loss over classes";
         return Err(bad_option("class_weight", received, hint));
     }
-    let early_stopping = stopping_rule(&request, &metrics)?;
-    let reduce_on_plateau = plateau_rule(&request, &metrics)?;
+    let early_stopping = stopping_rule(&request, &objectives)?;
+    let reduce_on_plateau = plateau_rule(&request, &objectives)?;
     let query = queries.open(&request.source).await?;
     if query.rows_expected() == Some(0) {
         return Err(no_rows(&request.source));
     }
     let schema = query.schema();
-    let label_type = check_columns(&request, &schema, "the source")?;
+    let types = check_columns(&request, &outputs, &schema, "the source")?;
+    for (output, label_type) in outputs.iter_mut().zip(types) {
+        output.label_type = label_type;
+    }
     let features = if request.features.is_empty() {
-        let taken =
-            |name: &str| name == request.label || Some(name) == request.sample_weight.as_deref();
+        let taken = |name: &str| {
+            outputs.iter().any(|output| output.label == name)
+                || Some(name) == request.sample_weight.as_deref()
+        };
         let names = schema.fields().iter().map(|field| field.name().clone());
         names.filter(|name| !taken(name)).collect()
     } else {
@@ -130,27 +131,30 @@ pub(crate) async fn check(
         let hint = "give at least one column besides the label";
         return Err(bad_option("features", "empty", hint));
     }
-    if features.contains(&request.label) {
-        let received = format!("a list with the label {:?}", request.label);
+    if let Some(output) = outputs
+        .iter()
+        .find(|output| features.contains(&output.label))
+    {
+        let received = format!("a list with the label {:?}", output.label);
         let hint = "a model that reads its label learns nothing else";
         return Err(bad_option("features", received, hint));
     }
-    check_label_type(loss, &request.label, &label_type)?;
+    for output in &outputs {
+        check_label_type(output.objective.loss, &output.label, &output.label_type)?;
+    }
     if let Validation::Source(source) = &request.validation {
         let query = queries.open(source).await?;
         if query.rows_expected() == Some(0) {
             return Err(no_rows(source));
         }
-        check_columns(&request, &query.schema(), "the validation source")?;
+        check_columns(&request, &outputs, &query.schema(), "the validation source")?;
     }
     Ok(CheckedRequest {
         spec,
         pipeline,
-        loss,
-        metrics,
+        outputs,
         optimizer,
         features,
-        label_type,
         lanes,
         early_stopping,
         reduce_on_plateau,
@@ -174,17 +178,12 @@ pub(crate) async fn prepare(
         reference.version = dataset_version;
     }
     let request = &checked.request;
-    let mut label = LabelReader::new(
-        &request.label,
-        &checked.label_type,
-        checked.loss,
-        request.sample_weight.as_deref(),
-    )?;
-    let (train, validation) = place_rows(request, job, catalog, queries, &mut label)
+    let mut labels = LabelReaders::new(&checked.outputs, request.sample_weight.as_deref())?;
+    let (train, validation) = place_rows(request, job, catalog, queries, &mut labels)
         .boxed()
         .await?;
-    let label = label.finish()?;
-    let class_weight = class_weights(request, &label)?;
+    let labels = labels.finish()?;
+    let class_weight = class_weights(request, &labels[0])?;
     let source = match &train.place {
         RowsPlace::Table { name, version } => Source::Table(crate::catalog::DatasetReference {
             name: name.clone(),
@@ -198,21 +197,10 @@ pub(crate) async fn prepare(
         .boxed()
         .await?;
     let model = Model::build(&checked.spec, &feature_columns(&fitted)?).map_err(bad_model)?;
-    let target = if label.classes.is_empty() {
-        TargetKind::Numeric {
-            width: label_width(&checked.label_type),
-        }
-    } else {
-        TargetKind::Classes {
-            classes: label.classes.len(),
-        }
-    };
-    checked.loss.check(&model, &target).map_err(bad_model)?;
-    for metric in &checked.metrics {
-        MetricState::new(*metric, checked.loss, model.output_extents()).map_err(bad_model)?;
-    }
+    check_model(&model, &checked.outputs, &labels)?;
     let weighted = request.sample_weight.is_some() || !class_weight.is_empty();
-    let row_bytes = row_shape(&model, checked.loss, weighted).row_bytes().max(1);
+    let objectives = objectives_of(&checked.outputs);
+    let row_bytes = row_shape(&model, &objectives, weighted).row_bytes().max(1);
     let side = |placed: &PlacedRows| Side {
         rows: placed.dataset.rows,
         row_bytes,
@@ -238,10 +226,8 @@ pub(crate) async fn prepare(
         shuffle: request.shuffle,
         model: checked.spec.to_json(),
         pipeline: fitted.to_json(),
-        loss: checked.loss.text(),
         optimizer: checked.optimizer.to_json(),
-        metrics: checked.metrics.iter().map(Metric::text).collect(),
-        label,
+        outputs: resolved_outputs(&checked.outputs, labels),
         class_weight,
         sample_weight: request.sample_weight.clone(),
         train: resolve(&train, train_room),
@@ -386,12 +372,13 @@ fn class_weights(request: &TrainRequest, label: &LabelColumn) -> Result<Vec<f32>
     Ok(weights)
 }
 
-/// Label, features and weights are columns of the rows. Returns the label's type.
+/// Labels, features and weights are columns of the rows. Returns the labels' types.
 fn check_columns(
     request: &TrainRequest,
+    outputs: &[CheckedOutput],
     schema: &Schema,
     place: &str,
-) -> Result<DataType, TrainingError> {
+) -> Result<Vec<DataType>, TrainingError> {
     let available = || {
         let names: Vec<String> = schema
             .fields()
@@ -438,53 +425,7 @@ fn check_columns(
             }
         }
     }
-    match schema.column_with_name(&request.label) {
-        Some((_, field)) => Ok(field.data_type().clone()),
-        None => Err(TrainingError::BadLabel {
-            column: request.label.clone(),
-            problem: format!("is no column of {place}"),
-            hint: format!("columns are {}", available()),
-        }),
-    }
-}
-
-fn check_label_type(loss: Loss, label: &str, data_type: &DataType) -> Result<(), TrainingError> {
-    let logical = match data_type {
-        DataType::Dictionary(_, value) => value.as_ref(),
-        other => other,
-    };
-    let text = matches!(
-        logical,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    );
-    let boolean = logical == &DataType::Boolean;
-    let listed = match data_type {
-        DataType::FixedSizeList(item, size) if *size > 0 => Some(item.data_type()),
-        _ => None,
-    };
-    let (fits, hint) = if loss.takes_classes() && listed.is_none() {
-        (
-            text || boolean || logical.is_integer(),
-            "classes are text, booleans or integers",
-        )
-    } else {
-        let number = listed.unwrap_or(data_type);
-        (
-            number.is_integer() || number.is_floating(),
-            "this loss needs numbers, or fixed-size lists of them",
-        )
-    };
-    if fits {
-        return Ok(());
-    }
-    Err(TrainingError::BadLabel {
-        column: label.to_owned(),
-        problem: format!(
-            "has type {data_type}, which loss {:?} cannot use",
-            loss.name()
-        ),
-        hint: hint.to_owned(),
-    })
+    label_types(outputs, schema, place, available)
 }
 
 fn describe(source: &Source) -> String {
@@ -524,7 +465,7 @@ pub(super) fn bad_option(
     }
 }
 
-fn bad_model(error: impl std::fmt::Display) -> TrainingError {
+pub(super) fn bad_model(error: impl std::fmt::Display) -> TrainingError {
     TrainingError::BadModel {
         reason: error.to_string(),
     }

@@ -12,6 +12,8 @@ use crate::nn::MetricState;
 pub(crate) struct LaneReport {
     /// Sum of weight times loss over the lane's training rows.
     pub(crate) loss_sum: f64,
+    /// The same of each output alone, where there are several.
+    pub(crate) output_losses: Vec<f64>,
     /// States of the metrics asked for, over the training rows.
     pub(crate) train: Vec<MetricState>,
     /// The same over the validation rows, led by the loss; empty without validation.
@@ -25,25 +27,33 @@ pub(crate) type EpochReport = BTreeMap<u32, LaneReport>;
 #[derive(Debug)]
 pub(crate) struct Merged {
     pub(crate) loss_sum: f64,
-    pub(crate) train: Vec<f64>,
-    pub(crate) validation: Vec<f64>,
+    pub(crate) output_losses: Vec<f64>,
+    pub(crate) train: Vec<MetricState>,
+    pub(crate) validation: Vec<MetricState>,
 }
 
 /// Merges the lanes' sums in the order of lanes.
 pub(crate) fn merge(report: &EpochReport) -> Result<Merged, TrainingError> {
     let mut loss_sum = 0.0;
+    let mut output_losses: Vec<f64> = Vec::new();
     let mut train: Vec<MetricState> = Vec::new();
     let mut validation: Vec<MetricState> = Vec::new();
     for lane in report.values() {
         loss_sum += lane.loss_sum;
+        if output_losses.len() < lane.output_losses.len() {
+            output_losses.resize(lane.output_losses.len(), 0.0);
+        }
+        for (sum, loss) in output_losses.iter_mut().zip(&lane.output_losses) {
+            *sum += loss;
+        }
         merge_states(&mut train, &lane.train)?;
         merge_states(&mut validation, &lane.validation)?;
     }
-    let results = |states: &[MetricState]| states.iter().map(MetricState::result).collect();
     Ok(Merged {
         loss_sum,
-        train: results(&train),
-        validation: results(&validation),
+        output_losses,
+        train,
+        validation,
     })
 }
 
@@ -76,6 +86,10 @@ pub(crate) fn encode(report: &EpochReport) -> Vec<u8> {
     for (lane, report) in report {
         bytes.extend_from_slice(&lane.to_le_bytes());
         bytes.extend_from_slice(&report.loss_sum.to_le_bytes());
+        count(&mut bytes, report.output_losses.len());
+        for loss in &report.output_losses {
+            bytes.extend_from_slice(&loss.to_le_bytes());
+        }
         for states in [&report.train, &report.validation] {
             count(&mut bytes, states.len());
             for state in states {
@@ -96,12 +110,17 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<EpochReport, TrainingError> {
     for _ in 0..lanes {
         let lane = u32::from_le_bytes(reader.array()?);
         let loss_sum = f64::from_le_bytes(reader.array()?);
+        let outputs = reader.count()?;
+        let output_losses = (0..outputs)
+            .map(|_| Ok(f64::from_le_bytes(reader.array()?)))
+            .collect::<Result<_, TrainingError>>()?;
         let train = reader.states()?;
         let validation = reader.states()?;
         report.insert(
             lane,
             LaneReport {
                 loss_sum,
+                output_losses,
                 train,
                 validation,
             },
@@ -175,6 +194,7 @@ mod tests {
                 };
                 let report = LaneReport {
                     loss_sum: 0.25 * f64::from(lane),
+                    output_losses: vec![f64::from(lane), 0.5],
                     train: vec![state("accuracy")],
                     validation: vec![state("loss"), state("auc")],
                 };
@@ -197,8 +217,9 @@ mod tests {
     fn lanes_are_merged_over_all_rows() {
         let merged = merge(&report()).unwrap();
         assert_eq!(merged.loss_sum, 0.75);
+        assert_eq!(merged.output_losses, [3.0, 1.5]);
         // Predictions of the third row: 0.4, 0.5 and 0.6 of a positive; the first is wrong whichever way 0.5 counts.
-        assert!(merged.train[0] > 0.7 && merged.train[0] < 1.0);
+        assert!(merged.train[0].result() > 0.7 && merged.train[0].result() < 1.0);
         assert_eq!(merged.validation.len(), 2);
     }
 }

@@ -13,7 +13,7 @@ use futures::{FutureExt, TryStreamExt};
 use super::TrainingError;
 use super::decode::DatasetRows;
 use super::job::{RowsPlace, TrainRequest, Validation};
-use super::label::LabelReader;
+use super::label::LabelReaders;
 use super::memory::WINDOW_ROWS_MIN;
 use super::prepare::{bad_option, internal, no_rows};
 use crate::catalog::{Catalog, Dataset, DatasetWriter, JobId};
@@ -69,7 +69,7 @@ pub(crate) async fn place_rows(
     job: JobId,
     catalog: &Catalog,
     queries: &QueryEngine,
-    label: &mut LabelReader<'_>,
+    label: &mut LabelReaders<'_>,
 ) -> Result<(PlacedRows, Option<PlacedRows>), TrainingError> {
     let train_job = Staged::Train.place(job);
     let validation_job = Staged::Validation.place(job);
@@ -107,7 +107,7 @@ async fn place(
     job: JobId,
     catalog: &Catalog,
     queries: &QueryEngine,
-    mut label: Option<&mut LabelReader<'_>>,
+    mut label: Option<&mut LabelReaders<'_>>,
 ) -> Result<PlacedRows, TrainingError> {
     if let Source::Table(reference) = source {
         let dataset = catalog.datasets.open(reference).boxed().await?;
@@ -150,7 +150,7 @@ async fn stage_split(
     (train_job, validation_job): (JobId, JobId),
     catalog: &Catalog,
     queries: &QueryEngine,
-    label: &mut LabelReader<'_>,
+    label: &mut LabelReaders<'_>,
 ) -> Result<(PlacedRows, PlacedRows), TrainingError> {
     let query = queries.open(&request.source).await?;
     let stage = async |job| catalog.datasets.stage(job, query.schema()).await;

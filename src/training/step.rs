@@ -6,6 +6,7 @@
 //! The flat vector is the parameters followed by the moving statistics: gradients are summed and handed to the
 //! optimizer; the changes of statistics are summed weighted by rows and divided by the rows of the minibatch.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use super::report::{EpochReport, LaneReport};
 use crate::frames::data_plan::{DataPlan, split};
 use crate::frames::minibatch::{DecodedRows, Matrix, RowShape};
 use crate::nn::{
-    InputData, LaneBatch, LaneTrainer, Loss, Metric, MetricState, Model, Predictor, ProgramError,
-    StepKey,
+    InputData, LaneBatch, LaneTrainer, MetricState, Model, Objectives, OutputPlace, Predictor,
+    ProgramError, SideBySide, StepKey,
 };
 use crate::optim::{ArrayBlocks, ArrayNorms, Optimizer};
 
@@ -34,8 +35,7 @@ const EVALUATION_ROWS: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Share {
     pub(crate) model: Arc<Model>,
-    pub(crate) loss: Loss,
-    pub(crate) metrics: Vec<Metric>,
+    pub(crate) objectives: Objectives,
     pub(crate) optimizer: Optimizer,
     pub(crate) seed: u64,
     pub(crate) lanes: u32,
@@ -98,6 +98,7 @@ pub(super) struct Hand {
     nodes: Vec<u32>,
     trainer: LaneTrainer,
     predictor: Predictor,
+    places: Vec<OutputPlace>,
     /// The range of the flat vector that this thread updates.
     pub(super) owned: Range<usize>,
     /// The gradient of that range, and what the update has made of it so far.
@@ -265,15 +266,23 @@ impl Crew {
                     lane.validation_feed
                         .fill(start..end, &mut lane.validation_rows)?;
                     let rows = &lane.validation_rows;
-                    let predictions = hand
-                        .predictor
+                    hand.predictor
                         .predict(parameters, statistics, rows.rows, &inputs(rows))
                         .map_err(program_error)?;
-                    for state in &mut lane.report.validation {
-                        let weights = rows.weights.as_deref();
-                        let weights = weights.filter(|_| state.metric().is_loss());
-                        state.update(predictions, &rows.target, weights);
-                    }
+                    let answers = SideBySide {
+                        values: hand.predictor.predictions(),
+                        width: self.share.model.output_width(),
+                    };
+                    let places = &hand.places;
+                    self.share.objectives.update(
+                        &mut lane.report.validation,
+                        true,
+                        places,
+                        |output| answers.columns(&places[output].answers),
+                        targets(rows),
+                        hand.predictor.masks(),
+                        rows.weights.as_deref(),
+                    );
                     start = end;
                 }
             }
@@ -295,6 +304,7 @@ impl Crew {
                 lane.rows_seen = 0;
                 lane.report = LaneReport {
                     loss_sum: 0.0,
+                    output_losses: self.share.no_losses(),
                     train: self.share.train_states()?,
                     validation: Vec::new(),
                 };
@@ -409,23 +419,26 @@ impl Share {
     }
 
     fn train_states(&self) -> Result<Vec<MetricState>, TrainingError> {
-        self.states(self.metrics.iter().copied())
+        self.states(false)
+    }
+
+    /// Of each output, where there are several.
+    fn no_losses(&self) -> Vec<f64> {
+        match self.objectives.several() {
+            true => vec![0.0; self.objectives.outputs().len()],
+            false => Vec::new(),
+        }
     }
 
     fn validation_states(&self) -> Result<Vec<MetricState>, TrainingError> {
-        self.states(std::iter::once(Metric::loss()).chain(self.metrics.iter().copied()))
+        self.states(true)
     }
 
-    fn states(
-        &self,
-        metrics: impl Iterator<Item = Metric>,
-    ) -> Result<Vec<MetricState>, TrainingError> {
-        metrics
-            .map(|metric| MetricState::new(metric, self.loss, self.model.output_extents()))
-            .collect::<Result<_, _>>()
-            .map_err(|error| TrainingError::BadModel {
-                reason: error.to_string(),
-            })
+    fn states(&self, losses: bool) -> Result<Vec<MetricState>, TrainingError> {
+        let states = self.objectives.states(&self.model, losses);
+        states.map_err(|error| TrainingError::BadModel {
+            reason: error.to_string(),
+        })
     }
 }
 
@@ -441,6 +454,7 @@ impl Hand {
             rows_seen: 0,
             report: LaneReport {
                 loss_sum: 0.0,
+                output_losses: Vec::new(),
                 train: Vec::new(),
                 validation: Vec::new(),
             },
@@ -449,9 +463,10 @@ impl Hand {
         Ok(Self {
             lanes: lanes.map(lane).collect(),
             nodes,
-            trainer: LaneTrainer::new(Arc::clone(&share.model), share.loss)
+            trainer: LaneTrainer::new(Arc::clone(&share.model), share.objectives.clone())
                 .map_err(program_error)?,
             predictor: Predictor::new(Arc::clone(&share.model)),
+            places: share.objectives.places(&share.model),
             sum: vec![0.0; owned.len()],
             slots: share.optimizer.first_slots(trained),
             block_sums: Vec::new(),
@@ -547,9 +562,19 @@ impl Pass<'_> {
         }
         lane.report.loss_sum += output.loss_sum;
         lane.rows_seen += rows.rows as u64;
-        for state in &mut lane.report.train {
-            state.update(output.predictions, &rows.target, None);
+        let sums = lane.report.output_losses.iter_mut();
+        for (sum, loss) in sums.zip(output.output_losses) {
+            *sum += loss;
         }
+        self.share.objectives.update(
+            &mut lane.report.train,
+            false,
+            &hand.places,
+            |number| Cow::Borrowed(output.predictions(number)),
+            targets(rows),
+            SideBySide::default(),
+            None,
+        );
         for (value, before) in statistics_out.iter_mut().zip(statistics) {
             *value = (*value - before) * rows.rows as f32;
         }
@@ -565,6 +590,13 @@ impl Pass<'_> {
             },
             other => program_error(other),
         }
+    }
+}
+
+fn targets(rows: &DecodedRows) -> SideBySide<'_> {
+    SideBySide {
+        values: &rows.target,
+        width: rows.target_width,
     }
 }
 

@@ -20,7 +20,7 @@ use super::reduction;
 use super::report;
 use super::step::{Command, Crew, Share, StepOfJob};
 use crate::frames::data_plan::{DataPlan, PlanSettings};
-use crate::nn::{Loss, Metric, Model, ParameterInfo};
+use crate::nn::{Metric, Model, Objectives, ParameterInfo};
 use crate::optim::{ArrayBlocks, Optimizer, PlateauRule, ReduceOnPlateau};
 
 /// How often progress is told: twice as often as the status must change.
@@ -30,8 +30,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(crate) struct WorkerTask {
     pub(crate) model: Arc<Model>,
-    pub(crate) loss: Loss,
-    pub(crate) metrics: Vec<Metric>,
+    pub(crate) objectives: Objectives,
     pub(crate) optimizer: Optimizer,
     pub(crate) seed: u64,
     pub(crate) epochs: u32,
@@ -121,8 +120,7 @@ pub(crate) fn train(
             .clone(),
         arrays: ArrayBlocks::new(task.model.parameters().iter().map(ParameterInfo::len)),
         model: task.model,
-        loss: task.loss,
-        metrics: task.metrics,
+        objectives: task.objectives,
         optimizer: task.optimizer,
         seed: task.seed,
         lanes: task.lanes,
@@ -473,13 +471,17 @@ impl Leader<'_> {
         put("rows_per_second", rows / trained.as_secs_f64().max(1e-9));
         let learning_rate = self.learning_rate(total_step, u64::from(epoch));
         put("learning_rate", f64::from(learning_rate));
-        for (metric, value) in share.metrics.iter().zip(&merged.train) {
-            put(&metric.name(), *value);
+        let objectives = &share.objectives;
+        for (number, sum) in merged.output_losses.iter().enumerate() {
+            put(&objectives.column(number, &Metric::loss()), sum / rows);
         }
-        let loss = Metric::loss();
-        let validation = std::iter::once(&loss).chain(&share.metrics);
-        for (metric, value) in validation.zip(&merged.validation) {
-            put(&format!("val_{}", metric.name()), *value);
+        for (name, value) in objectives.values(&merged.train, false) {
+            put(&name, value);
+        }
+        if !merged.validation.is_empty() {
+            for (name, value) in objectives.values(&merged.validation, true) {
+                put(&format!("val_{name}"), value);
+            }
         }
         Ok(row)
     }

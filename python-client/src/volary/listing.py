@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from html import escape
 from typing import Any, TypeVar
@@ -41,6 +41,7 @@ class Dataset:
 class ModelVersion:
     """A model and one of its versions.
 
+    ``label`` and ``classes`` are the first output's, where there are several; ``labels`` has the column of each by name.
     ``spec``, ``pipeline``, ``summary`` and the columns of ``inputs`` and ``outputs`` are filled by ``describe`` alone.
     """
 
@@ -59,6 +60,7 @@ class ModelVersion:
     summary: str = ""
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
 
     def with_signature(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> ModelVersion:
         """The same with the columns that it reads and those that it answers."""
@@ -83,6 +85,7 @@ class ModelVersion:
             job=str(read(answer, "job", "")),
             dataset=str(read(answer, "dataset", "")),
             seed=integer(answer, "seed"),
+            labels={str(read(each, "name", "")): str(read(each, "label", "")) for each in read(answer, "outputs", ())},
             spec=read(answer, "spec"),
             pipeline=tuple(read(answer, "pipeline", ())),
             summary=str(read(answer, "summary", "")),

@@ -184,6 +184,9 @@ pub struct Train {
     pub sample_weight: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "20")]
     pub reduce_on_plateau: ::core::option::Option<ReduceOnPlateau>,
+    /// For a network of several outputs, how each is trained; `label` and `metrics` stay empty, and `class_weight` too.
+    #[prost(message, repeated, tag = "21")]
+    pub outputs: ::prost::alloc::vec::Vec<TrainOutput>,
     #[prost(oneof = "train::Validation", tags = "15, 16")]
     pub validation: ::core::option::Option<train::Validation>,
 }
@@ -206,6 +209,34 @@ impl ::prost::Name for Train {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/volary.v1.Train".into()
+    }
+}
+/// How one of a network's outputs is trained. The loss of the whole is the sum of weight times loss over the outputs.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TrainOutput {
+    /// as among the network's `outputs`
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// a column of the source
+    #[prost(string, tag = "2")]
+    pub label: ::prost::alloc::string::String,
+    /// as the loss of Train is described; empty: that loss
+    #[prost(string, tag = "3")]
+    pub loss: ::prost::alloc::string::String,
+    /// unset: 1
+    #[prost(double, optional, tag = "4")]
+    pub loss_weight: ::core::option::Option<f64>,
+    #[prost(string, repeated, tag = "5")]
+    pub metrics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for TrainOutput {
+    const NAME: &'static str = "TrainOutput";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.TrainOutput".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.TrainOutput".into()
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -658,6 +689,9 @@ pub struct Model {
     pub summary: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "13")]
     pub pipeline: ::prost::alloc::vec::Vec<::prost_types::Struct>,
+    /// What each of several outputs predicts; empty for a model of one, whose label is above (that of the first, else).
+    #[prost(message, repeated, tag = "14")]
+    pub outputs: ::prost::alloc::vec::Vec<ModelOutput>,
 }
 impl ::prost::Name for Model {
     const NAME: &'static str = "Model";
@@ -667,6 +701,29 @@ impl ::prost::Name for Model {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/volary.v1.Model".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ModelOutput {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub label: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "3")]
+    pub classes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "4")]
+    pub loss: ::prost::alloc::string::String,
+    #[prost(double, tag = "5")]
+    pub loss_weight: f64,
+}
+impl ::prost::Name for ModelOutput {
+    const NAME: &'static str = "ModelOutput";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.ModelOutput".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.ModelOutput".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

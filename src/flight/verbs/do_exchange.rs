@@ -257,6 +257,7 @@ mod tests {
             },
             loss: "mse".into(),
             metric_names: Vec::new(),
+            outputs: Vec::new(),
             metrics: std::collections::BTreeMap::new(),
             parameters: 2,
             training: None,

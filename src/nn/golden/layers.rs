@@ -143,7 +143,7 @@ fn check_description(case: &Case) {
     assert_eq!(spec.to_json(), json, "{}", case.name);
     let model =
         Model::build(&spec, &features).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-    assert_eq!(model.output_extents(), &case.answer[1..], "{}", case.name);
+    assert_eq!(model.output_extents(0), &case.answer[1..], "{}", case.name);
 }
 
 /// A layer over leaves: inputs and arrays side by side in the flat vector, so that all have gradients.

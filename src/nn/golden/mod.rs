@@ -3,6 +3,7 @@
 
 mod layers;
 mod networks;
+mod outputs;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -147,7 +148,7 @@ fn check(golden: &Arrays, case: &str, loss: &str, hidden: Value, last: &str, wid
     );
     all_close(
         &format!("{case}: predictions"),
-        output.predictions,
+        output.predictions(0),
         of("predictions"),
     );
     all_close(
@@ -236,12 +237,12 @@ fn losses_and_their_gradients_agree_with_keras() {
             &ones,
             |graph, x, label| {
                 let answer = through(graph, x)?;
-                loss.record(graph, answer, label)
+                loss.record(graph, answer, label, None)
             },
         );
         all_close(&what, &each, of("loss"));
         all_close(&format!("{what}, gradient"), &gradient, of("gradient"));
-        let rows = loss.of_rows(of("answer"), of("label"), &extents);
+        let rows = loss.of_rows(of("answer"), of("label"), &extents, None);
         let rows: Vec<f32> = rows.iter().map(|loss| *loss as f32).collect();
         all_close(&format!("{what}, of rows"), &rows, of("loss"));
     }

@@ -76,7 +76,11 @@ fn networks_of_sequences_answer_and_learn_as_in_keras() {
                 &mut [],
             )
             .unwrap();
-        all_close(&format!("{name}: answer"), step.predictions, of("answer"));
+        all_close(
+            &format!("{name}: answer"),
+            step.predictions(0),
+            of("answer"),
+        );
         let loss = [step.loss_sum as f32 / rows as f32];
         all_close(&format!("{name}: loss"), &loss, of("loss"));
         let largest = gradient

@@ -144,9 +144,9 @@ impl Loss {
         settings.position(|known| known.name() == setting)
     }
 
-    /// Numbers per row of `LaneBatch::target`: one per position for class indices, else as many as the model answers.
-    pub fn target_width(self, model: &Model) -> usize {
-        self.target_width_for(model.output_extents())
+    /// Numbers per row of `LaneBatch::target`: one per position for class indices, else as many as the output answers.
+    pub fn target_width(self, model: &Model, output: usize) -> usize {
+        self.target_width_for(model.output_extents(output))
     }
 
     pub(super) fn target_width_for(self, extents: &[usize]) -> usize {
@@ -157,11 +157,11 @@ impl Loss {
         }
     }
 
-    /// Whether the model's answer fits this loss and this kind of label. Of classes, the answer must be probabilities.
-    pub fn check(self, model: &Model, target: &TargetKind) -> Result<(), SpecError> {
-        self.check_model(model)?;
-        let extents = model.output_extents();
-        let width = model.output_width();
+    /// Whether an output's answer fits this loss and this kind of label. Of classes, the answer must be probabilities.
+    pub fn check(self, model: &Model, output: usize, target: &TargetKind) -> Result<(), SpecError> {
+        self.check_model(model, output)?;
+        let extents = model.output_extents(output);
+        let width = model.width_of_output(output);
         let one_position = extents.iter().rev().skip(1).all(|extent| *extent == 1);
         let last = extents.last().copied().unwrap_or(1);
         let (fits, hint) = match (self.recipe.label, target) {
@@ -191,7 +191,7 @@ impl Loss {
         };
         if fits {
             return match target {
-                TargetKind::Classes { .. } => self.check_probabilities(model),
+                TargetKind::Classes { .. } => self.check_probabilities(model, output),
                 TargetKind::Numeric { .. } => Ok(()),
             };
         }
@@ -210,12 +210,12 @@ impl Loss {
     }
 
     /// What is served as a probability must be one: sigmoid for one unit, softmax for one unit per class.
-    fn check_probabilities(self, model: &Model) -> Result<(), SpecError> {
+    fn check_probabilities(self, model: &Model, output: usize) -> Result<(), SpecError> {
         let (wanted, activation) = match self.recipe.label {
             Label::Binary => (Activation::Sigmoid, "sigmoid"),
             _ => (Activation::Softmax, "softmax"),
         };
-        let (layer, found) = model.last_activation();
+        let (layer, found) = model.last_activation(output);
         if found == Some(wanted) {
             return Ok(());
         }
@@ -226,22 +226,24 @@ impl Loss {
     }
 
     /// What can be said without knowing the label.
-    pub(super) fn check_model(self, model: &Model) -> Result<(), SpecError> {
-        let last = model.output_extents().last().copied().unwrap_or(1);
+    pub(super) fn check_model(self, model: &Model, output: usize) -> Result<(), SpecError> {
+        let width = model.width_of_output(output);
+        let last = model.output_extents(output).last().copied().unwrap_or(1);
         if matches!(self.recipe.label, Label::Shares | Label::Index) && last < 2 {
             return Err(self.mismatch(
                 "its output has 1 unit".to_string(),
                 "use one unit per class, or \"binary_crossentropy\"",
             ));
         }
-        if self.name() == "rank_hinge" && !model.output_width().is_multiple_of(2) {
+        if self.name() == "rank_hinge" && !width.is_multiple_of(2) {
             return Err(self.mismatch(
-                format!("its output has {} numbers per row", model.output_width()),
+                format!("its output has {width} numbers per row"),
                 "answer pairs: an even count of numbers",
             ));
         }
         let from_logits = self.of_probabilities().is_some();
-        if let (layer, Some(Activation::Sigmoid | Activation::Softmax)) = model.last_activation()
+        if let (layer, Some(Activation::Sigmoid | Activation::Softmax)) =
+            model.last_activation(output)
             && from_logits
         {
             return Err(self.mismatch(
@@ -263,12 +265,14 @@ impl Loss {
     }
 
     /// Records the loss of each row: output (R, ..., K) and target (R, `target_width`) to (R, 1). Over sequences it is
-    /// the mean over a row's positions, as Keras' `sum_over_batch_size`.
+    /// the mean over a row's positions, as Keras' `sum_over_batch_size`; with a mask (R, steps), 1 for a step that counts,
+    /// over those alone, and 0 for a row without any.
     pub(super) fn record(
         self,
         graph: &mut Graph,
         output: NodeId,
         target: NodeId,
+        mask: Option<NodeId>,
     ) -> Result<NodeId, GraphError> {
         let shape = graph.shape(output).clone();
         let rows = shape.extents().first().copied().unwrap_or(1);
@@ -296,13 +300,36 @@ impl Loss {
             graph,
         };
         let each = (self.recipe.record)(&mut given)?;
-        let by_row = graph.reshape(each, &[rows, places / rows.max(1)])?;
-        words::mean_of_columns(graph, by_row)
+        let positions = places / rows.max(1);
+        // A loss over a whole row has no steps to leave out.
+        let steps = mask.map_or(0, |mask| graph.shape(mask).len() / rows.max(1));
+        match mask {
+            Some(mask)
+                if self.recipe.over == Over::Innermost
+                    && steps > 0
+                    && positions.is_multiple_of(steps) =>
+            {
+                let each = graph.reshape(each, &[rows, steps, positions / steps])?;
+                let each = words::mean_of_columns(graph, each)?;
+                let each = graph.reshape(each, &[rows, steps])?;
+                words::mean_of_kept(graph, each, mask)
+            }
+            _ => {
+                let by_row = graph.reshape(each, &[rows, positions])?;
+                words::mean_of_columns(graph, by_row)
+            }
+        }
     }
 
     /// The loss of each row from the model's answers, in float64: what validation adds up. `extents` are those of one
-    /// row of the answer. Empty when the slices do not go together.
-    pub fn of_rows(self, predictions: &[f32], targets: &[f32], extents: &[usize]) -> Vec<f64> {
+    /// row of the answer, `mask` has 1 for each step of a row that counts. Empty when the slices do not go together.
+    pub fn of_rows(
+        self,
+        predictions: &[f32],
+        targets: &[f32],
+        extents: &[usize],
+        mask: Option<&[f32]>,
+    ) -> Vec<f64> {
         let width: usize = extents.iter().product();
         let rows = predictions.len() / width.max(1);
         let mut graph = Graph::new();
@@ -315,10 +342,17 @@ impl Loss {
                 return Ok(None);
             }
             let target = graph.add(Op::Input(1, shape), &[])?;
-            self.record(&mut graph, output, target).map(Some)
+            let steps = mask.map_or(0, |mask| mask.len() / rows.max(1));
+            let mask = match steps {
+                0 => None,
+                steps => Some(graph.add(Op::Input(2, Shape::new(&[rows, steps])), &[])?),
+            };
+            self.record(&mut graph, output, target, mask).map(Some)
         };
         match recorded() {
-            Ok(Some(loss)) if rows > 0 => float64::run(&graph, loss, &[predictions, targets]),
+            Ok(Some(loss)) if rows > 0 => {
+                float64::run(&graph, loss, &[predictions, targets, mask.unwrap_or(&[])])
+            }
             Ok(_) => Vec::new(),
             Err::<_, GraphError>(_) => vec![f64::NAN; rows],
         }
@@ -340,7 +374,7 @@ mod tests {
         let sparse = Loss::parse("sparse_categorical_crossentropy").unwrap();
         let shares = Loss::parse("categorical_crossentropy").unwrap();
         for activation in ["linear", "tanh", "relu", "softmax"] {
-            let message = binary.check(&model(1, activation), &two).unwrap_err();
+            let message = binary.check(&model(1, activation), 0, &two).unwrap_err();
             assert_eq!(
                 message.to_string(),
                 "loss \"binary_crossentropy\" does not fit the model: its last layer \"answer\" does not answer \
@@ -349,17 +383,17 @@ mod tests {
         }
         for activation in ["linear", "sigmoid"] {
             for loss in [sparse, shares] {
-                let message = loss.check(&model(3, activation), &three).unwrap_err();
+                let message = loss.check(&model(3, activation), 0, &three).unwrap_err();
                 assert!(message.to_string().contains("activation=\"softmax\""));
             }
         }
-        binary.check(&model(1, "sigmoid"), &two).unwrap();
-        sparse.check(&model(2, "softmax"), &two).unwrap();
-        sparse.check(&model(3, "softmax"), &three).unwrap();
-        shares.check(&model(3, "softmax"), &three).unwrap();
+        binary.check(&model(1, "sigmoid"), 0, &two).unwrap();
+        sparse.check(&model(2, "softmax"), 0, &two).unwrap();
+        sparse.check(&model(3, "softmax"), 0, &three).unwrap();
+        shares.check(&model(3, "softmax"), 0, &three).unwrap();
         let numbers = TargetKind::Numeric { width: 3 };
         let squared = Loss::parse("mse").unwrap();
-        squared.check(&model(3, "linear"), &numbers).unwrap();
+        squared.check(&model(3, "linear"), 0, &numbers).unwrap();
     }
 
     #[test]
@@ -375,7 +409,7 @@ mod tests {
         );
         assert_eq!(activation, "sigmoid");
         assert_eq!(without.of_probabilities(), None);
-        let message = binary.check_model(&model(1, "sigmoid")).unwrap_err();
+        let message = binary.check_model(&model(1, "sigmoid"), 0).unwrap_err();
         assert!(
             message.to_string().contains("leave out one of the two"),
             "{message}"
@@ -399,7 +433,7 @@ mod tests {
         let numbers = TargetKind::Numeric { width: 2 };
         let message = Loss::parse("huber")
             .unwrap()
-            .check(&model(3, "linear"), &numbers)
+            .check(&model(3, "linear"), 0, &numbers)
             .unwrap_err();
         assert_eq!(
             message.to_string(),
@@ -407,7 +441,7 @@ mod tests {
              end the model with one unit per number of the label"
         );
         let odd = Loss::parse("rank_hinge").unwrap();
-        let message = odd.check_model(&model(3, "linear")).unwrap_err();
+        let message = odd.check_model(&model(3, "linear"), 0).unwrap_err();
         assert!(message.to_string().contains("an even count"), "{message}");
     }
 

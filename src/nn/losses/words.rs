@@ -70,6 +70,16 @@ pub(super) fn mean_of_columns(graph: &mut Graph, each: NodeId) -> Recorded {
     graph.scaled(sum, 1.0 / width as f32)
 }
 
+/// Mean over the numbers of each row that the mask keeps, (R, 1); 0 where it keeps none.
+pub(super) fn mean_of_kept(graph: &mut Graph, each: NodeId, mask: NodeId) -> Recorded {
+    let mask = graph.reshape_as(mask, each)?;
+    let kept = graph.times(each, mask)?;
+    let sum = graph.sum_columns(kept)?;
+    let count = graph.sum_columns(mask)?;
+    let count = at_least(graph, count, 1.0)?;
+    graph.over(sum, count)
+}
+
 /// The largest number of the innermost extent, kept as extent 1, by halving it. Of equals one gets the gradient.
 pub(super) fn largest_of_columns(graph: &mut Graph, x: NodeId) -> Recorded {
     let mut x = x;

@@ -76,6 +76,17 @@ impl MetricState {
     /// Adds rows: `predictions` of the model's width, `targets` as in `LaneBatch`, one weight per row (default 1).
     /// Rows beyond the shorter of the slices are left out.
     pub fn update(&mut self, predictions: &[f32], targets: &[f32], weights: Option<&[f32]>) {
+        self.update_masked(predictions, targets, weights, None);
+    }
+
+    /// As `update`; `mask` has 1 for each step of a row that counts in the loss.
+    pub fn update_masked(
+        &mut self,
+        predictions: &[f32],
+        targets: &[f32],
+        weights: Option<&[f32]>,
+        mask: Option<&[f32]>,
+    ) {
         let width: usize = self.extents.iter().product();
         let target_width = self.loss.target_width_for(&self.extents);
         let rows = (predictions.len() / width.max(1)).min(targets.len() / target_width.max(1));
@@ -89,7 +100,7 @@ impl MetricState {
             })
         };
         if let Measure::Loss = self.metric.recipe.measure {
-            let losses = self.loss.of_rows(predictions, targets, &self.extents);
+            let losses = self.loss.of_rows(predictions, targets, &self.extents, mask);
             for (row, loss) in losses.iter().enumerate() {
                 self.sums[0].add(weight_of(row) * loss);
                 self.sums[1].add(1.0);

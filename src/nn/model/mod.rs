@@ -85,7 +85,16 @@ pub struct Model {
     parameters: Arrays,
     /// Arrays without a gradient: those that follow the data, and those of frozen layers.
     statistics: Arrays,
-    output: Output,
+    outputs: Vec<ModelOutput>,
+}
+
+/// One of the model's answers.
+#[derive(Debug)]
+struct ModelOutput {
+    name: String,
+    place: Output,
+    /// Steps of a row that its mask tells of; 0 where it is not masked.
+    mask_width: usize,
 }
 
 /// One of a layer's outputs.
@@ -122,9 +131,9 @@ enum Source {
 /// A model as part of a graph.
 #[derive(Debug)]
 pub(super) struct Recorded {
-    pub(super) output: NodeId,
-    /// Which steps of the output count, where it is a sequence that was masked: (rows, steps).
-    pub(super) mask: Option<NodeId>,
+    pub(super) outputs: Vec<NodeId>,
+    /// For each output which of its steps count, where it is a sequence that was masked: (rows, steps).
+    pub(super) masks: Vec<Option<NodeId>>,
     pub(super) collected: Collected,
     /// The sum of the penalties on weights, where there are any.
     pub(super) weight_penalty: Option<NodeId>,
@@ -142,10 +151,7 @@ impl Model {
             inputs: Vec::new(),
             parameters: Arrays::default(),
             statistics: Arrays::default(),
-            output: Output {
-                layer: 0,
-                number: 0,
-            },
+            outputs: Vec::with_capacity(spec.outputs.len()),
         };
         let mut built_as = HashMap::new();
         for position in order {
@@ -180,21 +186,30 @@ impl Model {
             model.add_layer(layer_spec, position, described, source, &signals, shared)?;
             built_as.insert(layer_spec.name.as_str(), model.layers.len() - 1);
         }
-        let [output] = spec.outputs.as_slice() else {
-            return Err(SpecError::Malformed {
-                problem: format!("it has {} outputs", spec.outputs.len()),
-                hint: "name exactly one; join several with a Concatenate".to_string(),
+        for output in &spec.outputs {
+            let place = model.find(&built_as, "outputs", output)?;
+            if model.signal(place).dtype != InputType::Float32 {
+                return Err(bad_input(
+                    output,
+                    "it is an output and makes int32".to_string(),
+                    "end the model with a float layer",
+                ));
+            }
+            if model.outputs.iter().any(|other| other.place == place) {
+                return Err(bad_input(
+                    output,
+                    "it is named twice in outputs".to_string(),
+                    "name each output once",
+                ));
+            }
+            model.outputs.push(ModelOutput {
+                name: output.clone(),
+                place,
+                mask_width: 0,
             });
-        };
-        model.output = model.find(&built_as, "outputs", output)?;
-        if model.signal(model.output).dtype != InputType::Float32 {
-            return Err(bad_input(
-                output,
-                "it is an output and makes int32".to_string(),
-                "end the model with a float layer",
-            ));
         }
         refuse_loose_ends(spec)?;
+        model.find_masks();
         Ok(model)
     }
 
@@ -233,14 +248,34 @@ impl Model {
         self.statistics.initial(0)
     }
 
-    /// Numbers per row of the model's answer.
-    pub fn output_width(&self) -> usize {
-        self.signal(self.output).width()
+    pub fn output_count(&self) -> usize {
+        self.outputs.len()
     }
 
-    /// The extents of one row of the answer.
-    pub fn output_extents(&self) -> &[usize] {
-        &self.signal(self.output).extents
+    /// What the description calls an output.
+    pub fn output_name(&self, output: usize) -> &str {
+        &self.outputs[output].name
+    }
+
+    /// Numbers per row of the model's answer: those of all outputs side by side.
+    pub fn output_width(&self) -> usize {
+        let outputs = 0..self.outputs.len();
+        outputs.map(|output| self.width_of_output(output)).sum()
+    }
+
+    /// Numbers per row of one output.
+    pub fn width_of_output(&self, output: usize) -> usize {
+        self.signal(self.outputs[output].place).width()
+    }
+
+    /// The extents of one row of an output.
+    pub fn output_extents(&self, output: usize) -> &[usize] {
+        &self.signal(self.outputs[output].place).extents
+    }
+
+    /// Steps of a row of an output that its mask tells of; 0 where it is not masked.
+    pub fn mask_width(&self, output: usize) -> usize {
+        self.outputs[output].mask_width
     }
 
     /// Names of the layers, each after those it takes from.
@@ -248,9 +283,9 @@ impl Model {
         self.layers.iter().map(|layer| layer.name.as_str())
     }
 
-    /// The layer that answers and the function its answer comes out of, if any.
-    pub(super) fn last_activation(&self) -> (&str, Option<Activation>) {
-        let last = &self.layers[self.output.layer];
+    /// The layer that answers an output and the function its answer comes out of, if any.
+    pub(super) fn last_activation(&self, output: usize) -> (&str, Option<Activation>) {
+        let last = &self.layers[self.outputs[output].place.layer];
         (&last.name, last.described.layer.activation())
     }
 
@@ -329,15 +364,35 @@ impl Model {
             masks.push([vec![mask], further_masks].concat());
         }
         Ok(Recorded {
-            output: values[self.output.layer][self.output.number],
-            mask: masks[self.output.layer]
-                .get(self.output.number)
-                .copied()
-                .flatten(),
+            outputs: self
+                .outputs
+                .iter()
+                .map(|output| values[output.place.layer][output.place.number])
+                .collect(),
+            masks: self
+                .outputs
+                .iter()
+                .map(|output| {
+                    let of_layer = &masks[output.place.layer];
+                    of_layer.get(output.place.number).copied().flatten()
+                })
+                .collect(),
             collected,
             weight_penalty,
             layers: values.iter().map(|outputs| outputs[0]).collect(),
         })
+    }
+
+    /// Which outputs are masked follows from the layers alone; a row too large to be recorded is refused where it is run.
+    fn find_masks(&mut self) {
+        let mut graph = Graph::new();
+        let masks = match self.record(&mut graph, 1, false) {
+            Ok(recorded) => recorded.masks,
+            Err(_) => return,
+        };
+        for (output, mask) in self.outputs.iter_mut().zip(masks) {
+            output.mask_width = mask.map_or(0, |mask| graph.shape(mask).len());
+        }
     }
 
     fn signal(&self, output: Output) -> &Signal {

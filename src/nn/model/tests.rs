@@ -78,8 +78,8 @@ fn shapes_that_do_not_fit_are_refused_with_layer_and_remedy() {
     );
     check(
         "/outputs",
-        json!(["out", "dense"]),
-        "the model description is malformed: it has 2 outputs",
+        json!(["out", "dense", "out"]),
+        "layer \"out\": it is named twice in outputs; name each output once",
     );
     check(
         "/outputs",

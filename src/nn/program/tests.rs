@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::nn::{FeatureColumn, FeatureKind, ModelSpec, SpecError};
+use crate::nn::{FeatureColumn, FeatureKind, Loss, ModelSpec, SpecError};
 use crate::support::random::Purpose;
 
 #[test]
@@ -154,7 +154,7 @@ fn dropout_follows_its_key_and_is_off_in_prediction() {
             &mut gradient,
             &mut statistics,
         );
-        output.unwrap().predictions.to_vec()
+        output.unwrap().predictions(0).to_vec()
     };
     let key = StepKey {
         seed: 1,
@@ -368,11 +368,11 @@ fn a_loss_that_does_not_fit_the_model_is_refused() {
     use super::super::losses::TargetKind;
     assert!(
         named("binary_crossentropy")
-            .check(&one, &TargetKind::Classes { classes: 2 })
+            .check(&one, 0, &TargetKind::Classes { classes: 2 })
             .is_ok()
     );
     let message = named("binary_crossentropy")
-        .check(&one, &TargetKind::Classes { classes: 3 })
+        .check(&one, 0, &TargetKind::Classes { classes: 3 })
         .unwrap_err()
         .to_string();
     assert!(

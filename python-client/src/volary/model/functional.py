@@ -25,9 +25,10 @@ from ..features import Pipeline, Transform
 from ..handles import Rows, ServedModel, Summary, _names
 from .callbacks import EarlyStopping, ReduceLROnPlateau
 from .layers import InputLayer, Layer
-from .losses import Loss, described
+from .losses import Loss
 from .metrics import Metric
 from .optimizers import Optimizer
+from .outputs import OutputTraining, compiled, request_of
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -109,7 +110,7 @@ class Model:
 
     Args:
         inputs: The tensors of :func:`volary.Input`; may be left out, for the outputs know them.
-        outputs: The last tensor.
+        outputs: The last tensor, or several: each is trained on a label of its own and answered in columns of its own.
         name: The model's name on the cluster when ``fit`` is given none.
     """
 
@@ -134,9 +135,8 @@ class Model:
                 raise ValueError(
                     f"the outputs read the input {tensor.layer} too; name it among the inputs, or leave inputs out"
                 )
-        self._loss: str | dict[str, Any] | None = None
+        self._training: list[OutputTraining] | None = None
         self._optimizer: dict[str, Any] = {}
-        self._metrics: list[str | dict[str, Any]] = []
         self._served: ServedModel | None = None
         self.history: History | None = None
 
@@ -144,6 +144,11 @@ class Model:
 
     def _graph(self) -> tuple[Tensor, ...]:
         return self._outputs
+
+    @property
+    def output_names(self) -> list[str]:
+        """What the outputs are called where ``compile`` and ``fit`` are told of each: the names of their layers."""
+        return self.to_json()["outputs"]
 
     @property
     def layers(self) -> list[Layer]:
@@ -225,13 +230,16 @@ class Model:
     def compile(
         self,
         optimizer: str | Optimizer | type[Optimizer] = "adam",
-        loss: str | Mapping[str, Any] | Loss | type[Loss] = "mean_squared_error",
-        metrics: Iterable[str | Mapping[str, Any] | Metric | type[Metric]] = (),
+        loss: str | Mapping[str, Any] | Sequence[Any] | Loss | type[Loss] = "mean_squared_error",
+        metrics: Iterable[Any] | Mapping[str, Any] = (),
+        loss_weights: Mapping[str, float] | Sequence[float] | None = None,
     ) -> None:
         """Say how to train: an optimiser, a loss, and metrics to report. A class stands for its defaults.
 
         Losses and metrics are objects of volary.losses and volary.metrics, their classes, their names, or dicts of a
-        ``name`` and options.
+        ``name`` and options. Of several outputs each has its loss (one alone holds for all), its metrics and what its loss
+        is multiplied by in the sum: dicts by :attr:`output_names`, or lists in their order. The history then has columns
+        such as ``level_loss`` and ``val_kind_accuracy`` beside the sum ``loss``.
 
         >>> from volary import Sequential, layers
         >>> model = Sequential([layers.Dense(1)])
@@ -247,11 +255,9 @@ class Model:
             raise TypeError(
                 f"optimizer is of type {type(optimizer).__name__}; give one of volary.optimizers, its class, or its name"
             )
-        if isinstance(metrics, str):
-            raise TypeError(f"metrics is a list; write [{metrics!r}]")
+        training = compiled(self.output_names, loss, loss_weights, metrics)
         self._optimizer = optimizer.to_json()
-        self._loss = described("loss", loss, Loss)
-        self._metrics = [described("a metric", metric, Metric) for metric in metrics]
+        self._training = training
 
     def summary(self) -> str:
         """The network as text: the server's own table once trained, else the layers."""
@@ -264,7 +270,7 @@ class Model:
     def fit(
         self,
         rows: Any,
-        label: str,
+        label: str | Mapping[str, str] | Sequence[str],
         *,
         features: Sequence[str] | None = None,
         pipeline: Pipeline | Iterable[Transform] | None = None,
@@ -288,7 +294,8 @@ class Model:
             rows: A table or a query of the cluster, or a frame. A frame is uploaded for the time of the training as
                 ``temporary-<model>-training-<random>``, the name that the model's lineage then shows; to train on data
                 that stays, ``put`` it first.
-            label: The column to predict: numbers for a regression, any type for classes.
+            label: The column to predict: numbers for a regression, any type for classes. Of several outputs one each, as a
+                dict by :attr:`output_names` or a list in their order.
             features: Columns that the model may read; every other column when left out.
             pipeline: Transforms, fitted on the training rows; saved and applied with the model wherever it answers.
             epochs: Passes over the rows, 1 to 1,000,000.
@@ -300,7 +307,7 @@ class Model:
                 tells.
             sample_weight: A column of row weights for the loss.
             class_weight: Weight of a class in the loss, as ``dict(zip(numpy.unique(y), weights))`` makes it; classes not
-                named weigh 1.
+                named weigh 1. For a model of one output.
             callbacks: At most one :class:`volary.callbacks.EarlyStopping` and one
                 :class:`volary.callbacks.ReduceLROnPlateau`.
             shuffle: Meet the rows in a new order every epoch.
@@ -311,7 +318,7 @@ class Model:
 
         Answers the history of losses and metrics. Ctrl-C cancels the job on the cluster.
         """
-        if self._loss is None:
+        if self._training is None:
             raise RuntimeError("the model is not compiled; call compile(optimizer=, loss=, metrics=) first")
         if validation_split is not None and validation_data is not None:
             raise TypeError("give validation_split or validation_data, not both")
@@ -336,6 +343,12 @@ class Model:
             _class_text(key): float(plain(weight, f"class_weight of {key}"))
             for key, weight in (class_weight or {}).items()
         }
+        if weights and len(self._training) > 1:
+            raise InvalidArgumentError(
+                f"class_weight is given and the model has {len(self._training)} outputs; it holds for the classes of one "
+                "output alone, so weigh rows by a sample_weight column instead"
+            )
+        trained = request_of(self._training, label)
         seed = secrets.randbits(32) if seed is None else _whole("seed", seed, 0, SEED_MAX)
         connection = client or _client_of(rows, validation_data)
         steps = pipeline if isinstance(pipeline, Pipeline) else Pipeline(pipeline or ())
@@ -343,13 +356,11 @@ class Model:
             request: dict[str, Any] = {
                 "name": name or self.name,
                 "source": sources.enter_context(connection.sourced(rows, f"{name or self.name}-training")),
-                "label": label,
+                **trained,
                 "features": [] if features is None else _names("features", features),
                 "pipeline": steps.to_json(),
                 "model": {**self.to_json(), "name": name or self.name},
-                "loss": self._loss,
                 "optimizer": self._optimizer,
-                "metrics": self._metrics,
                 "epochs": epochs,
                 "batchSize": batch_size,
                 "seed": str(seed),
