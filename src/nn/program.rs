@@ -14,7 +14,7 @@ use crate::tensor::{Shape, blas};
 pub use crate::autograd::Data as InputData;
 
 use super::error::ProgramError;
-use super::model::{InputType, Model, ParameterInfo, Recorded};
+use super::model::{Model, ParameterInfo, Recorded};
 use super::objective::{Objectives, OutputPlace, SideBySide};
 use checks::{check_inputs, check_len, check_vectors, explain, explain_index};
 
