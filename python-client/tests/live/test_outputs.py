@@ -75,7 +75,7 @@ def test_every_door_answers_both_outputs_alike(client, rows, model):
     assert list(scored.columns) == list(answers.columns)
     assert np.array_equal(scored["prediction_level"], answers["prediction_level"])
     asked = client.sql(
-        "SELECT p.prediction_level AS level, p.prediction_kind AS kind "
+        "SELECT p['prediction_level'] AS level, p['prediction_kind'] AS kind "
         "FROM (SELECT predict('two_outputs', x, y, z) AS p FROM two_outputs_rows)"
     ).to_pandas()
     assert np.array_equal(np.sort(asked["level"]), np.sort(answers["prediction_level"]))
