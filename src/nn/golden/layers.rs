@@ -43,10 +43,18 @@ fn core_layers_agree_with_keras() {
     check_group("core");
 }
 
+#[test]
+fn functions_of_programs_agree_with_keras() {
+    check_file("operations/operations");
+}
+
 fn check_group(group: &str) {
-    let arrays = read_from(&format!("layers/{group}.safetensors"));
-    let cases: Vec<Case> =
-        serde_json::from_slice(&bytes_of(&format!("layers/{group}.json"))).unwrap();
+    check_file(&format!("layers/{group}"));
+}
+
+fn check_file(path: &str) {
+    let arrays = read_from(&format!("{path}.safetensors"));
+    let cases: Vec<Case> = serde_json::from_slice(&bytes_of(&format!("{path}.json"))).unwrap();
     assert!(!cases.is_empty());
     for case in &cases {
         check_description(case);

@@ -8,6 +8,7 @@ mod dropout;
 mod embedding;
 mod flatten;
 pub(super) mod input;
+mod lambda;
 
 use serde_json::{Map, Value};
 
@@ -35,6 +36,8 @@ const LAYERS: &[(&str, Constructor)] = &[
         boxed(batch_normalization::BatchNormalization::read(options))
     }),
     ("Flatten", |options| boxed(flatten::Flatten::read(options))),
+    // What a client recorded.
+    ("Lambda", |options| boxed(lambda::Lambda::read(options))),
 ];
 
 /// A layer and the options that every layer has.

@@ -24,10 +24,12 @@ from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
 from ..handles import Rows, ServedModel, Summary, _names
 from .callbacks import EarlyStopping
-from .layers import InputLayer, Layer
+from .layers import InputLayer, Lambda, Layer
 from .losses import Loss
 from .metrics import Metric
 from .optimizers import Optimizer
+from .shapes import Shape
+from .symbolic import Parameter, Symbolic, trace
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -44,12 +46,35 @@ SEED_MAX = (1 << 64) - 1
 _OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in Optimizer.__subclasses__()}
 
 
-@dataclass(frozen=True, eq=False)
-class Tensor:
-    """What a layer makes of its inputs; a place in the graph, without numbers."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Tensor(Symbolic):
+    """What a layer makes of its inputs; a place in the graph, without numbers.
+
+    Operators and the functions of :mod:`volary.ops` on it are layers too.
+    """
 
     layer: Layer
     inputs: tuple[Tensor, ...] = ()
+    program: Mapping[str, Any] | None = None
+    """What a layer of the user's own recorded over these inputs."""
+    first: Tensor | None = None
+    """The first output of the same call, where this is a further one."""
+    number: int = 0
+    known_shape: Shape | None = None
+
+    @property
+    def shape(self) -> Shape | None:
+        """``None`` for the rows, and for extents that only the servers know."""
+        return self.known_shape
+
+    @property
+    def dtype(self) -> str:
+        """``float32``, or ``int32`` of an integer input."""
+        return self.layer.dtype if isinstance(self.layer, InputLayer) else "float32"
+
+    def __repr__(self) -> str:
+        output = f", output {self.number}" if self.number else ""
+        return f"<tensor {self.shape} of {self.layer}{output}>"
 
 
 def Input(
@@ -68,18 +93,57 @@ def Input(
         shape: The extents of one row, such as ``(28, 28, 1)``; the columns' numbers fill it innermost first.
     """
     names = None if columns is None else _names("columns", columns)
-    return Tensor(InputLayer(names, dtype, None if shape is None else list(shape), name=name))
+    return connect(InputLayer(names, dtype, None if shape is None else list(shape), name=name), ())
 
 
-def connect(layer: Layer, inputs: Tensor | Sequence[Tensor]) -> Tensor:
-    """The tensor that `layer` makes of `inputs`."""
+def connect(layer: Layer, inputs: Tensor | Sequence[Tensor]) -> Any:
+    """The tensor that `layer` makes of `inputs`; a tuple where a layer of the user's own makes several."""
     given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
     for each in given:
         if not isinstance(each, Tensor):
             raise TypeError(
                 f"a layer is called on tensors, as volary.Input() gives them, not on a {type(each).__name__}"
             )
-    return Tensor(layer, given)
+    shapes = [each.shape for each in given]
+    input_shape: Any = shapes[0] if len(shapes) == 1 else shapes
+    call = getattr(layer, "call", None)
+    if call is None:
+        return Tensor(layer, given, known_shape=layer.compute_output_shape(input_shape))
+    if isinstance(layer, Lambda) and layer.function is None:
+        assert layer.program is not None
+        count = len(layer.program.get("outputs", [None]))
+        made = connect_program("", layer.program, given, [None] * count, layer)
+        return made[0] if count == 1 else made
+    layer.build(input_shape)
+
+    def name_of(parameter: Parameter) -> str | None:
+        return next((name for name, value in vars(layer).items() if value is parameter), None)
+
+    what = f"the function of {layer}" if isinstance(layer, Lambda) else f"call of {type(layer).__name__}"
+    function = layer.function if isinstance(layer, Lambda) and layer.function is not None else call
+    program, outputs = trace(function, [(each.shape, each.dtype) for each in given], name_of, what=what)
+    if isinstance(layer, Lambda):
+        layer.program = program
+    made = connect_program("", program, given, [output.shape for output in outputs], layer)
+    return made[0] if len(made) == 1 else made
+
+
+def connect_program(
+    op: str,
+    program: Mapping[str, Any],
+    inputs: Sequence[Tensor],
+    shapes: Sequence[Shape | None],
+    layer: Layer | None = None,
+) -> tuple[Tensor, ...]:
+    """The tensors of a recorded program over `inputs`; a layer of its own, named after its function, where none is given."""
+    if layer is None:
+        layer = Lambda(program=program)
+        layer.title = op
+    first = Tensor(layer, tuple(inputs), program, known_shape=shapes[0])
+    further = (
+        Tensor(layer, tuple(inputs), program, first, number, shape) for number, shape in enumerate(shapes[1:], 1)
+    )
+    return (first, *further)
 
 
 class Model:
@@ -126,13 +190,17 @@ class Model:
     @property
     def layers(self) -> list[Layer]:
         """The layers, inputs before the layers that read them."""
-        return [tensor.layer for tensor in _ordered(self._graph())]
+        return [tensor.layer for tensor in _ordered(self._graph()) if tensor.first is None]
 
     def to_json(self) -> dict[str, Any]:
         """The description that the servers read."""
-        tensors = _ordered(self._graph())
+        everything = _ordered(self._graph())
+        tensors = [tensor for tensor in everything if tensor.first is None]
         names = _named([tensor.layer for tensor in tensors])
         name_of = {id(tensor): name for tensor, name in zip(tensors, names, strict=True)}
+        for tensor in everything:
+            if tensor.first is not None:
+                name_of[id(tensor)] = f"{name_of[id(tensor.first)]}:{tensor.number}"
         return {
             "format_version": FORMAT_VERSION,
             "name": self.name,
@@ -140,7 +208,7 @@ class Model:
                 {
                     "name": name_of[id(tensor)],
                     "layer": _kind(tensor.layer),
-                    "config": tensor.layer.get_config(),
+                    "config": _config(tensor),
                     "inputs": [name_of[id(each)] for each in tensor.inputs],
                 }
                 for tensor in tensors
@@ -325,12 +393,26 @@ def _ordered(outputs: Sequence[Tensor]) -> list[Tensor]:
         elif id(tensor) not in seen:
             seen.add(id(tensor))
             waiting.append((tensor, True))
-            waiting.extend((each, False) for each in reversed(tensor.inputs))
+            needed = tensor.inputs if tensor.first is None else (tensor.first,)
+            waiting.extend((each, False) for each in reversed(needed))
     return order
 
 
 def _kind(layer: Layer) -> str:
-    return "Input" if isinstance(layer, InputLayer) else type(layer).__name__
+    if isinstance(layer, InputLayer):
+        return "Input"
+    return "Lambda" if hasattr(layer, "call") else type(layer).__name__
+
+
+def _config(tensor: Tensor) -> dict[str, Any]:
+    config = tensor.layer.get_config()
+    return config if tensor.program is None else {**config, "program": tensor.program}
+
+
+def _title(layer: Layer) -> str:
+    """What a layer without a name is called after: its kind, its own class, or the function that it is."""
+    own = type(layer).__name__ if hasattr(layer, "call") else _kind(layer)
+    return getattr(layer, "title", None) or own
 
 
 def _named(layers: Sequence[Layer]) -> list[str]:
@@ -343,7 +425,7 @@ def _named(layers: Sequence[Layer]) -> list[str]:
         if layer.name is not None:
             names.append(layer.name)
             continue
-        base = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", _kind(layer)).lower()
+        base = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", _title(layer)).lower()
         name, number = base, 0
         while name in taken:
             number += 1

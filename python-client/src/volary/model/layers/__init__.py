@@ -17,6 +17,7 @@ from .core import (
     Flatten,
     InputLayer,
 )
+from .custom import Lambda
 
 __all__ = [
     "Activation",
@@ -27,5 +28,6 @@ __all__ = [
     "Embedding",
     "Flatten",
     "InputLayer",
+    "Lambda",
     "Layer",
 ]

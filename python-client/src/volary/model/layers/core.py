@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ..shapes import Shape
 from .base import Initializer, Layer, Regularizer
 
 
@@ -18,6 +21,10 @@ class InputLayer(Layer):
     columns: Sequence[str] | None = None
     dtype: str = "float32"
     shape: Sequence[int] | None = None
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return (None, None) if self.shape is None else (None, *self.shape)
 
     __hash__ = object.__hash__
 
@@ -37,6 +44,10 @@ class Dense(Layer):
     kernel_regularizer: Regularizer | None = None
     bias_regularizer: Regularizer | None = None
 
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return None if input_shape is None else (*input_shape[:-1], self.units)
+
     __hash__ = object.__hash__
 
 
@@ -54,6 +65,10 @@ class Embedding(Layer):
     embeddings_regularizer: Regularizer | None = None
     mask_zero: bool = False
 
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return None if input_shape is None else (*input_shape, self.output_dim)
+
     __hash__ = object.__hash__
 
 
@@ -62,6 +77,10 @@ class Dropout(Layer):
     """While training, a share ``rate`` of the numbers is 0 and the rest is scaled up by 1 / (1 - rate)."""
 
     rate: float
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
 
     __hash__ = object.__hash__
 
@@ -72,6 +91,10 @@ class Activation(Layer):
 
     activation: str
 
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
+
     __hash__ = object.__hash__
 
 
@@ -80,6 +103,14 @@ class Concatenate(Layer):
     """Several tensors side by side."""
 
     axis: int = -1
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        given = input_shape if isinstance(input_shape, list) else [input_shape]
+        if any(shape is None for shape in given):
+            return None
+        last = [shape[-1] for shape in given]
+        return (*given[0][:-1], None if None in last else sum(last))
 
     __hash__ = object.__hash__
 
@@ -98,11 +129,21 @@ class BatchNormalization(Layer):
     moving_mean_initializer: Initializer = "zeros"
     moving_variance_initializer: Initializer = "ones"
 
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
+
     __hash__ = object.__hash__
 
 
 @dataclass(eq=True, repr=False)
 class Flatten(Layer):
     """Everything of a row in one dimension."""
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        if input_shape is None:
+            return None
+        return (None, None if None in input_shape[1:] else math.prod(input_shape[1:]))
 
     __hash__ = object.__hash__
