@@ -149,12 +149,13 @@ fn gather(value: &Json, extents: &[usize], limit: usize, out: &mut Vec<f32>) -> 
     }
 }
 
-fn whole(value: &Json) -> Option<i64> {
+/// A whole number within bounds, however it is written.
+pub(super) fn whole(value: &Json) -> Option<i64> {
     let number = value.as_i64().or_else(|| {
         let number = value.as_f64()?;
         (number.fract() == 0.0 && number.abs() < 1e15).then_some(number as i64)
     });
-    number.filter(|number| number.abs() <= WHOLE_MAX)
+    number.filter(|number| (-WHOLE_MAX..=WHOLE_MAX).contains(number))
 }
 
 /// The arguments of a node: all its fields but those that every node has.

@@ -6,7 +6,7 @@ use crate::autograd::Op;
 use crate::tensor::kernels::elementwise::Binary;
 
 use super::super::super::error::SpecError;
-use super::super::arguments::Arguments;
+use super::super::arguments::{Arguments, whole};
 use super::super::value::{Recorded, Recording, Refusal, Value, place, rows_stay, within_bounds};
 use super::{Line, Record, boxed};
 
@@ -66,12 +66,12 @@ fn getitem(arguments: &mut Arguments<'_, '_>) -> Result<Record, SpecError> {
 fn item(value: &Json) -> Option<Item> {
     let bound = |value: &Json| match value {
         Json::Null => Some(None),
-        value => value.as_i64().map(Some),
+        value => whole(value).map(Some),
     };
     match value {
         Json::Null => Some(Item::NewAxis),
         Json::String(dots) if dots == "..." => Some(Item::Ellipsis),
-        Json::Number(number) => number.as_i64().map(Item::Index),
+        Json::Number(_) => whole(value).map(Item::Index),
         Json::Array(list) => match list.as_slice() {
             [start, stop, step] => Some(Item::Slice {
                 start: bound(start)?,
