@@ -469,9 +469,15 @@ def test_describe_evaluate_and_drop_send_what_they_mean(client, server):
     server.answers["DropModel"] = [{}]
     assert client.model("m", 3).describe().summary == "Dense 64"
     assert client.model("m").evaluate(client.table("t@2"), metrics=["auc"])["auc"] == 0.9
+    asked = [volary.metrics.AUC(curve="PR"), volary.metrics.R2Score, {"name": "precision", "thresholds": 0.7}]
+    client.model("m").evaluate(client.table("t@2"), metrics=asked)
+    forms = [{"name": "auc", "curve": "PR"}, "r2_score", {"name": "precision", "thresholds": 0.7}]
+    assert server.asked("Evaluate")[-1]["metrics"] == forms
     client.drop_model("m")
     assert server.asked("DescribeModel") == [{"name": "m", "version": 3}]
-    assert server.asked("Evaluate") == [{"model": "m", "version": 0, "source": {"table": "t@2"}, "metrics": ["auc"]}]
+    assert server.asked("Evaluate")[:1] == [
+        {"model": "m", "version": 0, "source": {"table": "t@2"}, "metrics": ["auc"]}
+    ]
     assert server.asked("DropModel") == [{"name": "m"}]
     with pytest.raises(TypeError, match="metrics is a list"):
         client.model("m").evaluate(client.table("t"), metrics="auc")

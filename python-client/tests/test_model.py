@@ -16,7 +16,7 @@ import pytest
 
 import volary
 from recording import job
-from volary import Input, Model, Sequential, errors, features, layers, optimizers
+from volary import Input, Model, Sequential, errors, features, layers, losses, metrics, optimizers
 from volary.callbacks import EarlyStopping
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -229,6 +229,49 @@ def test_an_optimizer_is_given_by_name_by_class_or_with_options(client, trained)
         TypeError, match=r"^optimizer is of type int; give one of volary.optimizers, its class, or its name$"
     ):
         model.compile(optimizer=3)
+
+
+def test_a_loss_or_metric_is_given_by_name_by_class_with_options_or_as_a_dict(client, trained):
+    huber, focal = losses.Huber(delta=np.float32(2)), {"name": "binary_focal_crossentropy", "gamma": np.int64(3)}
+    for loss, form in (
+        (huber, {"name": "huber", "delta": 2.0}),
+        (losses.Huber, "huber"),
+        (losses.Huber(), "huber"),
+        (focal, {"name": "binary_focal_crossentropy", "gamma": 3}),
+        (losses.BinaryCrossentropy(from_logits=True), {"name": "binary_crossentropy", "from_logits": True}),
+    ):
+        model = Sequential([layers.Dense(1)])
+        asked = ["mae", metrics.Precision(0.3), metrics.F1Score, {"name": "precision", "thresholds": 0.7}]
+        model.compile(loss=loss, metrics=asked)
+        model.fit(client.table("t"), "y", verbose=0)
+        assert trained.asked("Train")[-1]["loss"] == form
+    precision = {"name": "precision", "thresholds": 0.3}
+    assert trained.asked("Train")[-1]["metrics"] == ["mae", precision, "f1_score", {**precision, "thresholds": 0.7}]
+    with pytest.raises(TypeError, match=r"^loss is of type Precision; give one of volary.losses, its class, its name"):
+        model.compile(loss=metrics.Precision())
+    with pytest.raises(TypeError, match=r"^a metric is of type builtin_function_or_method; give one of volary.metrics"):
+        model.compile(metrics=[len])
+    with pytest.raises(errors.InvalidArgumentError, match=r"^delta of Huber is nan; give a finite number$"):
+        losses.Huber(math.nan)
+
+
+@pytest.mark.parametrize(("family", "key"), [("losses", "loss"), ("metrics", "metric")])
+def test_losses_and_metrics_are_named_and_described_as_the_golden_files_have_them(family, key):
+    # What the server reads there is what Keras was asked for; the same must come out of our classes.
+    module = {"losses": losses, "metrics": metrics}[family]
+    kinds = {kind.name: kind for kind in (getattr(module, name) for name in module.__all__) if hasattr(kind, "name")}
+    cases = json.loads((ROOT / f"tests/golden/{family}/{family}.json").read_text())
+    met = set()
+    for case in cases:
+        description = case[key] if isinstance(case[key], dict) else {"name": case[key]}
+        options = {name: value for name, value in description.items() if name != "name"}
+        kind = kinds[description["name"]]
+        form = kind(**options).to_json()
+        written = form if isinstance(form, dict) else {"name": form}
+        assert {**kind().get_config(), **written} == {**kind().get_config(), **description}
+        assert kind.from_config(kind(**options).get_config()) == kind(**options)
+        met.add(description["name"])
+    assert met == set(kinds)
 
 
 def test_layers_and_optimizers_survive_their_configurations():

@@ -357,6 +357,23 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_or_metric_with_options_is_an_object_in_json_and_its_text_in_protobuf() {
+        let json = r#"{"@type": "volary.v1.Train", "loss": {"name": "huber", "delta": 2},
+            "metrics": ["mae", {"name": "precision", "thresholds": 0.3}]}"#;
+        let Ok((Command::Train(train), _)) = Command::decode(&json.into()) else {
+            panic!("it is a Train")
+        };
+        assert_eq!(train.loss, r#"{"delta":2,"name":"huber"}"#);
+        assert_eq!(
+            train.metrics,
+            ["mae", r#"{"name":"precision","thresholds":0.3}"#]
+        );
+        let json = r#"{"@type": "volary.v1.Train", "label": {"name": "huber"}}"#;
+        let error = Command::decode(&json.into()).unwrap_err().to_string();
+        assert!(error.contains("field \"label\""), "{error}");
+    }
+
+    #[test]
     fn json_begins_after_any_white_space() {
         let json =
             Bytes::from_static(b"\n\n  {\"@type\": \"volary.v1.Query\", \"sql\": \"SELECT 1\"}");

@@ -174,7 +174,8 @@ fn dynamic_of(
     descriptor: &MessageDescriptor,
     fields: &Map<String, Value>,
 ) -> Result<DynamicMessage, String> {
-    let read = |fields: Map<String, Value>| {
+    let read = |mut fields: Map<String, Value>| {
+        described_in_text(descriptor, &mut fields);
         DynamicMessage::deserialize_with_options(
             descriptor.clone(),
             Value::Object(fields),
@@ -206,6 +207,32 @@ fn dynamic_of(
         })
     });
     Err(culprit.unwrap_or_else(|| error.to_string()))
+}
+
+/// Fields that hold a name, or the JSON text of an object with a name and options.
+const DESCRIPTIONS: [(&str, &str); 3] = [
+    ("volary.v1.Train", "loss"),
+    ("volary.v1.Train", "metrics"),
+    ("volary.v1.Evaluate", "metrics"),
+];
+
+/// In a message's JSON such an object stands as it is; here it becomes its text.
+fn described_in_text(descriptor: &MessageDescriptor, fields: &mut Map<String, Value>) {
+    for (message, field) in DESCRIPTIONS {
+        let Some(value) = fields
+            .get_mut(field)
+            .filter(|_| descriptor.full_name() == message)
+        else {
+            continue;
+        };
+        let each = match value {
+            Value::Array(values) => values.as_mut_slice(),
+            value => std::slice::from_mut(value),
+        };
+        for value in each.iter_mut().filter(|value| value.is_object()) {
+            *value = Value::String(value.to_string());
+        }
+    }
 }
 
 /// What a field of one whole number may hold.

@@ -66,6 +66,29 @@ pub enum SpecError {
         found: String,
         known: String,
     },
+    #[error("{what} cannot be {found}; give a name, or an object of a name and options")]
+    Unnamed { what: &'static str, found: String },
+    #[error("{what} {name:?}: unknown option {option:?}; known are {known}")]
+    UnknownSetting {
+        what: &'static str,
+        name: String,
+        option: String,
+        known: String,
+    },
+    #[error("{what} {name:?}: option {option:?} cannot be {found}; {hint}")]
+    BadSetting {
+        what: &'static str,
+        name: String,
+        option: String,
+        found: String,
+        hint: String,
+    },
+    #[error("metric {metric:?} does not fit: {problem}; {hint}")]
+    MetricMismatch {
+        metric: String,
+        problem: String,
+        hint: String,
+    },
     #[error("loss {loss:?} does not fit the model: {problem}; {hint}")]
     LossMismatch {
         loss: String,

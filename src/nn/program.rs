@@ -14,7 +14,7 @@ use crate::tensor::{Shape, blas};
 pub use crate::autograd::Data as InputData;
 
 use super::error::ProgramError;
-use super::loss::Loss;
+use super::losses::Loss;
 use super::model::{InputType, Model, Recorded};
 
 /// Plans kept by a trainer or predictor, the most recently used ones: full lanes, ragged lanes and a few more.
@@ -97,7 +97,7 @@ impl LaneTrainer {
         gradient: &mut [f32],
         statistics_out: &mut [f32],
     ) -> Result<StepOutput<'_>, ProgramError> {
-        let (model, loss) = (&*self.model, self.loss);
+        let (model, loss) = (&*self.model, &self.loss);
         check_vectors(model, parameters, statistics)?;
         check_len("the gradient", model.parameter_len(), gradient.len())?;
         check_len(
@@ -156,7 +156,7 @@ impl LaneTrainer {
         planned
             .plan
             .run(&mut bindings)
-            .map_err(|error| explain(error, model, batch))?;
+            .map_err(|error| explain(error, model, target_width, batch))?;
         for &(offset, len) in &planned.zeros {
             bindings.gradient[offset..offset + len].fill(0.0);
         }
@@ -189,7 +189,7 @@ impl LaneTrainer {
 
     /// The plan for so many rows as text: operations, fused groups, FLOPs, arena bytes.
     pub fn describe(&self, rows: usize) -> Result<String, ProgramError> {
-        let planned = plan_training(&self.model, self.loss, rows)?;
+        let planned = plan_training(&self.model, &self.loss, rows)?;
         Ok(format!(
             "training step of {rows} rows\n{}",
             planned.plan.describe()
@@ -296,7 +296,7 @@ impl<P> Plans<P> {
 
 /// Model, loss and gradient as one plan. Inputs are the model's, then target, row weights and 1 / denominator.
 /// Keeps the predictions and the loss of each row.
-fn plan_training(model: &Model, loss: Loss, rows: usize) -> Result<TrainingPlan, ProgramError> {
+fn plan_training(model: &Model, loss: &Loss, rows: usize) -> Result<TrainingPlan, ProgramError> {
     let planned = |error| graph_error(error, rows);
     let mut graph = Graph::new();
     let recorded = model.record(&mut graph, rows, true).map_err(planned)?;
@@ -390,7 +390,12 @@ fn graph_error(error: GraphError, rows: usize) -> ProgramError {
 }
 
 /// A run's error in the words of the caller: rows, inputs and targets instead of positions.
-fn explain(error: RunError, model: &Model, batch: &LaneBatch<'_>) -> ProgramError {
+fn explain(
+    error: RunError,
+    model: &Model,
+    target_width: usize,
+    batch: &LaneBatch<'_>,
+) -> ProgramError {
     match error {
         RunError::ClassOutOfRange {
             position, classes, ..
@@ -400,7 +405,7 @@ fn explain(error: RunError, model: &Model, batch: &LaneBatch<'_>) -> ProgramErro
                 .get(position)
                 .map_or_else(|| "missing".to_string(), f32::to_string);
             ProgramError::BadTarget {
-                row: position,
+                row: position / target_width.max(1),
                 value,
                 last: classes - 1,
             }

@@ -84,6 +84,38 @@ impl ModelSpec {
         Ok(spec)
     }
 
+    /// The same model with an activation after its output, so that a loss told `from_logits` leaves a model that answers
+    /// probabilities. Refused where the output has that activation already, as its answers would be no logits.
+    pub fn ending_in(mut self, activation: &str, loss: &str) -> Result<Self, SpecError> {
+        let [output] = self.outputs.as_slice() else {
+            return Ok(self);
+        };
+        let last = self.layers.iter().find(|layer| layer.name == *output);
+        let answers = last.and_then(|layer| layer.config.get("activation"));
+        if answers.and_then(Value::as_str) == Some(activation) {
+            return Err(SpecError::LossMismatch {
+                loss: loss.to_string(),
+                problem: format!(
+                    "its last layer {output:?} answers probabilities and \"from_logits\" is true"
+                ),
+                hint: "leave out one of the two".to_string(),
+            });
+        }
+        let mut name = "probabilities".to_string();
+        while self.layers.iter().any(|layer| layer.name == name) {
+            name.push('_');
+        }
+        self.layers.push(LayerSpec {
+            name: name.clone(),
+            layer: "Activation".to_string(),
+            config: Map::from_iter([("activation".to_string(), Value::from(activation))]),
+            inputs: self.outputs,
+            shares: None,
+        });
+        self.outputs = vec![name];
+        Ok(self)
+    }
+
     pub fn to_json(&self) -> Value {
         // Strings, numbers and maps with string keys: serialising cannot fail.
         serde_json::to_value(self).unwrap_or(Value::Null)

@@ -54,7 +54,10 @@ impl super::Serving {
         } else {
             metrics
         };
-        let empty = empty_states(asked, loss, model.network().output_width())?;
+        let mut empty = empty_states(asked, &loss, model.network().output_extents())?;
+        for (_, state) in &mut empty {
+            state.begin_at(0);
+        }
 
         let work = Evaluation {
             session,
@@ -75,7 +78,7 @@ impl super::Serving {
             rows += piece.rows;
             for ((_, sum), (metric, state)) in total.iter_mut().zip(&piece.answer) {
                 sum.merge(state)
-                    .map_err(|error| bad(metric.name(), &error))?;
+                    .map_err(|error| bad(&metric.name(), &error))?;
             }
         }
         if rows == 0 {
@@ -86,7 +89,7 @@ impl super::Serving {
         }
         let answers = total
             .iter()
-            .map(|(metric, state)| (metric.name().to_owned(), state.result()));
+            .map(|(metric, state)| (metric.name(), state.result()));
         Ok((answers.collect(), rows))
     }
 }
@@ -109,6 +112,7 @@ impl Evaluation {
         let targets = self.labels.targets(&label, first_row)?;
         let mut states = self.empty.clone();
         for (_, state) in &mut states {
+            state.begin_at(first_row);
             state.update(&outputs, &targets, None);
         }
         Ok(states)
@@ -116,29 +120,17 @@ impl Evaluation {
 }
 
 /// The loss, then each metric once.
-fn empty_states(asked: &[String], loss: Loss, width: usize) -> Result<States, ServingError> {
-    let mut states: States = Vec::with_capacity(asked.len() + 1);
-    let mut add = |name: &str, metric: Result<Metric, SpecError>| {
-        let metric = metric.map_err(|error| bad(name, &error))?;
-        if metric.needs_classes() && !loss.has_classes() {
-            return Err(ServingError::BadMetric {
-                metric: name.to_owned(),
-                reason:
-                    "it needs a label of classes and the model's is numbers; use \"mae\" or \"mse\""
-                        .to_owned(),
-            });
-        }
-        if states.iter().all(|(known, _)| *known != metric) {
-            let state = MetricState::new(metric, loss, width).map_err(|error| bad(name, &error))?;
-            states.push((metric, state));
-        }
-        Ok::<(), ServingError>(())
-    };
-    add(Metric::Loss.name(), Ok(Metric::Loss))?;
-    for name in asked {
-        add(name, Metric::parse(name))?;
-    }
-    Ok(states)
+fn empty_states(asked: &[String], loss: &Loss, extents: &[usize]) -> Result<States, ServingError> {
+    let all = asked.join(", ");
+    let metrics = Metric::parse_all(asked).map_err(|error| bad(&all, &error))?;
+    let metrics = std::iter::once(Metric::loss()).chain(metrics);
+    metrics
+        .map(|metric| {
+            let state = MetricState::new(metric.clone(), loss.clone(), extents);
+            let state = state.map_err(|error| bad(&metric.name(), &error))?;
+            Ok((metric, state))
+        })
+        .collect()
 }
 
 fn bad(metric: &str, error: &SpecError) -> ServingError {
@@ -156,9 +148,11 @@ mod tests {
     fn a_metric_over_classes_is_refused_for_numbers() {
         for metric in ["auc", "accuracy"] {
             let asked = [metric.to_owned()];
-            let error = empty_states(&asked, Loss::MeanSquaredError, 1).unwrap_err();
+            let error = empty_states(&asked, &Loss::parse("mse").unwrap(), &[1]).unwrap_err();
             assert!(error.to_string().contains("label of classes"), "{error}");
-            assert!(empty_states(&asked, Loss::BinaryCrossentropy, 1).is_ok());
+            assert!(
+                empty_states(&asked, &Loss::parse("binary_crossentropy").unwrap(), &[1]).is_ok()
+            );
         }
     }
 }

@@ -454,7 +454,7 @@ async fn loss_and_metrics_are_those_of_the_labelled_rows() {
         );
     };
     close("loss", mse);
-    close(crate::nn::Metric::parse("mae").unwrap().name(), mae);
+    close("mae", mae);
 
     let label = label("rich", DataType::Utf8, &["no", "yes"]);
     world.model("rich", CLASSIFIER, label, &[]).await;

@@ -24,7 +24,7 @@ use super::worker::{HistoryRow, Trained, WorkerNews};
 use super::{Training, TrainingConfig};
 use crate::catalog::{Catalog, JobError, JobOutcome, JobState, LiveJob, ModelManifest};
 use crate::features::{FittedPipeline, QueryEngine};
-use crate::nn::{Model, ModelSpec, ParameterInfo};
+use crate::nn::{Metric, Model, ModelSpec, ParameterInfo};
 use crate::support::fault::Faulty;
 use crate::support::machine;
 use crate::tensor::archive::{self, NamedArray};
@@ -482,9 +482,11 @@ fn known(row: &HistoryRow) -> impl Iterator<Item = (String, f64)> {
 
 /// What the model is worth: loss and metrics, without the times and rates that stand beside them in the history.
 fn measured(row: &HistoryRow, metrics: &[String]) -> impl Iterator<Item = (String, f64)> {
-    known(row).filter(|(name, _)| {
+    let metrics = Metric::parse_all(metrics).unwrap_or_default();
+    let names: Vec<String> = metrics.iter().map(Metric::name).collect();
+    known(row).filter(move |(name, _)| {
         let measure = name.strip_prefix("val_").unwrap_or(name);
-        measure == "loss" || metrics.iter().any(|metric| metric == measure)
+        measure == "loss" || names.iter().any(|name| name == measure)
     })
 }
 

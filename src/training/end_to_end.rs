@@ -793,6 +793,8 @@ impl TestCluster {
     }
 }
 
+mod measures;
+
 #[derive(Debug)]
 struct NoModels;
 

@@ -86,7 +86,7 @@ fn train(
     let length = model.parameter_len();
     let share = Share {
         model: Arc::clone(model),
-        loss: Loss::BinaryCrossentropy,
+        loss: Loss::parse("binary_crossentropy").unwrap(),
         metrics: Vec::new(),
         optimizer: Optimizer::build(&OptimizerSpec::from_json(&adam).unwrap()).unwrap(),
         seed: 0,

@@ -271,10 +271,7 @@ async fn build_task(
     let model =
         Model::build(&spec, &feature_columns(&pipeline)?).map_err(|error| bad_model(&error))?;
     let loss = Loss::parse(&job.loss).map_err(|error| bad_model(&error))?;
-    let metrics = job.metrics.iter().map(|name| Metric::parse(name));
-    let metrics = metrics
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| bad_model(&error))?;
+    let metrics = Metric::parse_all(&job.metrics).map_err(|error| bad_model(&error))?;
     let optimizer = OptimizerSpec::from_json(&job.optimizer).map_err(|error| bad_model(&error))?;
     let decoding = Arc::new(Semaphore::new(threads.max(1)));
     let rows = async |resolved: &ResolvedRows, validation: bool| {

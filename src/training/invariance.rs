@@ -34,6 +34,18 @@ struct Case {
     poisoned: bool,
 }
 
+/// One of each way in which metrics are kept.
+const METRICS: [&str; 8] = [
+    "accuracy",
+    "auc",
+    "average_precision",
+    r#"{"name": "precision", "thresholds": 0.4}"#,
+    "f1_score",
+    "rmse",
+    "r2_score",
+    r#"{"name": "hit_ratio", "neg_num": 4}"#,
+];
+
 impl Case {
     fn usual() -> Self {
         Self {
@@ -400,8 +412,8 @@ fn task(case: &Case, worker: u32, workers: u32) -> WorkerTask {
     };
     WorkerTask {
         model: Arc::new(model),
-        loss: Loss::BinaryCrossentropy,
-        metrics: vec![Metric::Accuracy, Metric::Auc],
+        loss: Loss::parse("binary_crossentropy").unwrap(),
+        metrics: Metric::parse_all(&METRICS.map(str::to_owned)).unwrap(),
         optimizer: Optimizer::build(&OptimizerSpec::from_json(&optimizer).unwrap()).unwrap(),
         seed: 7,
         epochs: case.epochs,

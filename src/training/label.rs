@@ -19,7 +19,7 @@ pub(crate) struct LabelReader<'a> {
     data_type: &'a DataType,
     loss: Loss,
     sample_weight: Option<&'a str>,
-    /// Where the loss is over classes.
+    /// Where the loss is over classes and the label holds one to a row.
     collector: Option<ClassCollector>,
     /// Rows taken so far.
     row: usize,
@@ -35,7 +35,9 @@ impl<'a> LabelReader<'a> {
         loss: Loss,
         sample_weight: Option<&'a str>,
     ) -> Result<Self, TrainingError> {
-        let collector = match loss.has_classes() {
+        // A list holds numbers: one share or index for each, not one class.
+        let listed = matches!(data_type, DataType::FixedSizeList(..));
+        let collector = match loss.takes_classes() && !listed {
             true => Some(ClassCollector::new(label, data_type)?),
             false => None,
         };
@@ -111,14 +113,17 @@ impl<'a> LabelReader<'a> {
             problem,
             hint: hint.to_owned(),
         };
-        match (classes.as_slice(), self.loss) {
+        match (classes.as_slice(), &self.loss) {
             ([only], _) => Err(bad(
                 format!("has one class only, {only:?}"),
                 "give rows of at least two classes",
             )),
-            (several, Loss::BinaryCrossentropy) if several.len() > 2 => Err(bad(
+            (several, loss) if several.len() > 2 && loss.is_binary() => Err(bad(
                 format!("has {} classes", several.len()),
-                "binary_crossentropy takes two; use sparse_categorical_crossentropy",
+                &format!(
+                    "{} takes two; use sparse_categorical_crossentropy",
+                    loss.name()
+                ),
             )),
             _ => Ok(LabelColumn {
                 name: self.label.to_owned(),

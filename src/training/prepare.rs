@@ -86,25 +86,24 @@ pub(crate) async fn check(
             return Err(bad_option("class_weight", received, hint));
         }
     }
-    let loss = Loss::parse(&request.loss).map_err(bad_model)?;
-    let mut metrics = Vec::new();
-    for name in &request.metrics {
-        let metric = Metric::parse(name).map_err(bad_model)?;
+    let mut loss = Loss::parse(&request.loss).map_err(bad_model)?;
+    let metrics = Metric::parse_all(&request.metrics).map_err(bad_model)?;
+    for metric in &metrics {
         if metric.needs_classes() && !loss.has_classes() {
-            let received = format!("{name:?} with loss {:?}", request.loss);
+            let received = format!("{:?} with loss {:?}", metric.name(), request.loss);
             let hint = "it needs a label of classes; use \"mae\" or \"mse\"";
             return Err(bad_option("metrics", received, hint));
-        }
-        // The loss is in every history anyway.
-        if metric != Metric::Loss && !metrics.contains(&metric) {
-            metrics.push(metric);
         }
     }
     let optimizer = OptimizerSpec::from_json(&request.optimizer).map_err(bad_model)?;
     Optimizer::build(&optimizer).map_err(bad_model)?;
-    let spec = ModelSpec::from_json(&request.model).map_err(bad_model)?;
+    let mut spec = ModelSpec::from_json(&request.model).map_err(bad_model)?;
+    if let Some((of_probabilities, activation)) = loss.of_probabilities() {
+        spec = spec.ending_in(activation, loss.name()).map_err(bad_model)?;
+        loss = of_probabilities;
+    }
     let pipeline = PipelineSpec::from_json(&request.pipeline)?;
-    if !request.class_weight.is_empty() && !loss.has_classes() {
+    if !request.class_weight.is_empty() && !loss.takes_classes() {
         let received = format!("given with loss {:?}", request.loss);
         let hint = "class weights need a loss over classes";
         return Err(bad_option("class_weight", received, hint));
@@ -133,7 +132,7 @@ pub(crate) async fn check(
         let hint = "a model that reads its label learns nothing else";
         return Err(bad_option("features", received, hint));
     }
-    check_label_type(loss, &request.label, &label_type)?;
+    check_label_type(&loss, &request.label, &label_type)?;
     if let Validation::Source(source) = &request.validation {
         let query = queries.open(source).await?;
         if query.rows_expected() == Some(0) {
@@ -174,7 +173,7 @@ pub(crate) async fn prepare(
     let mut label = LabelReader::new(
         &request.label,
         &checked.label_type,
-        checked.loss,
+        checked.loss.clone(),
         request.sample_weight.as_deref(),
     )?;
     let (train, validation) = place_rows(request, job, catalog, queries, &mut label)
@@ -206,10 +205,13 @@ pub(crate) async fn prepare(
     };
     checked.loss.check(&model, &target).map_err(bad_model)?;
     for metric in &checked.metrics {
-        MetricState::new(*metric, checked.loss, model.output_width()).map_err(bad_model)?;
+        MetricState::new(metric.clone(), checked.loss.clone(), model.output_extents())
+            .map_err(bad_model)?;
     }
     let weighted = request.sample_weight.is_some() || !class_weight.is_empty();
-    let row_bytes = row_shape(&model, checked.loss, weighted).row_bytes().max(1);
+    let row_bytes = row_shape(&model, &checked.loss, weighted)
+        .row_bytes()
+        .max(1);
     let side = |placed: &PlacedRows| Side {
         rows: placed.dataset.rows,
         row_bytes,
@@ -235,13 +237,9 @@ pub(crate) async fn prepare(
         shuffle: request.shuffle,
         model: checked.spec.to_json(),
         pipeline: fitted.to_json(),
-        loss: checked.loss.name().to_owned(),
+        loss: checked.loss.text(),
         optimizer: checked.optimizer.to_json(),
-        metrics: checked
-            .metrics
-            .iter()
-            .map(|metric| metric.name().to_owned())
-            .collect(),
+        metrics: checked.metrics.iter().map(Metric::text).collect(),
         label,
         class_weight,
         sample_weight: request.sample_weight.clone(),
@@ -348,6 +346,11 @@ fn class_weights(request: &TrainRequest, label: &LabelColumn) -> Result<Vec<f32>
     if request.class_weight.is_empty() {
         return Ok(Vec::new());
     }
+    if label.classes.is_empty() {
+        let received = format!("given with the label {:?} of numbers", label.name);
+        let hint = "class weights need a label column of classes";
+        return Err(bad_option("class_weight", received, hint));
+    }
     if let Some(unknown) = request
         .class_weight
         .keys()
@@ -442,7 +445,7 @@ fn check_columns(
     }
 }
 
-fn check_label_type(loss: Loss, label: &str, data_type: &DataType) -> Result<(), TrainingError> {
+fn check_label_type(loss: &Loss, label: &str, data_type: &DataType) -> Result<(), TrainingError> {
     let logical = match data_type {
         DataType::Dictionary(_, value) => value.as_ref(),
         other => other,
@@ -452,16 +455,17 @@ fn check_label_type(loss: Loss, label: &str, data_type: &DataType) -> Result<(),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
     );
     let boolean = logical == &DataType::Boolean;
-    let (fits, hint) = if loss.has_classes() {
+    let listed = match data_type {
+        DataType::FixedSizeList(item, size) if *size > 0 => Some(item.data_type()),
+        _ => None,
+    };
+    let (fits, hint) = if loss.takes_classes() && listed.is_none() {
         (
             text || boolean || logical.is_integer(),
             "classes are text, booleans or integers",
         )
     } else {
-        let number = match data_type {
-            DataType::FixedSizeList(item, size) if *size > 0 => item.data_type(),
-            single => single,
-        };
+        let number = listed.unwrap_or(data_type);
         (
             number.is_integer() || number.is_floating(),
             "this loss needs numbers, or fixed-size lists of them",
@@ -492,10 +496,13 @@ fn stopping_rule(
         "" => "val_loss".to_owned(),
         given => given.to_owned(),
     };
-    let names = std::iter::once("loss").chain(metrics.iter().map(|metric| metric.name()));
+    let measures: Vec<(String, bool)> = std::iter::once(&Metric::loss())
+        .chain(metrics)
+        .map(|metric| (metric.name(), metric.rises()))
+        .collect();
     let mut known: Vec<String> = Vec::new();
-    for name in names {
-        known.push(name.to_owned());
+    for (name, _) in &measures {
+        known.push(name.clone());
         if validated {
             known.push(format!("val_{name}"));
         }
@@ -524,9 +531,10 @@ fn stopping_rule(
         ));
     }
     let measured = monitor.strip_prefix("val_").unwrap_or(&monitor);
-    let maximize = stopping
-        .maximize
-        .unwrap_or(matches!(measured, "auc" | "accuracy"));
+    let rises = measures
+        .iter()
+        .any(|(name, rises)| name == measured && *rises);
+    let maximize = stopping.maximize.unwrap_or(rises);
     Ok(Some(StoppingRule {
         monitor,
         patience: stopping.patience,

@@ -165,15 +165,18 @@ mod tests {
     fn report() -> EpochReport {
         (0..3)
             .map(|lane| {
-                let state = |metric| {
-                    let mut state = MetricState::new(metric, Loss::BinaryCrossentropy, 1).unwrap();
+                let state = |metric: &str| {
+                    let metric = Metric::parse(metric).unwrap();
+                    let mut state =
+                        MetricState::new(metric, Loss::parse("binary_crossentropy").unwrap(), &[1])
+                            .unwrap();
                     state.update(&[0.2, 0.9, 0.4 + 0.1 * lane as f32], &[0.0, 1.0, 1.0], None);
                     state
                 };
                 let report = LaneReport {
                     loss_sum: 0.25 * f64::from(lane),
-                    train: vec![state(Metric::Accuracy)],
-                    validation: vec![state(Metric::Loss), state(Metric::Auc)],
+                    train: vec![state("accuracy")],
+                    validation: vec![state("loss"), state("auc")],
                 };
                 (lane, report)
             })

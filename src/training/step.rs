@@ -289,6 +289,9 @@ impl Crew {
             for lane in &mut hand.lanes {
                 lane.report.validation = self.share.validation_states()?;
                 let part = plan.lane_part(0, lane.number);
+                for state in &mut lane.report.validation {
+                    state.begin_at(part.start);
+                }
                 let mut start = part.start;
                 while start < part.end {
                     if self.stop.is_cancelled() {
@@ -304,7 +307,7 @@ impl Crew {
                         .map_err(program_error)?;
                     for state in &mut lane.report.validation {
                         let weights = rows.weights.as_deref();
-                        let weights = weights.filter(|_| state.metric() == Metric::Loss);
+                        let weights = weights.filter(|_| state.metric().is_loss());
                         state.update(predictions, &rows.target, weights);
                     }
                     start = end;
@@ -458,11 +461,11 @@ impl Share {
     }
 
     fn train_states(&self) -> Result<Vec<MetricState>, TrainingError> {
-        self.states(self.metrics.iter().copied())
+        self.states(self.metrics.iter().cloned())
     }
 
     fn validation_states(&self) -> Result<Vec<MetricState>, TrainingError> {
-        self.states(std::iter::once(Metric::Loss).chain(self.metrics.iter().copied()))
+        self.states(std::iter::once(Metric::loss()).chain(self.metrics.iter().cloned()))
     }
 
     fn states(
@@ -470,7 +473,7 @@ impl Share {
         metrics: impl Iterator<Item = Metric>,
     ) -> Result<Vec<MetricState>, TrainingError> {
         metrics
-            .map(|metric| MetricState::new(metric, self.loss, self.model.output_width()))
+            .map(|metric| MetricState::new(metric, self.loss.clone(), self.model.output_extents()))
             .collect::<Result<_, _>>()
             .map_err(|error| TrainingError::BadModel {
                 reason: error.to_string(),
@@ -498,7 +501,7 @@ impl Hand {
         Ok(Self {
             lanes: lanes.map(lane).collect(),
             nodes,
-            trainer: LaneTrainer::new(Arc::clone(&share.model), share.loss)
+            trainer: LaneTrainer::new(Arc::clone(&share.model), share.loss.clone())
                 .map_err(program_error)?,
             predictor: Predictor::new(Arc::clone(&share.model)),
             sum: vec![0.0; owned.len()],

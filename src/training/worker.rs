@@ -457,9 +457,10 @@ impl Leader<'_> {
         let learning_rate = share.optimizer.learning_rate(total_step, u64::from(epoch));
         put("learning_rate", f64::from(learning_rate));
         for (metric, value) in share.metrics.iter().zip(&merged.train) {
-            put(metric.name(), *value);
+            put(&metric.name(), *value);
         }
-        let validation = std::iter::once(&Metric::Loss).chain(&share.metrics);
+        let loss = Metric::loss();
+        let validation = std::iter::once(&loss).chain(&share.metrics);
         for (metric, value) in validation.zip(&merged.validation) {
             put(&format!("val_{}", metric.name()), *value);
         }

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import operator
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from .listing import ModelVersion
 
 if TYPE_CHECKING:
     from .client import Client
+    from .model.metrics import Metric
 
 __all__ = ["Query", "Rows", "ServedModel", "Table"]
 
@@ -222,14 +223,23 @@ class ServedModel:
             )
         return transport.exchange(body, rows)
 
-    def evaluate(self, rows: Any, metrics: Sequence[str] = ()) -> dict[str, float]:
-        """Loss and metrics over labelled rows: a table, a query, or a frame (uploaded and dropped again)."""
+    def evaluate(
+        self, rows: Any, metrics: Iterable[str | Mapping[str, Any] | Metric | type[Metric]] = ()
+    ) -> dict[str, float]:
+        """Loss and metrics over labelled rows: a table, a query, or a frame (uploaded and dropped again).
+
+        Metrics are given as to ``compile``; none named are the model's own.
+        """
+        from .model.losses import described
+        from .model.metrics import Metric
+
+        asked = [described("a metric", metric, Metric) for metric in _names("metrics", metrics)]
         with self.client.sourced(rows, f"{self.name}-evaluation") as source:
             body = {
                 "model": self.name,
                 "version": self.version or 0,
                 "source": source,
-                "metrics": _names("metrics", metrics),
+                "metrics": asked,
             }
             answer = self.client._transport.action("Evaluate", body)
         return {name: float(value) for name, value in read(answer, "metrics", {}).items()}
@@ -275,7 +285,7 @@ def _schema_alone(known: pa.Schema, names: list[str]) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(pa.schema(fields), [])
 
 
-def _names(what: str, names: Sequence[str]) -> list[str]:
+def _names(what: str, names: Iterable[Any]) -> list[Any]:
     if isinstance(names, str):
         raise TypeError(f"{what} is a list of names, not one text; write [{names!r}]")
     return list(names)

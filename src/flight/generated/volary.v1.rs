@@ -150,11 +150,13 @@ pub struct Train {
     /// The network: `{"format_version": 1, "layers": \[...\], "outputs": \[...\]}`, see docs/model-spec.md.
     #[prost(message, optional, tag = "6")]
     pub model: ::core::option::Option<::prost_types::Struct>,
+    /// A name, or the JSON text of an object of name and options; in the JSON form of this message the object itself.
     #[prost(string, tag = "7")]
     pub loss: ::prost::alloc::string::String,
     /// `{"name": "adam", "learning_rate": 0.001, ...}`
     #[prost(message, optional, tag = "8")]
     pub optimizer: ::core::option::Option<::prost_types::Struct>,
+    /// Each as the loss is described.
     #[prost(string, repeated, tag = "9")]
     pub metrics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint32, tag = "10")]
@@ -215,7 +217,7 @@ pub struct EarlyStopping {
     pub min_delta: f64,
     #[prost(bool, tag = "4")]
     pub restore_best_weights: bool,
-    /// Whether a larger value is better. Unset: decided by the metric (auc and accuracy upward, the rest downward).
+    /// Whether a larger value is better. Unset: decided by the metric (scores upward, errors downward).
     #[prost(bool, optional, tag = "5")]
     pub maximize: ::core::option::Option<bool>,
 }
@@ -654,7 +656,7 @@ pub struct Evaluate {
     pub version: u64,
     #[prost(message, optional, tag = "3")]
     pub source: ::core::option::Option<Source>,
-    /// empty: the metrics it was trained with
+    /// each as in Train; empty: the metrics it was trained with
     #[prost(string, repeated, tag = "4")]
     pub metrics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }

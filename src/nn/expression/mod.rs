@@ -7,6 +7,7 @@
 
 mod arguments;
 mod functions;
+mod objective;
 mod value;
 
 use serde_json::{Map, Value as Json};
@@ -20,6 +21,8 @@ use super::layer::{ArraySpec, Signal, bad_input};
 use super::model::InputType;
 use super::options::Options;
 use super::regularize::Regularizer;
+pub(super) use objective::Objective;
+
 use arguments::Arguments;
 use functions::Record;
 use value::{Recording, Refusal, Value};

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::autograd::{Bindings, Destination, Graph, GraphError, NodeId, Op, Plan, gradients};
 use crate::support::random::RandomKey;
+use crate::tensor::kernels::elementwise::Unary;
 use crate::tensor::{Shape, archive};
 
 use super::{
@@ -217,33 +218,43 @@ fn losses_and_their_gradients_agree_with_keras() {
     let arrays = read_from("losses/losses.safetensors");
     let cases: Value = serde_json::from_slice(&bytes_of("losses/losses.json")).unwrap();
     for (number, case) in cases.as_array().unwrap().iter().enumerate() {
-        let (name, width) = (
-            case["loss"].as_str().unwrap(),
-            case["width"].as_u64().unwrap() as usize,
-        );
-        let of = |what: &str| &arrays[&format!("{number}/{what}")];
-        let (answers, labels) = (of("answer"), of("label"));
-        let rows = answers.len() / width;
-        let loss = Loss::parse(name).unwrap();
-
-        let ones = vec![1.0; rows];
-        let (each, gradient) =
-            run_with_gradient(answers, width, labels, &ones, |graph, answer, label| {
+        let loss = Loss::read(&case["loss"]).unwrap();
+        let extents: Vec<usize> = serde_json::from_value(case["extents"].clone()).unwrap();
+        let what = format!("case {number}, {}", case["loss"]);
+        let of = |what: &str| arrays[&format!("{number}/{what}")].as_slice();
+        let ones = vec![1.0; of("loss").len()];
+        let through = |graph: &mut Graph, x: NodeId| match case["through"].as_str() {
+            Some("sigmoid") => graph.unary(Unary::Sigmoid, x),
+            Some("softmax") => graph.add(Op::Softmax, &[x]),
+            _ => Ok(x),
+        };
+        let (each, gradient) = run_with_gradient(
+            of("given"),
+            &extents,
+            of("label"),
+            &ones,
+            |graph, x, label| {
+                let answer = through(graph, x)?;
                 loss.record(graph, answer, label)
-            });
-        all_close(&format!("{name} {number}"), &each, of("loss"));
-        all_close(
-            &format!("{name} {number}, gradient"),
-            &gradient,
-            of("gradient"),
+            },
         );
-        let added_up: Vec<f32> = answers
-            .chunks_exact(width)
-            .zip(labels.chunks_exact(width))
-            .map(|(answer, label)| loss.of_row(answer, label) as f32)
-            .collect();
-        all_close(&format!("{name} {number}, of a row"), &added_up, of("loss"));
+        all_close(&what, &each, of("loss"));
+        all_close(&format!("{what}, gradient"), &gradient, of("gradient"));
+        let rows = loss.of_rows(of("answer"), of("label"), &extents);
+        let rows: Vec<f32> = rows.iter().map(|loss| *loss as f32).collect();
+        all_close(&format!("{what}, of rows"), &rows, of("loss"));
     }
+}
+
+#[test]
+fn every_loss_has_golden_values() {
+    let cases: Value = serde_json::from_slice(&bytes_of("losses/losses.json")).unwrap();
+    let named = |name: &str| {
+        let mut cases = cases.as_array().unwrap().iter();
+        cases.any(|case| Loss::read(&case["loss"]).unwrap().name() == name)
+    };
+    let missing: Vec<&str> = Loss::names().filter(|name| !named(name)).collect();
+    assert_eq!(missing, Vec::<&str>::new());
 }
 
 #[test]
@@ -258,9 +269,10 @@ fn activations_and_their_gradients_agree_with_keras() {
     );
     for (name, activation) in NAMES {
         let weights = &arrays["weights"];
-        let (answer, gradient) = run_with_gradient(&arrays["x"], 6, &[], weights, |graph, x, _| {
-            activation.record(graph, x)
-        });
+        let (answer, gradient) =
+            run_with_gradient(&arrays["x"], &[6], &[], weights, |graph, x, _| {
+                activation.record(graph, x)
+            });
         all_close(name, &answer, &arrays[&format!("{name}/answer")]);
         all_close(
             &format!("{name}, gradient"),
@@ -270,18 +282,20 @@ fn activations_and_their_gradients_agree_with_keras() {
     }
 }
 
-/// Runs what `record` makes of rows of `width` numbers and a second input of the same shape; answers its value and the
+/// Runs what `record` makes of rows of these extents and a second input of as many rows; answers its value and the
 /// gradient by the first of the value's sum weighted by `weights`.
 fn run_with_gradient(
     given: &[f32],
-    width: usize,
+    extents: &[usize],
     beside: &[f32],
     weights: &[f32],
     record: impl Fn(&mut Graph, NodeId, NodeId) -> Result<NodeId, GraphError>,
 ) -> (Vec<f32>, Vec<f32>) {
     let mut graph = Graph::new();
-    let shape = Shape::new(&[given.len() / width, width]);
-    let x = graph.add(Op::Parameter(0, shape.clone()), &[]).unwrap();
+    let rows = given.len() / extents.iter().product::<usize>();
+    let shape = Shape::new(&[&[rows], extents].concat());
+    let x = graph.add(Op::Parameter(0, shape), &[]).unwrap();
+    let shape = Shape::new(&[rows, beside.len() / rows]);
     let second = graph.add(Op::Input(0, shape), &[]).unwrap();
     let value = record(&mut graph, x, second).unwrap();
     let seed = graph

@@ -37,19 +37,19 @@ fn every_layer_and_loss_has_the_gradient_that_differences_show() {
         layers[4]["config"] = json!({"units": units, "activation": last});
         layers
     };
-    check_gradient(&rank_3, Loss::MeanSquaredError);
+    check_gradient(&rank_3, named("mse"));
     for hidden in ["linear", "relu", "sigmoid", "tanh", "softmax", "gelu"] {
-        check_gradient(&with(hidden, 1, "sigmoid"), Loss::BinaryCrossentropy);
+        check_gradient(&with(hidden, 1, "sigmoid"), named("binary_crossentropy"));
     }
-    check_gradient(&with("tanh", 1, "linear"), Loss::MeanSquaredError);
-    check_gradient(&with("tanh", 1, "linear"), Loss::MeanAbsoluteError);
+    check_gradient(&with("tanh", 1, "linear"), named("mse"));
+    check_gradient(&with("tanh", 1, "linear"), named("mae"));
     check_gradient(
         &with("tanh", 3, "softmax"),
-        Loss::SparseCategoricalCrossentropy,
+        named("sparse_categorical_crossentropy"),
     );
     check_gradient(
         &with("tanh", 3, "sigmoid"),
-        Loss::SparseCategoricalCrossentropy,
+        named("sparse_categorical_crossentropy"),
     );
 }
 
@@ -62,7 +62,7 @@ fn check_gradient(layers: &Value, loss: Loss) {
     if layers[0]["name"] == "indices" {
         batch.inputs = vec![InputData::Int32(&indices)];
     }
-    let mut trainer = LaneTrainer::new(Arc::clone(&model), loss).unwrap();
+    let mut trainer = LaneTrainer::new(Arc::clone(&model), loss.clone()).unwrap();
     let mut at = |parameters: &[f32]| {
         let (mut gradient, mut statistics) = (
             vec![f32::NAN; parameters.len()],
@@ -138,7 +138,7 @@ fn dropout_follows_its_key_and_is_off_in_prediction() {
     let model = model(&layered());
     let parameters = model.initial_parameters(1);
     let rows = Rows::new(37);
-    let mut trainer = LaneTrainer::new(Arc::clone(&model), Loss::BinaryCrossentropy).unwrap();
+    let mut trainer = LaneTrainer::new(Arc::clone(&model), named("binary_crossentropy")).unwrap();
     let mut predictions = |key: StepKey| {
         let (mut gradient, mut statistics) = (
             vec![0.0; model.parameter_len()],
@@ -222,7 +222,7 @@ fn predictions_of_many_rows_are_those_of_few() {
 #[test]
 fn what_does_not_fit_is_an_error_and_never_a_panic() {
     let model = model(&plain());
-    let mut trainer = LaneTrainer::new(Arc::clone(&model), Loss::BinaryCrossentropy).unwrap();
+    let mut trainer = LaneTrainer::new(Arc::clone(&model), named("binary_crossentropy")).unwrap();
     let parameters = model.initial_parameters(1);
     let rows = Rows::new(4);
     let mut step = |batch: &LaneBatch<'_>, denominator: f32| {
@@ -311,7 +311,7 @@ fn indices_and_classes_outside_their_range_are_named_with_row_and_column() {
         {"name": "out", "layer": "Dense", "config": {"units": 3, "activation": "softmax"}, "inputs": ["flat"]},
     ]));
     let mut trainer =
-        LaneTrainer::new(Arc::clone(&model), Loss::SparseCategoricalCrossentropy).unwrap();
+        LaneTrainer::new(Arc::clone(&model), named("sparse_categorical_crossentropy")).unwrap();
     let parameters = model.initial_parameters(1);
     let mut step = |indices: &[i32], target: &[f32]| {
         let mut gradient = vec![0.0; model.parameter_len()];
@@ -360,18 +360,18 @@ fn indices_and_classes_outside_their_range_are_named_with_row_and_column() {
 fn a_loss_that_does_not_fit_the_model_is_refused() {
     let one = model(&plain());
     let error =
-        LaneTrainer::new(Arc::clone(&one), Loss::SparseCategoricalCrossentropy).unwrap_err();
+        LaneTrainer::new(Arc::clone(&one), named("sparse_categorical_crossentropy")).unwrap_err();
     assert!(
         matches!(error, ProgramError::Spec(SpecError::LossMismatch { .. })),
         "{error}"
     );
-    use super::super::loss::TargetKind;
+    use super::super::losses::TargetKind;
     assert!(
-        Loss::BinaryCrossentropy
+        named("binary_crossentropy")
             .check(&one, &TargetKind::Classes { classes: 2 })
             .is_ok()
     );
-    let message = Loss::BinaryCrossentropy
+    let message = named("binary_crossentropy")
         .check(&one, &TargetKind::Classes { classes: 3 })
         .unwrap_err()
         .to_string();
@@ -383,7 +383,7 @@ fn a_loss_that_does_not_fit_the_model_is_refused() {
 
 #[test]
 fn a_plan_says_what_it_fuses_and_how_much_it_holds() {
-    let trainer = LaneTrainer::new(model(&layered()), Loss::BinaryCrossentropy).unwrap();
+    let trainer = LaneTrainer::new(model(&layered()), named("binary_crossentropy")).unwrap();
     let text = trainer.describe(32).unwrap();
     assert!(text.contains("chain add+relu"), "{text}");
     assert!(text.contains("FLOPs in matrix products, arena"), "{text}");
@@ -392,7 +392,7 @@ fn a_plan_says_what_it_fuses_and_how_much_it_holds() {
 
 #[test]
 fn too_many_rows_are_refused_before_they_are_allocated() {
-    let trainer = LaneTrainer::new(model(&plain()), Loss::BinaryCrossentropy).unwrap();
+    let trainer = LaneTrainer::new(model(&plain()), named("binary_crossentropy")).unwrap();
     assert!(matches!(
         trainer.describe(1 << 40),
         Err(ProgramError::TooManyRows { .. })
@@ -466,7 +466,7 @@ impl Rows {
 
 fn summed_gradient(model: &Arc<Model>, cuts: &[usize]) -> Vec<f32> {
     let (rows, parameters) = (Rows::new(37), model.initial_parameters(1));
-    let mut trainer = LaneTrainer::new(Arc::clone(model), Loss::BinaryCrossentropy).unwrap();
+    let mut trainer = LaneTrainer::new(Arc::clone(model), named("binary_crossentropy")).unwrap();
     let mut sum = vec![0.0; parameters.len()];
     let mut start = 0;
     for (lane, &cut) in cuts.iter().enumerate() {
@@ -502,7 +502,7 @@ fn train(cuts: &[usize]) -> Vec<u32> {
         model.initial_parameters(1),
         model.initial_statistics(),
     );
-    let mut trainer = LaneTrainer::new(Arc::clone(&model), Loss::BinaryCrossentropy).unwrap();
+    let mut trainer = LaneTrainer::new(Arc::clone(&model), named("binary_crossentropy")).unwrap();
     for step in 1..=10 {
         let mut start = 0;
         for (lane, &cut) in cuts.iter().enumerate() {
@@ -541,4 +541,8 @@ fn train(cuts: &[usize]) -> Vec<u32> {
         .chain(&statistics)
         .map(|value| value.to_bits())
         .collect()
+}
+
+fn named(loss: &str) -> Loss {
+    Loss::parse(loss).unwrap()
 }

@@ -25,7 +25,7 @@ from ..features import Pipeline, Transform
 from ..handles import Rows, ServedModel, Summary, _names
 from .callbacks import EarlyStopping
 from .layers import InputLayer, Lambda, Layer
-from .losses import Loss
+from .losses import Loss, described
 from .metrics import Metric
 from .optimizers import Optimizer
 from .shapes import Shape
@@ -176,9 +176,9 @@ class Model:
                 raise ValueError(
                     f"the outputs read the input {tensor.layer} too; name it among the inputs, or leave inputs out"
                 )
-        self._loss: str | None = None
+        self._loss: str | dict[str, Any] | None = None
         self._optimizer: dict[str, Any] = {}
-        self._metrics: list[str] = []
+        self._metrics: list[str | dict[str, Any]] = []
         self._served: ServedModel | None = None
         self.history: History | None = None
 
@@ -219,10 +219,13 @@ class Model:
     def compile(
         self,
         optimizer: str | Optimizer | type[Optimizer] = "adam",
-        loss: str | Loss | type[Loss] = "mean_squared_error",
-        metrics: Iterable[str | Metric | type[Metric]] = (),
+        loss: str | Mapping[str, Any] | Loss | type[Loss] = "mean_squared_error",
+        metrics: Iterable[str | Mapping[str, Any] | Metric | type[Metric]] = (),
     ) -> None:
         """Say how to train: an optimiser, a loss, and metrics to report. A class stands for its defaults.
+
+        Losses and metrics are objects of volary.losses and volary.metrics, their classes, their names, or dicts of a
+        ``name`` and options.
 
         >>> from volary import Sequential, layers
         >>> model = Sequential([layers.Dense(1)])
@@ -241,8 +244,8 @@ class Model:
         if isinstance(metrics, str):
             raise TypeError(f"metrics is a list; write [{metrics!r}]")
         self._optimizer = optimizer.to_json()
-        self._loss = loss if isinstance(loss, str) else loss.name
-        self._metrics = [metric if isinstance(metric, str) else metric.name for metric in metrics]
+        self._loss = described("loss", loss, Loss)
+        self._metrics = [described("a metric", metric, Metric) for metric in metrics]
 
     def summary(self) -> str:
         """The network as text: the server's own table once trained, else the layers."""
@@ -373,7 +376,9 @@ class Model:
         """Answer columns for `rows` by the version that ``fit`` made; see :meth:`volary.ServedModel.predict`."""
         return self.served.predict(rows, keep)
 
-    def evaluate(self, rows: Any, metrics: Sequence[str] = ()) -> dict[str, float]:
+    def evaluate(
+        self, rows: Any, metrics: Iterable[str | Mapping[str, Any] | Metric | type[Metric]] = ()
+    ) -> dict[str, float]:
         """Loss and metrics over labelled rows; see :meth:`volary.ServedModel.evaluate`."""
         return self.served.evaluate(rows, metrics)
 

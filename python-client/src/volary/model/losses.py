@@ -1,14 +1,30 @@
-"""Losses, by name. ``loss="mse"`` and ``loss=volary.losses.MeanSquaredError()`` are the same."""
+"""Losses, with Keras' names, arguments and defaults. ``loss="mse"`` and ``loss=volary.losses.MeanSquaredError()`` are the same.
+
+>>> Huber(delta=2).to_json()
+{'name': 'huber', 'delta': 2}
+>>> MeanSquaredError().to_json()
+'mean_squared_error'
+
+Losses over sequences (a model whose answer has several extents to a row) are the mean over the positions of a row.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
+
+from .._commands import plain
 
 __all__ = [
     "BinaryCrossentropy",
+    "BinaryFocalCrossentropy",
     "CategoricalCrossentropy",
+    "CategoricalFocalCrossentropy",
+    "CategoricalGeneralizedCrossEntropy",
+    "CategoricalHinge",
     "CosineSimilarity",
+    "Dice",
     "Hinge",
     "Huber",
     "KLDivergence",
@@ -19,25 +35,65 @@ __all__ = [
     "MeanSquaredError",
     "MeanSquaredLogarithmicError",
     "Poisson",
+    "Quantile",
+    "RankHinge",
     "SparseCategoricalCrossentropy",
     "SquaredHinge",
+    "Tversky",
 ]
 
 
 @dataclass(frozen=True)
-class Loss:
-    """Base of every loss."""
+class Described:
+    """What has a name and options: the base of losses and metrics."""
 
     name: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = plain(getattr(self, each.name), f"{each.name} of {type(self).__name__}")
+            object.__setattr__(self, each.name, value)
+
     def get_config(self) -> dict[str, Any]:
-        """Options: none."""
-        return {}
+        """Every option, defaults included."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """The loss of a configuration."""
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The loss or metric of a configuration."""
         return cls(**config)
+
+    def to_json(self) -> str | dict[str, Any]:
+        """The name alone where every option has its default, else an object of the name and the others."""
+        changed = {
+            each.name: getattr(self, each.name) for each in fields(self) if getattr(self, each.name) != each.default
+        }
+        return {"name": self.name, **changed} if changed else self.name
+
+
+def described(what: str, given: Any, kind: type[Described]) -> str | dict[str, Any]:
+    """The JSON form of a loss or metric given by name, as a dict, as an object of `kind`, or as its class.
+
+    >>> [described("loss", each, Loss) for each in ("mse", Huber, Huber(2.0), {"name": "huber", "delta": 3})]
+    ['mse', 'huber', {'name': 'huber', 'delta': 2.0}, {'name': 'huber', 'delta': 3}]
+    """
+    if isinstance(given, str):
+        return str(given)
+    if isinstance(given, Mapping):
+        return plain(given, what)
+    if isinstance(given, type) and issubclass(given, kind):
+        given = given()
+    if isinstance(given, kind):
+        return given.to_json()
+    raise TypeError(
+        f"{what} is of type {type(given).__name__}; give one of volary.{kind.__module__.rpartition('.')[2]}, its class, its "
+        "name, or a dict of a name and options"
+    )
+
+
+@dataclass(frozen=True)
+class Loss(Described):
+    """Base of every loss."""
 
 
 class MeanSquaredError(Loss):
@@ -64,16 +120,26 @@ class MeanSquaredLogarithmicError(Loss):
     name = "mean_squared_logarithmic_error"
 
 
+@dataclass(frozen=True)
 class Huber(Loss):
-    """Half the square of differences up to 1, beyond that the difference less a half (Huber, 1964)."""
+    """Half the square of differences up to `delta`, beyond that `delta` times the difference less half of it (Huber, 1964)."""
 
     name = "huber"
+    delta: float = 1.0
 
 
 class LogCosh(Loss):
     """The logarithm of the difference's hyperbolic cosine: squares of small differences, sizes of large ones."""
 
     name = "log_cosh"
+
+
+@dataclass(frozen=True)
+class Quantile(Loss):
+    """``max(q * e, (q - 1) * e)`` of ``e = label - answer``: the answer becomes the label's quantile (the pinball loss)."""
+
+    name = "quantile"
+    quantile: float = 0.5
 
 
 class Poisson(Loss):
@@ -88,10 +154,12 @@ class KLDivergence(Loss):
     name = "kl_divergence"
 
 
+@dataclass(frozen=True)
 class CosineSimilarity(Loss):
-    """The negated cosine of the angle between label and answer, both lists of numbers."""
+    """The negated cosine of the angle between label and answer, both lists of numbers; over the innermost axis."""
 
     name = "cosine_similarity"
+    axis: int = -1
 
 
 class Hinge(Loss):
@@ -106,19 +174,115 @@ class SquaredHinge(Loss):
     name = "squared_hinge"
 
 
+class CategoricalHinge(Loss):
+    """``max(0, 1 + largest wrong answer - right answer)``, of a list column of one number per class, 1 for the right one."""
+
+    name = "categorical_hinge"
+
+
+@dataclass(frozen=True)
+class RankHinge(Loss):
+    """``max(0, margin - first + second)`` of each two neighbouring answers of a row, labelled 1 and 0 (Analytics Zoo's)."""
+
+    name = "rank_hinge"
+    margin: float = 1.0
+
+
+@dataclass(frozen=True)
 class BinaryCrossentropy(Loss):
-    """For two classes and a model that ends in one sigmoid unit."""
+    """For two classes and a model that ends in one sigmoid unit.
+
+    Args:
+        from_logits: The model ends without the sigmoid. The servers add it, so that the trained model answers probabilities.
+        label_smoothing: Labels are moved towards one half by this factor.
+    """
 
     name = "binary_crossentropy"
+    from_logits: bool = False
+    label_smoothing: float = 0.0
+    axis: int = -1
 
 
-class SparseCategoricalCrossentropy(Loss):
-    """For a label column of classes and a model that ends in a softmax with one unit for each."""
+@dataclass(frozen=True)
+class BinaryFocalCrossentropy(Loss):
+    """`BinaryCrossentropy` times ``(1 - p)**gamma``, p being what the label's class was given (Lin et al., 2018).
 
-    name = "sparse_categorical_crossentropy"
+    Args:
+        apply_class_balancing: Times `alpha` for class 1 and ``1 - alpha`` for class 0.
+    """
+
+    name = "binary_focal_crossentropy"
+    apply_class_balancing: bool = False
+    alpha: float = 0.25
+    gamma: float = 2.0
+    from_logits: bool = False
+    label_smoothing: float = 0.0
+    axis: int = -1
 
 
+@dataclass(frozen=True)
 class CategoricalCrossentropy(Loss):
-    """For one probability per class; the servers refuse it for now, since a label is one column: use the sparse form."""
+    """For a label column of classes, or a list column of one probability per class, and a softmax with one unit for each.
+
+    Args:
+        from_logits: The model ends without the softmax. The servers add it, so that the trained model answers probabilities.
+        label_smoothing: Labels are moved by this factor towards the same share for each class.
+    """
 
     name = "categorical_crossentropy"
+    from_logits: bool = False
+    label_smoothing: float = 0.0
+    axis: int = -1
+
+
+@dataclass(frozen=True)
+class CategoricalFocalCrossentropy(Loss):
+    """`CategoricalCrossentropy` with each class times ``alpha * (1 - p)**gamma``."""
+
+    name = "categorical_focal_crossentropy"
+    alpha: float = 0.25
+    gamma: float = 2.0
+    from_logits: bool = False
+    label_smoothing: float = 0.0
+    axis: int = -1
+
+
+@dataclass(frozen=True)
+class SparseCategoricalCrossentropy(Loss):
+    """For a label column of classes and a model that ends in a softmax with one unit for each.
+
+    Over a sequence the label is a list column of class indices, one for each position.
+
+    Args:
+        from_logits: The model ends without the softmax. The servers add it, so that the trained model answers probabilities.
+        ignore_class: Positions with this index have loss 0. (Keras then averages over the others of the whole batch; here
+            they count among the positions of their row.)
+    """
+
+    name = "sparse_categorical_crossentropy"
+    from_logits: bool = False
+    ignore_class: int | None = None
+    axis: int = -1
+
+
+@dataclass(frozen=True)
+class CategoricalGeneralizedCrossEntropy(Loss):
+    """``(1 - p**q) / q`` of the label's class: less led astray by wrong labels (Zhang and Sabuncu, 2018)."""
+
+    name = "categorical_generalized_cross_entropy"
+    q: float = 0.5
+
+
+class Dice(Loss):
+    """``1 - 2 * sum(label * answer) / (sum(label) + sum(answer))`` over all numbers of a row: for masks."""
+
+    name = "dice"
+
+
+@dataclass(frozen=True)
+class Tversky(Loss):
+    """`Dice` with what is missed weighed by `alpha` and what is too much by `beta`, as Keras has them."""
+
+    name = "tversky"
+    alpha: float = 0.5
+    beta: float = 0.5
