@@ -470,7 +470,8 @@ def test_describe_evaluate_and_drop_send_what_they_mean(client, server):
     assert client.model("m", 3).describe().summary == "Dense 64"
     assert client.model("m").evaluate(client.table("t@2"), metrics=["auc"])["auc"] == 0.9
     asked = [volary.metrics.AUC(curve="PR"), volary.metrics.R2Score, {"name": "precision", "thresholds": 0.7}]
-    client.model("m").evaluate(client.table("t@2"), metrics=asked)
+    client.model("m").evaluate(client.table("t@2"), metrics=asked, sample_weight="w")
+    assert server.asked("Evaluate")[-1]["sampleWeight"] == "w"
     forms = [{"name": "auc", "curve": "PR"}, "r2_score", {"name": "precision", "thresholds": 0.7}]
     assert server.asked("Evaluate")[-1]["metrics"] == forms
     client.drop_model("m")

@@ -55,6 +55,10 @@ pub enum ServingError {
     Execution { reason: String },
     #[error("the label: {reason}")]
     BadLabel { reason: String },
+    #[error(
+        "the sample weight: column {column:?} {problem}; give a column of numbers that are not negative"
+    )]
+    BadSampleWeight { column: String, problem: String },
     #[error("metric {metric:?}: {reason}")]
     BadMetric { metric: String, reason: String },
     #[error("{waiting} scoring jobs wait on this server already; submit again when one has ended")]
@@ -115,6 +119,7 @@ impl Faulty for ServingError {
             | Self::RepeatedKeepColumn { .. }
             | Self::SchemaChanged { .. }
             | Self::BadMetric { .. }
+            | Self::BadSampleWeight { .. }
             | Self::IndexOutOfRange { .. }
             | Self::BadLabel { .. } => Fault::InvalidArgument,
             Self::TooManyJobs { .. } => Fault::ResourceExhausted,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float32Type};
 use futures::StreamExt;
 
 use super::labels::LabelReader;
@@ -16,7 +18,8 @@ use crate::nn::{Loss, Metric, MetricState, SpecError};
 
 impl super::Serving {
     /// Loss and metrics over labelled rows, with the number of rows. No metrics named means the model's own;
-    /// the loss is always among the answers. Sums are made in the order of the rows.
+    /// the loss is always among the answers, and it alone is weighted by the column `sample_weight`: the sum of weight times
+    /// loss over the number of rows, as in training.
     pub async fn evaluate(
         &self,
         queries: &QueryEngine,
@@ -24,6 +27,7 @@ impl super::Serving {
         version: Option<u64>,
         source: &Source,
         metrics: &[String],
+        sample_weight: Option<&str>,
     ) -> Result<(BTreeMap<String, f64>, u64), ServingError> {
         let model = self.model(name, version).await?;
         let manifest = model.manifest();
@@ -59,9 +63,32 @@ impl super::Serving {
             state.begin_at(0);
         }
 
+        let weights = match sample_weight {
+            None => None,
+            Some(column) => match schema.column_with_name(column) {
+                Some((index, field)) if field.data_type().is_numeric() => {
+                    Some((column.to_owned(), index))
+                }
+                Some((_, field)) => {
+                    return Err(ServingError::BadSampleWeight {
+                        column: column.to_owned(),
+                        problem: format!("has type {}", field.data_type()),
+                    });
+                }
+                None => {
+                    return Err(FeatureError::UnknownColumn {
+                        column: column.to_owned(),
+                        context: ", the sample weight".to_owned(),
+                        available: names(&schema),
+                    }
+                    .into());
+                }
+            },
+        };
         let work = Evaluation {
             session,
             labels,
+            weights,
             label_index,
             empty: empty.clone(),
         };
@@ -101,6 +128,8 @@ struct Evaluation {
     session: ScoringSession,
     labels: LabelReader,
     label_index: usize,
+    /// The column of the row weights: its name and place.
+    weights: Option<(String, usize)>,
     empty: States,
 }
 
@@ -110,12 +139,51 @@ impl Evaluation {
         let outputs = self.session.outputs(batch, first_row)?;
         let label = Arc::clone(batch.column(self.label_index));
         let targets = self.labels.targets(&label, first_row)?;
+        let weights = self.weights(batch, first_row)?;
         let mut states = self.empty.clone();
         for (_, state) in &mut states {
             state.begin_at(first_row);
-            state.update(&outputs, &targets, None);
+            let weights = weights.as_deref().filter(|_| state.metric().is_loss());
+            state.update(&outputs, &targets, weights);
         }
         Ok(states)
+    }
+
+    /// The row weights of one piece, if there are any.
+    fn weights(
+        &self,
+        batch: &RecordBatch,
+        first_row: u64,
+    ) -> Result<Option<Vec<f32>>, ServingError> {
+        let Some((name, index)) = &self.weights else {
+            return Ok(None);
+        };
+        let bad = |problem: String| ServingError::BadSampleWeight {
+            column: name.clone(),
+            problem,
+        };
+        let column = cast(batch.column(*index), &DataType::Float32);
+        let column = column.map_err(|error| bad(error.to_string()))?;
+        let column = column.as_primitive::<Float32Type>();
+        let weights: Option<Vec<f32>> = column.iter().collect();
+        let Some(weights) = weights else {
+            let row = (0..column.len()).find(|row| column.is_null(*row));
+            return Err(bad(format!(
+                "is null in row {}",
+                first_row + row.unwrap_or(0) as u64
+            )));
+        };
+        match weights
+            .iter()
+            .position(|weight| !(0.0..f32::INFINITY).contains(weight))
+        {
+            Some(row) => Err(bad(format!(
+                "holds {} in row {}",
+                weights[row],
+                first_row + row as u64
+            ))),
+            None => Ok(Some(weights)),
+        }
     }
 }
 

@@ -456,6 +456,30 @@ async fn loss_and_metrics_are_those_of_the_labelled_rows() {
     close("loss", mse);
     close("mae", mae);
 
+    // Weights 0, 1, 2, 3 by a column: of the loss alone.
+    let weighted = async |column: &str, source: &Source| {
+        let evaluated =
+            world
+                .serving
+                .evaluate(&world.queries, "pay", None, source, &metrics, Some(column));
+        evaluated.await.map_err(|error| error.to_string())
+    };
+    let (found, _) = weighted("age", &source).await.unwrap();
+    let sum: f64 = (0..4)
+        .map(|row| f64::from(row) * errors[row as usize].powi(2))
+        .sum();
+    assert!((found["loss"] - sum / 4.0).abs() < 1e-5, "{found:?}");
+    assert!((found["mae"] - mae).abs() < 1e-5, "{found:?}");
+    let negative = Source::Query("SELECT *, age AS pay, 2 - age AS less FROM people".to_owned());
+    assert_eq!(
+        weighted("less", &negative).await.unwrap_err(),
+        "the sample weight: column \"less\" holds -1 in row 3; give a column of numbers that are not negative"
+    );
+    let text = weighted("job", &source).await.unwrap_err();
+    assert!(text.contains("column \"job\" has type"), "{text}");
+    let missing = weighted("fnlwgt", &source).await.unwrap_err();
+    assert!(missing.contains("\"fnlwgt\""), "{missing}");
+
     let label = label("rich", DataType::Utf8, &["no", "yes"]);
     world.model("rich", CLASSIFIER, label, &[]).await;
     let labelled = |yes: &str| {
@@ -690,7 +714,7 @@ impl World {
         metrics: &[String],
     ) -> Result<(BTreeMap<String, f64>, u64), ServingError> {
         self.serving
-            .evaluate(&self.queries, model, None, source, metrics)
+            .evaluate(&self.queries, model, None, source, metrics, None)
             .await
     }
 }

@@ -224,11 +224,16 @@ class ServedModel:
         return transport.exchange(body, rows)
 
     def evaluate(
-        self, rows: Any, metrics: Iterable[str | Mapping[str, Any] | Metric | type[Metric]] = ()
+        self,
+        rows: Any,
+        metrics: Iterable[str | Mapping[str, Any] | Metric | type[Metric]] = (),
+        *,
+        sample_weight: str | None = None,
     ) -> dict[str, float]:
         """Loss and metrics over labelled rows: a table, a query, or a frame (uploaded and dropped again).
 
-        Metrics are given as to ``compile``; none named are the model's own.
+        Metrics are given as to ``compile``; none named are the model's own. `sample_weight` is a column of row weights for
+        the loss.
         """
         from .model.losses import described
         from .model.metrics import Metric
@@ -241,6 +246,8 @@ class ServedModel:
                 "source": source,
                 "metrics": asked,
             }
+            if sample_weight is not None:
+                body["sampleWeight"] = sample_weight
             answer = self.client._transport.action("Evaluate", body)
         return {name: float(value) for name, value in read(answer, "metrics", {}).items()}
 

@@ -659,6 +659,9 @@ pub struct Evaluate {
     /// each as in Train; empty: the metrics it was trained with
     #[prost(string, repeated, tag = "4")]
     pub metrics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// a column of non-negative row weights for the loss
+    #[prost(string, tag = "5")]
+    pub sample_weight: ::prost::alloc::string::String,
 }
 impl ::prost::Name for Evaluate {
     const NAME: &'static str = "Evaluate";

@@ -69,6 +69,7 @@ pub(crate) async fn do_action(
                     convert::model_version(request.version),
                     &source,
                     &request.metrics,
+                    Some(request.sample_weight.as_str()).filter(|column| !column.is_empty()),
                 )
                 .await?;
             Ok(one(&v1::Evaluation { metrics, rows }, form))

@@ -377,10 +377,14 @@ class Model:
         return self.served.predict(rows, keep)
 
     def evaluate(
-        self, rows: Any, metrics: Iterable[str | Mapping[str, Any] | Metric | type[Metric]] = ()
+        self,
+        rows: Any,
+        metrics: Iterable[str | Mapping[str, Any] | Metric | type[Metric]] = (),
+        *,
+        sample_weight: str | None = None,
     ) -> dict[str, float]:
         """Loss and metrics over labelled rows; see :meth:`volary.ServedModel.evaluate`."""
-        return self.served.evaluate(rows, metrics)
+        return self.served.evaluate(rows, metrics, sample_weight=sample_weight)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})\n" + "\n".join(f"    {layer}" for layer in self.layers)
