@@ -299,3 +299,33 @@ def test_a_parameter_is_part_of_one_layer():
         ops.exp(scale)
     with pytest.raises(ValueError, match="give extents from 1, and give the Input a shape"):
         Parameter((None, 3))
+
+
+# -- losses and metrics -------------------------------------------------------------------------------------------
+
+
+def pinball(y_true, y_pred):
+    error = y_true - y_pred
+    return ops.mean(ops.maximum(0.9 * error, -0.1 * error), axis=-1)
+
+
+def test_a_loss_or_metric_of_ones_own_is_sent_as_a_program():
+    model = Sequential([Input(shape=(4,)), layers.Dense(3)])
+    model.compile(loss=pinball, metrics=["mae", pinball, lambda y_true, y_pred: ops.abs(y_true - y_pred)])
+    described = model._loss
+    assert (described["name"], described["title"]) == ("custom", "pinball")
+    assert described["program"]["inputs"] == 2
+    assert described["program"]["nodes"][-1] == {"op": "mean", "inputs": [7], "axis": [-1], "keepdims": False}
+    assert model._metrics[0] == "mae"
+    assert model._metrics[1] == described
+    assert model._metrics[2]["title"] == "custom"
+
+
+def test_a_loss_that_joins_rows_or_forgets_them_is_refused():
+    model = Sequential([Input(shape=(4,)), layers.Dense(3)])
+    with pytest.raises(ValueError, match=r"ops.mean: without an axis it would join the rows of .None, 3."):
+        model.compile(loss=lambda y_true, y_pred: ops.mean(ops.square(y_true - y_pred)))
+    with pytest.raises(TypeError, match="loss lambda answers float; return a symbolic tensor"):
+        model.compile(loss=lambda y_true, y_pred: 1.0)
+    with pytest.raises(TypeError, match=r"or a function of .y_true, y_pred."):
+        model.compile(loss=3)

@@ -186,3 +186,174 @@ fn run(plan: &mut Plan, inputs: &[Data<'_>]) -> Result<(), RunError> {
         key: RandomKey::of(0, 0),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::nn::{
+        FeatureColumn, FeatureKind, InputData, LaneBatch, LaneTrainer, Loss, Metric, MetricState,
+        Model, ModelSpec, StepKey, TargetKind,
+    };
+
+    /// |y_true - y_pred| of each number.
+    fn absolute(title: &str) -> Json {
+        json!({"name": "custom", "title": title, "program": {"inputs": 2, "nodes": [
+            {"op": "subtract", "inputs": [0, 1]}, {"op": "abs", "inputs": [2]}], "outputs": [3]}})
+    }
+
+    #[test]
+    fn a_loss_of_ones_own_trains_as_the_same_loss_by_name() {
+        let own = Loss::read(&absolute("distance")).unwrap();
+        let known = Loss::parse("mae").unwrap();
+        own.check(&model(), &TargetKind::Numeric { width: 2 })
+            .unwrap();
+        let (x, target) = (
+            [1.0, 2.0, 3.0, -1.0, 0.5, 0.0],
+            [0.5, 0.0, 1.0, 1.0, -2.0, 3.0],
+        );
+        let weights = [1.0, 2.0, 0.5];
+        let step = |loss: &Loss| {
+            let model = Arc::new(model());
+            let mut trainer = LaneTrainer::new(Arc::clone(&model), loss.clone()).unwrap();
+            let batch = LaneBatch {
+                rows: 3,
+                inputs: vec![InputData::Float32(&x)],
+                target: &target,
+                weights: Some(&weights),
+            };
+            let key = StepKey {
+                seed: 1,
+                epoch: 0,
+                step: 0,
+                lane: 0,
+            };
+            let parameters = model.initial_parameters(3);
+            let mut gradient = vec![f32::NAN; parameters.len()];
+            let output = trainer.step(&parameters, &[], &batch, &key, 3.0, &mut gradient, &mut []);
+            (output.unwrap().loss_sum, gradient)
+        };
+        let ((loss, gradient), (expected, slope)) = (step(&own), step(&known));
+        assert!((loss - expected).abs() < 1e-6 * expected);
+        for (found, expected) in gradient.iter().zip(&slope) {
+            assert!((found - expected).abs() < 1e-6, "{gradient:?} {slope:?}");
+        }
+        let of_rows = |loss: &Loss| loss.of_rows(&x, &target, &[2]);
+        for (found, expected) in of_rows(&own).iter().zip(of_rows(&known)) {
+            assert!((found - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_metric_of_ones_own_is_the_weighted_mean_over_rows_however_they_are_cut() {
+        let metric = Metric::parse(&absolute("distance").to_string()).unwrap();
+        assert_eq!(metric.name(), "distance");
+        let state = || MetricState::new(metric.clone(), Loss::parse("mse").unwrap(), &[2]).unwrap();
+        let rows = 1500;
+        let answers: Vec<f32> = (0..rows * 2).map(|at| (at % 7) as f32).collect();
+        let targets: Vec<f32> = (0..rows * 2).map(|at| (at % 5) as f32).collect();
+        let weights: Vec<f32> = (0..rows).map(|row| (row % 3) as f32).collect();
+        let mut whole = state();
+        whole.update(&answers, &targets, Some(&weights));
+        let mut parts = state();
+        for start in [0, 700] {
+            let end = if start == 0 { 700 } else { rows };
+            let mut part = state();
+            part.update(
+                &answers[start * 2..end * 2],
+                &targets[start * 2..end * 2],
+                Some(&weights[start..end]),
+            );
+            parts
+                .merge(&MetricState::from_bytes(&part.to_bytes()).unwrap())
+                .unwrap();
+        }
+        assert_eq!(whole.to_bytes(), parts.to_bytes());
+        let (mut sum, mut count) = (0.0, 0.0);
+        for row in 0..rows {
+            let distance = |at: usize| f64::from((answers[at] - targets[at]).abs());
+            sum += f64::from(weights[row]) * (distance(2 * row) + distance(2 * row + 1)) / 2.0;
+            count += f64::from(weights[row]);
+        }
+        assert!((whole.result() - sum / count).abs() < 1e-9);
+    }
+
+    #[test]
+    fn descriptions_come_back_and_what_cannot_be_one_is_refused() {
+        let own = absolute("distance");
+        assert_eq!(Loss::read(&own).unwrap().to_json(), own);
+        assert_eq!(
+            Loss::parse(&Loss::read(&own).unwrap().text()).unwrap(),
+            Loss::read(&own).unwrap()
+        );
+        assert_ne!(
+            Loss::read(&own).unwrap(),
+            Loss::read(&absolute("other")).unwrap()
+        );
+        let metrics = [
+            absolute("distance").to_string(),
+            absolute("distance").to_string(),
+            absolute("far").to_string(),
+        ];
+        let names: Vec<String> = Metric::parse_all(&metrics)
+            .unwrap()
+            .iter()
+            .map(Metric::name)
+            .collect();
+        assert_eq!(names, ["distance", "far"]);
+        let refused = |change: fn(&mut Json), expected: &str| {
+            let mut description = absolute("distance");
+            change(&mut description);
+            let message = Loss::read(&description).unwrap_err().to_string();
+            assert_eq!(message, format!("layer \"custom loss\": {expected}"));
+        };
+        refused(
+            |json| json["title"] = json!("a b"),
+            "its title is \"a b\"; give 1 to 64 letters, digits and underscores",
+        );
+        refused(
+            |json| json["delta"] = json!(1),
+            "it has the unknown option \"delta\"; known are title, program",
+        );
+        refused(
+            |json| json["program"]["inputs"] = json!(3),
+            "its program has 3 inputs and 1 outputs; give a program of (y_true, y_pred) with one output and no losses",
+        );
+        refused(
+            |json| {
+                json["program"]["nodes"][1] = json!({"op": "parameter", "name": "w", "shape": []})
+            },
+            "its program has parameters or random numbers; only layers train parameters and draw numbers",
+        );
+        let message = Metric::read(&absolute("mae")).unwrap_err().to_string();
+        assert!(
+            message.ends_with(
+                "its title \"mae\" is the name of another metric; give it a title of its own"
+            ),
+            "{message}"
+        );
+        // Its shapes are found once the model's are known.
+        let mut wide = absolute("distance");
+        wide["program"]["nodes"][1] = json!({"op": "getitem", "inputs": [2], "key": ["...", 5]});
+        let message = Loss::read(&wide)
+            .unwrap()
+            .check(&model(), &TargetKind::Numeric { width: 2 });
+        assert_eq!(
+            message.unwrap_err().to_string(),
+            "layer \"custom loss, node 1 (getitem)\": index 5 is outside axis 1 of (None, 2); indices are -2 to 1"
+        );
+    }
+
+    fn model() -> Model {
+        let spec = json!({"format_version": 1, "name": "small", "outputs": ["answer"], "layers": [
+            {"name": "x", "layer": "Input", "config": {"columns": ["x"]}},
+            {"name": "answer", "layer": "Dense", "config": {"units": 2}, "inputs": ["x"]}]});
+        let x = FeatureColumn {
+            name: "x".to_string(),
+            width: 2,
+            kind: FeatureKind::Float,
+        };
+        Model::build(&ModelSpec::from_json(&spec).unwrap(), &[x]).unwrap()
+    }
+}

@@ -15,7 +15,7 @@ import contextlib
 import operator
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -219,17 +219,23 @@ class Model:
     def compile(
         self,
         optimizer: str | Optimizer | type[Optimizer] = "adam",
-        loss: str | Mapping[str, Any] | Loss | type[Loss] = "mean_squared_error",
-        metrics: Iterable[str | Mapping[str, Any] | Metric | type[Metric]] = (),
+        loss: str | Mapping[str, Any] | Loss | type[Loss] | Callable[[Any, Any], Any] = "mean_squared_error",
+        metrics: Iterable[str | Mapping[str, Any] | Metric | type[Metric] | Callable[[Any, Any], Any]] = (),
     ) -> None:
         """Say how to train: an optimiser, a loss, and metrics to report. A class stands for its defaults.
 
         Losses and metrics are objects of volary.losses and volary.metrics, their classes, their names, or dicts of a
-        ``name`` and options.
+        ``name`` and options; or functions of symbolic tensors ``(y_true, y_pred)`` (:mod:`volary.ops`), which are recorded and
+        sent as data. A row's loss or metric is the mean of the numbers that the function answers for it; the mean over rows is
+        taken by the servers. A metric has the function's name.
+
+        >>> from volary import ops
+        >>> def pinball(y_true, y_pred):
+        ...     return ops.maximum(0.9 * (y_true - y_pred), 0.1 * (y_pred - y_true))
 
         >>> from volary import Sequential, layers
         >>> model = Sequential([layers.Dense(1)])
-        >>> model.compile(optimizer="sgd", loss="mse", metrics=["mae"])
+        >>> model.compile(optimizer="sgd", loss=pinball, metrics=["mae", pinball])
         """
         if isinstance(optimizer, str):
             if optimizer not in _OPTIMIZERS:
@@ -244,8 +250,9 @@ class Model:
         if isinstance(metrics, str):
             raise TypeError(f"metrics is a list; write [{metrics!r}]")
         self._optimizer = optimizer.to_json()
-        self._loss = described("loss", loss, Loss)
-        self._metrics = [described("a metric", metric, Metric) for metric in metrics]
+        shape = self._outputs[0].shape
+        self._loss = described("loss", loss, Loss, shape)
+        self._metrics = [described("a metric", metric, Metric, shape) for metric in metrics]
 
     def summary(self) -> str:
         """The network as text: the server's own table once trained, else the layers."""
