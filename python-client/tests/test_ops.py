@@ -253,6 +253,8 @@ def test_arrays_and_constants_are_part_of_the_program():
         (lambda x: ops.split(x, 5, axis=1), "ops.split: axis 1 of .None, 3, 4. does not divide into 5"),
         (lambda x: ops.cast(x, "int32"), "ops.cast: the type 'int32' is not supported"),
         (lambda x: ops.random_normal((4,)), "ops.random_normal: the shape is .4,."),
+        (lambda x: ops.random_normal(None), "ops.random_normal: the shape is unknown here; give the Input a shape"),
+        (lambda x: ops.pad(x, ((0, 0), (-1, 0), (0, 0))), "is below 0; slice to cut"),
         (lambda x: ops.take(x, [0, 9], axis=1), "ops.take: indices from 0 to 9 are outside axis 1"),
     ],
 )

@@ -691,6 +691,8 @@ def stack(x: Sequence[Any], axis: int = 0) -> Symbolic:
 
 
 def _extents(name: str, given: Any) -> list[int | None]:
+    if given is None:
+        raise ValueError(f"ops.{name}: the shape is unknown here; give the Input a shape, or write the extents")
     listed = given if isinstance(given, list | tuple) else [given]
     return [None if extent is None else operator.index(extent) for extent in listed]
 

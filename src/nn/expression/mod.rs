@@ -18,6 +18,7 @@ use crate::tensor::{Shape, ShapeError};
 use super::error::SpecError;
 use super::initialize::Initializer;
 use super::layer::{ArraySpec, Signal, bad_input};
+use super::layers::activation::Activation;
 use super::model::InputType;
 use super::options::Options;
 use super::regularize::Regularizer;
@@ -54,6 +55,8 @@ struct Node {
     name: String,
     inputs: Vec<usize>,
     kind: Kind,
+    /// Whether its answer is of probabilities: sigmoid, or softmax over the innermost extent.
+    activation: Option<Activation>,
 }
 
 enum Kind {
@@ -245,7 +248,17 @@ impl Program {
             };
             return Err(bad_input(&name, problem, &hint));
         }
-        Ok(Node { name, inputs, kind })
+        let activation = match (op, own.get("axis").and_then(Json::as_i64).unwrap_or(-1)) {
+            ("sigmoid", _) => Some(Activation::Sigmoid),
+            ("softmax", -1) => Some(Activation::Softmax),
+            _ => None,
+        };
+        Ok(Node {
+            name,
+            inputs,
+            kind,
+            activation,
+        })
     }
 
     fn read_parameter(
@@ -294,6 +307,12 @@ impl Program {
             trainable: arguments.options.flag("trainable", true)?,
         });
         Ok(self.parameters.len() - 1)
+    }
+
+    /// The function that its first output comes out of, where that makes probabilities.
+    pub(super) fn activation(&self) -> Option<Activation> {
+        let node = self.outputs.first()?.checked_sub(self.inputs)?;
+        self.nodes.get(node)?.activation
     }
 
     /// How many inputs it takes.

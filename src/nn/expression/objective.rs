@@ -271,10 +271,11 @@ mod tests {
         }
         assert_eq!(whole.to_bytes(), parts.to_bytes());
         let (mut sum, mut count) = (0.0, 0.0);
-        for row in 0..rows {
-            let distance = |at: usize| f64::from((answers[at] - targets[at]).abs());
-            sum += f64::from(weights[row]) * (distance(2 * row) + distance(2 * row + 1)) / 2.0;
-            count += f64::from(weights[row]);
+        let pairs = answers.chunks_exact(2).zip(targets.chunks_exact(2));
+        for ((answer, target), &weight) in pairs.zip(&weights) {
+            let distance = |at: usize| f64::from((answer[at] - target[at]).abs());
+            sum += f64::from(weight) * (distance(0) + distance(1)) / 2.0;
+            count += f64::from(weight);
         }
         assert!((whole.result() - sum / count).abs() < 1e-9);
     }

@@ -11,6 +11,7 @@ use super::super::error::SpecError;
 use super::super::expression::Program;
 use super::super::layer::{ArraySpec, Context, Layer, Signal};
 use super::super::options::Options;
+use super::activation::Activation;
 
 #[derive(Debug)]
 pub(super) struct Lambda {
@@ -52,6 +53,10 @@ impl Layer for Lambda {
 
     fn statistics(&self, _inputs: &[Signal]) -> Vec<ArraySpec> {
         self.arrays(false)
+    }
+
+    fn activation(&self) -> Option<Activation> {
+        self.program.activation()
     }
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
@@ -96,7 +101,7 @@ mod tests {
 
     use crate::nn::{
         FeatureColumn, FeatureKind, InputData, LaneBatch, LaneTrainer, Loss, Model, ModelSpec,
-        Predictor, SpecError, StepKey,
+        Predictor, SpecError, StepKey, TargetKind,
     };
 
     const KEY: StepKey = StepKey {
@@ -188,6 +193,17 @@ mod tests {
             .unwrap();
         assert_eq!(answer[..3], [1.0, 1.0, 1.0]);
         assert!((answer[3] - std::f32::consts::E).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_model_may_end_in_a_program_that_answers_probabilities() {
+        let ends_in = |node: Value| {
+            let model = model(json!({"inputs": 1, "nodes": [node], "outputs": [1]})).unwrap();
+            let loss = Loss::parse("sparse_categorical_crossentropy").unwrap();
+            loss.check(&model, &TargetKind::Classes { classes: 3 })
+        };
+        ends_in(json!({"op": "softmax", "inputs": [0]})).unwrap();
+        ends_in(json!({"op": "exp", "inputs": [0]})).unwrap_err();
     }
 
     #[test]

@@ -402,6 +402,39 @@ mod tests {
     }
 
     #[test]
+    fn functions_of_one_number_have_the_same_bits_on_every_processor() {
+        let x: Vec<f32> = numbers(2000, 7).iter().map(|x| x * 40.0).collect();
+        for function in [
+            Unary::Sigmoid,
+            Unary::Tanh,
+            Unary::Exp,
+            Unary::Log,
+            Unary::Erf,
+            Unary::Log1p,
+            Unary::Expm1,
+            Unary::Sin,
+            Unary::Cos,
+            Unary::Floor,
+            Unary::Round,
+        ] {
+            let instruction = Instruction {
+                function: Function::Unary(function),
+                left: Source::Operand(0),
+                right: Source::Operand(0),
+                target: 0,
+            };
+            let chain = Chain::new(vec![instruction], vec![Spread::Full], 1);
+            let answer = || {
+                let mut y = vec![0.0; x.len()];
+                run(&chain, &[&x], &mut y, &mut Scratch::new());
+                y.iter().map(|y| y.to_bits()).collect::<Vec<_>>()
+            };
+            let portable = crate::tensor::kernels::with_portable_kernels(answer);
+            assert_eq!(answer(), portable, "{function:?}");
+        }
+    }
+
+    #[test]
     fn a_result_may_take_the_place_of_an_operand() {
         let chain = tanh_of_sum(5);
         let (mut a, bias, mut scratch) = (numbers(15, 1), numbers(5, 2), Scratch::new());

@@ -444,6 +444,8 @@ def pad(shape: Shape, widths: Sequence[Sequence[int]]) -> Shape:
     """More before and after."""
     if len(widths) != len(shape):
         raise ValueError(f"{len(widths)} pairs of widths are given for {show(shape)}; give one pair for each axis")
+    if any(each < 0 for pair in widths for each in pair):
+        raise ValueError(f"a width of {widths} is below 0; slice to cut")
     if has_rows(shape) and list(widths[0]) != [0, 0]:
         raise ValueError(f"axis 0 of {show(shape)} cannot be padded; {ROWS_STAY}")
     return bounded(

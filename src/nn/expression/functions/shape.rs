@@ -248,7 +248,7 @@ fn resolved(r: &Recording<'_>, x: Value, shape: &[Option<i64>]) -> Recorded<Vec<
         let others = shape.iter().flatten().filter(|extent| **extent != -1);
         let product = others.fold(1i64, |product, &extent| product.saturating_mul(extent));
         let product = usize::try_from(product).unwrap_or(0);
-        if product > 0 && numbers % product == 0 {
+        if product > 0 && numbers.is_multiple_of(product) {
             shape[axis] = i64::try_from(numbers / product).ok();
         }
     }
