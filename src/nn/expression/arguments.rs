@@ -16,6 +16,8 @@ pub(super) struct Arguments<'a, 'b> {
     pub(super) options: &'b mut Options<'a>,
     /// How many inputs the node has.
     pub(super) inputs: usize,
+    /// How many numbers the constants of the rest of the program may still hold.
+    pub(super) constants: &'b mut usize,
 }
 
 /// A constant as the program gives it.
@@ -108,12 +110,24 @@ impl<'a> Arguments<'a, '_> {
             .ok_or_else(|| self.bad(name, value, "give a finite float32 number"))
     }
 
-    /// Nested lists of equal lengths, at most `limit` numbers.
-    pub(super) fn numbers(
-        &mut self,
-        name: &'static str,
-        limit: usize,
-    ) -> Result<Numbers, SpecError> {
+    /// Takes so many numbers from what constants may hold.
+    pub(super) fn spend(&mut self, name: &'static str, count: usize) -> Result<(), SpecError> {
+        match self.constants.checked_sub(count) {
+            Some(rest) => {
+                *self.constants = rest;
+                Ok(())
+            }
+            None => Err(self.bad(
+                name,
+                &json!(count),
+                "all constants of a program together hold at most 2^24 numbers",
+            )),
+        }
+    }
+
+    /// Nested lists of equal lengths.
+    pub(super) fn numbers(&mut self, name: &'static str) -> Result<Numbers, SpecError> {
+        let limit = *self.constants;
         let value = self.value(name).unwrap_or(&Json::Null);
         let mut extents = Vec::new();
         let mut level = value;
@@ -123,6 +137,7 @@ impl<'a> Arguments<'a, '_> {
         }
         let mut values = Vec::new();
         if gather(value, &extents, limit, &mut values) && !values.is_empty() {
+            self.spend(name, values.len())?;
             return Ok(Numbers { values, extents });
         }
         Err(self.bad(

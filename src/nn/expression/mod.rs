@@ -32,6 +32,8 @@ use value::{Recording, Refusal, Value};
 const NODES_MAX: usize = 10_000;
 /// Most numbers of all constants of a program.
 const CONSTANTS_MAX: usize = 1 << 24;
+/// Most operations of a graph that a program may become.
+const OPERATIONS_MAX: usize = 100_000;
 /// Most inputs and outputs of a program.
 const ENDS_MAX: usize = 1000;
 /// Rows while shapes are found; any count would do, and no answer holds it.
@@ -198,11 +200,11 @@ impl Program {
         let mut arguments = Arguments {
             options: &mut options,
             inputs: inputs.len(),
+            constants,
         };
         let (fewest, most, kind) = match op {
             "constant" => {
-                let numbers = arguments.numbers("values", *constants)?;
-                *constants -= numbers.values.len();
+                let numbers = arguments.numbers("values")?;
                 let kind = Kind::Constant {
                     values: numbers.values,
                     extents: numbers.extents,
@@ -412,7 +414,13 @@ impl Program {
             parameters,
             streams,
         };
+        let before = recording.graph.len();
         for node in &self.nodes {
+            if recording.graph.len().saturating_sub(before) > OPERATIONS_MAX {
+                let problem = format!("the program comes to more than {OPERATIONS_MAX} operations");
+                let hint = "use fewer nodes, and fewer indices of take";
+                return Err((node.name.clone(), Refusal::new(problem, hint)));
+            }
             let taken: Vec<Value> = node.inputs.iter().map(|&input| values[input]).collect();
             let value = recording
                 .node(&node.kind, &taken)
