@@ -404,7 +404,7 @@ def record(name: str, *arguments: Any) -> Symbolic:
     """The function of :mod:`volary.ops` that an operator stands for."""
     from .. import ops
 
-    return getattr(ops, "_getitem" if name == "getitem" else name)(*arguments)
+    return (ops.arrays.getitem if name == "getitem" else getattr(ops, name))(*arguments)
 
 
 def node(

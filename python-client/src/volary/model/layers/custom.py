@@ -19,6 +19,9 @@ class Lambda(Layer):
     (None,)
     """
 
+    title: str | None = None
+    """What it is named after; its kind when ``None``."""
+
     def __init__(
         self, function: Callable[..., Any] | None = None, *, program: Mapping[str, Any] | None = None, **options: Any
     ) -> None:
