@@ -13,6 +13,25 @@ fn every_function_has_a_name_of_its_own() {
 }
 
 #[test]
+fn every_function_has_golden_values() {
+    let recorded: Vec<&str> = golden_cases()
+        .iter()
+        .flat_map(|case| case["config"]["program"]["nodes"].as_array().unwrap())
+        .map(|node| node["op"].as_str().unwrap())
+        .map(|op| functions::find(op).map_or("", |(name, ..)| name))
+        .collect();
+    // Activations have files of their own (`tests/golden/activations`).
+    let known = |name: &&str| {
+        super::super::layers::activation::NAMES
+            .iter()
+            .any(|(other, _)| other == name)
+    };
+    let mut missing = functions::names();
+    missing.retain(|name| !recorded.contains(name) && !known(name));
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn no_function_lets_one_row_see_another() {
     for node in [
         json!({"op": "mean", "inputs": [0], "axis": [0]}),
@@ -159,11 +178,7 @@ fn huge_programs_are_refused_before_anything_is_allocated() {
 /// Seeded: mutated programs of the golden file and random ones. None may panic.
 #[test]
 fn mutated_and_random_programs_never_panic() {
-    let path = format!(
-        "{}/tests/golden/operations/operations.json",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let cases: Vec<Json> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let cases = golden_cases();
     let mut draw = draws(11);
     let mut taken = 0;
     for round in 0..20_000 {
@@ -214,6 +229,14 @@ fn mutated_and_random_programs_never_panic() {
         }
     }
     assert!(taken > 1000, "{taken}");
+}
+
+fn golden_cases() -> Vec<Json> {
+    let path = format!(
+        "{}/tests/golden/operations/operations.json",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// Records a program over leaves of these signals.
