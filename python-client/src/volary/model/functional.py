@@ -15,7 +15,7 @@ import contextlib
 import operator
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,12 @@ from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
 from ..handles import Rows, ServedModel, Summary, _names
 from .callbacks import EarlyStopping, ReduceLROnPlateau
-from .layers import InputLayer, Layer
+from .layers import InputLayer, Lambda, Layer
 from .losses import Loss, described
 from .metrics import Metric
 from .optimizers import Optimizer
+from .shapes import Shape
+from .symbolic import Parameter, Symbolic, trace
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -47,11 +49,12 @@ _OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in Optimizer
 _CALLBACKS: dict[type, str] = {EarlyStopping: "earlyStopping", ReduceLROnPlateau: "reduceOnPlateau"}
 
 
-@dataclass(frozen=True, eq=False)
-class Tensor:
+@dataclass(frozen=True, eq=False, repr=False)
+class Tensor(Symbolic):
     """What a layer makes of its inputs; a place in the graph, without numbers.
 
-    ``options`` are those of the call, beside the layer's own. A further output of a layer that has several is told by
+    Operators and the functions of :mod:`volary.ops` on it are layers too. ``options`` are those of the call, beside the
+    layer's own: the program of a layer of your own is one. A further output of a layer that has several is told by
     ``first``, the call's first output, and its ``number``. ``within`` names the layer as part of a model used as a layer.
     """
 
@@ -61,6 +64,21 @@ class Tensor:
     first: Tensor | None = None
     number: int = 0
     within: str | None = None
+    known_shape: Shape | None = None
+
+    @property
+    def shape(self) -> Shape | None:
+        """``None`` for the rows, and for extents that only the servers know."""
+        return self.known_shape
+
+    @property
+    def dtype(self) -> str:
+        """``float32``, or ``int32`` of an integer input."""
+        return self.layer.dtype if isinstance(self.layer, InputLayer) else "float32"
+
+    def __repr__(self) -> str:
+        output = f", output {self.number}" if self.number else ""
+        return f"<tensor {self.shape} of {self.layer}{output}>"
 
 
 def Input(
@@ -79,7 +97,7 @@ def Input(
         shape: The extents of one row, such as ``(28, 28, 1)``; the columns' numbers fill it innermost first.
     """
     names = None if columns is None else _names("columns", columns)
-    return Tensor(InputLayer(names, dtype, None if shape is None else list(shape), name=name))
+    return connect(InputLayer(names, dtype, None if shape is None else list(shape), name=name), ())
 
 
 def connect(
@@ -87,11 +105,60 @@ def connect(
 ) -> Any:
     """The tensor that `layer` makes of `inputs`; a tuple of them where it has several outputs."""
     given = _tensors(inputs, "a layer")
-    first = Tensor(layer, given, options, within=within)
-    count = layer.output_count()
-    if count == 1:
-        return first
-    return (first, *(Tensor(layer, given, options, first, number, within) for number in range(1, count)))
+    if hasattr(layer, "call"):
+        made = _connect_own(layer, given, within)
+    else:
+        count = layer.output_count()
+        shape = layer.compute_output_shape(_shapes(given)) if count == 1 else None
+        made = _outputs(layer, given, options, within, [shape] * count)
+    return made[0] if len(made) == 1 else made
+
+
+def connect_program(
+    op: str, program: Mapping[str, Any], inputs: Sequence[Tensor], shapes: Sequence[Shape | None]
+) -> tuple[Tensor, ...]:
+    """The tensors of a recorded program over `inputs`: a layer of its own, named after its function."""
+    layer = Lambda(program=program)
+    layer.title = op
+    return _outputs(layer, tuple(inputs), {"program": program}, None, shapes)
+
+
+def _connect_own(layer: Layer, given: tuple[Tensor, ...], within: str | None) -> tuple[Tensor, ...]:
+    """The tensors of a layer of the user's own, whose function is recorded here."""
+    if isinstance(layer, Lambda) and layer.function is None:
+        assert layer.program is not None
+        count = len(layer.program.get("outputs", [None]))
+        return _outputs(layer, given, {"program": layer.program}, within, [None] * count)
+    layer.build(_shapes(given))
+
+    def name_of(parameter: Parameter) -> str | None:
+        return next((name for name, value in vars(layer).items() if value is parameter), None)
+
+    what = f"the function of {layer}" if isinstance(layer, Lambda) else f"call of {type(layer).__name__}"
+    function = layer.function if isinstance(layer, Lambda) else layer.call  # type: ignore[attr-defined]
+    program, outputs = trace(function, [(each.shape, each.dtype) for each in given], name_of, what=what)
+    if isinstance(layer, Lambda):
+        layer.program = program
+    return _outputs(layer, given, {"program": program}, within, [output.shape for output in outputs])
+
+
+def _outputs(
+    layer: Layer,
+    given: tuple[Tensor, ...],
+    options: Mapping[str, Any] | None,
+    within: str | None,
+    shapes: Sequence[Shape | None],
+) -> tuple[Tensor, ...]:
+    """One tensor for each output of a call."""
+    first = Tensor(layer, given, options, within=within, known_shape=shapes[0])
+    further = enumerate(shapes[1:], 1)
+    return (first, *(Tensor(layer, given, options, first, number, within, shape) for number, shape in further))
+
+
+def _shapes(given: Sequence[Tensor]) -> Any:
+    """The shape of the one input, or the list of all their shapes."""
+    shapes = [each.shape for each in given]
+    return shapes[0] if len(shapes) == 1 else shapes
 
 
 def _tensors(inputs: Tensor | Sequence[Tensor], caller: str) -> tuple[Tensor, ...]:
@@ -182,10 +249,10 @@ class Model:
         made: dict[int, tuple[Tensor, ...]] = {id(tensor): (each,) for tensor, each in zip(own, given, strict=True)}
         for tensor, name in zip(ordered, _named(ordered), strict=True):
             if id(tensor) not in made:
-                read = [made[id(each.first or each)][each.number] for each in tensor.inputs]
+                read = [made[id(_first(each))][each.number] for each in tensor.inputs]
                 answer = connect(tensor.layer, read, tensor.options, f"{self.name}.{name}")
                 made[id(tensor)] = answer if isinstance(answer, tuple) else (answer,)
-        outputs = tuple(made[id(each.first or each)][each.number] for each in self._graph())
+        outputs = tuple(made[id(_first(each))][each.number] for each in self._graph())
         return outputs[0] if len(outputs) == 1 else outputs
 
     def input_tensors(self) -> tuple[Tensor, ...]:
@@ -200,7 +267,7 @@ class Model:
         first_of: dict[int, str] = {}
 
         def reference(tensor: Tensor) -> str:
-            name = names[id(tensor.first or tensor)]
+            name = names[id(_first(tensor))]
             return f"{name}:{tensor.number}" if tensor.number else name
 
         described = []
@@ -225,17 +292,23 @@ class Model:
     def compile(
         self,
         optimizer: str | Optimizer | type[Optimizer] = "adam",
-        loss: str | Mapping[str, Any] | Loss | type[Loss] = "mean_squared_error",
-        metrics: Iterable[str | Mapping[str, Any] | Metric | type[Metric]] = (),
+        loss: str | Mapping[str, Any] | Loss | type[Loss] | Callable[[Any, Any], Any] = "mean_squared_error",
+        metrics: Iterable[str | Mapping[str, Any] | Metric | type[Metric] | Callable[[Any, Any], Any]] = (),
     ) -> None:
         """Say how to train: an optimiser, a loss, and metrics to report. A class stands for its defaults.
 
         Losses and metrics are objects of volary.losses and volary.metrics, their classes, their names, or dicts of a
-        ``name`` and options.
+        ``name`` and options; or functions of symbolic tensors ``(y_true, y_pred)`` (:mod:`volary.ops`), which are recorded and
+        sent as data. A row's loss or metric is the mean of the numbers that the function answers for it; the mean over rows is
+        taken by the servers. A metric has the function's name.
+
+        >>> from volary import ops
+        >>> def pinball(y_true, y_pred):
+        ...     return ops.maximum(0.9 * (y_true - y_pred), 0.1 * (y_pred - y_true))
 
         >>> from volary import Sequential, layers
         >>> model = Sequential([layers.Dense(1)])
-        >>> model.compile(optimizer="sgd", loss="mse", metrics=["mae"])
+        >>> model.compile(optimizer="sgd", loss=pinball, metrics=["mae", pinball])
         """
         if isinstance(optimizer, str):
             if optimizer not in _OPTIMIZERS:
@@ -250,8 +323,9 @@ class Model:
         if isinstance(metrics, str):
             raise TypeError(f"metrics is a list; write [{metrics!r}]")
         self._optimizer = optimizer.to_json()
-        self._loss = described("loss", loss, Loss)
-        self._metrics = [described("a metric", metric, Metric) for metric in metrics]
+        shape = self._outputs[0].shape
+        self._loss = described("loss", loss, Loss, shape)
+        self._metrics = [described("a metric", metric, Metric, shape) for metric in metrics]
 
     def summary(self) -> str:
         """The network as text: the server's own table once trained, else the layers."""
@@ -398,11 +472,16 @@ class Model:
         return f"{type(self).__name__}({self.name!r})\n" + "\n".join(f"    {layer}" for layer in self.layers)
 
 
+def _first(tensor: Tensor) -> Tensor:
+    """The first output of the call that made a tensor; a symbolic tensor is neither true nor false, so no ``or``."""
+    return tensor if tensor.first is None else tensor.first
+
+
 def _ordered(outputs: Sequence[Tensor]) -> list[Tensor]:
     """The first output of every call that the outputs depend on, each once, what is read before what reads it."""
     order: list[Tensor] = []
     seen: set[int] = set()
-    waiting = [(tensor.first or tensor, False) for tensor in reversed(outputs)]
+    waiting = [(_first(tensor), False) for tensor in reversed(outputs)]
     while waiting:
         tensor, ready = waiting.pop()
         if ready:
@@ -410,8 +489,14 @@ def _ordered(outputs: Sequence[Tensor]) -> list[Tensor]:
         elif id(tensor) not in seen:
             seen.add(id(tensor))
             waiting.append((tensor, True))
-            waiting.extend((each.first or each, False) for each in reversed(tensor.inputs))
+            waiting.extend((_first(each), False) for each in reversed(tensor.inputs))
     return order
+
+
+def _title(layer: Layer) -> str:
+    """What a layer without a name is called after: its kind, its own class, or the function that it is."""
+    own = type(layer).__name__ if hasattr(layer, "call") else layer.kind()
+    return getattr(layer, "title", None) or own
 
 
 def _named(tensors: Sequence[Tensor]) -> list[str]:
@@ -428,7 +513,7 @@ def _named(tensors: Sequence[Tensor]) -> list[str]:
             # The first use has the name itself.
             names.append(given.pop(id(layer)))
             continue
-        kind = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", layer.kind()).lower()
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", _title(layer)).lower()
         base = tensor.within or layer.name or kind
         name, number = base, 0
         while name in taken:
