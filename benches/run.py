@@ -1,13 +1,15 @@
 """Measures volary beside its peers and writes what it found to docs/benchmarks. See benches/README.md.
 
-    python benches/run.py [training] [transfer] [scoring] [start] [--rounds 7] [--python PEERS_PYTHON]
+    python benches/run.py [training] [engine] [transfer] [scoring] [start] [--rounds 7] [--python PEERS_PYTHON]
 
 Without a name all are run. Needs the release build (`VOLARY_BIN`, or target/release/volary).
 """
 
 import argparse
+import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ import pyarrow.parquet as pq
 import measure
 from measure import ROOT, Result, pairs, peer
 from server import BINARY, Server, get, put
+from workloads import WORKLOADS
 
 CENSUS = ROOT / "examples/data/census_train.parquet"
 NUMBERS = ["age", "fnlwgt", "education_num", "capital_gain", "capital_loss", "hours_per_week"]
@@ -49,12 +52,14 @@ def layers():
 
 
 def engine_command():
-    """Builds `benches/training_step.rs` and finds its program."""
-    build = ["cargo", "bench", "--bench", "training_step", "--no-run", "--message-format", "short"]
+    """Builds `benches/engine.rs` and finds its program; `ENGINE_BENCH` names one that is built already."""
+    if "ENGINE_BENCH" in os.environ:
+        return os.environ["ENGINE_BENCH"]
+    build = ["cargo", "bench", "--bench", "engine", "--no-run", "--message-format", "short"]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(done.stderr[-3000:])
-    line = next(line for line in reversed(done.stderr.splitlines()) if "training_step" in line and "(" in line)
+    line = next(line for line in reversed(done.stderr.splitlines()) if "engine" in line and "(" in line)
     program = Path(line.rsplit("(", 1)[1].rstrip(")"))
     return program if program.is_absolute() else ROOT / program
 
@@ -86,8 +91,7 @@ def training(options, work):
             return float(status["rows_per_second"])
 
         def step(batch):
-            done = subprocess.run([engine, str(batch), str(options.seconds)], capture_output=True, text=True, check=True)
-            return float(done.stdout.split()[0])
+            return engine_rate(engine, work, "census", batch, options.seconds, 2)
 
         for batch, bar in ((256, "2.0x eager"), (4096, "1.2x eager")):
             for name, ours in (("engine step", step), ("training job", job)):
@@ -99,12 +103,81 @@ def training(options, work):
                         if ours is job
                         else "Small batches are limited by what lies between the products: activations, sums over lanes, the update."
                     )
-                    theirs = peer(result, options.python, "torch_mlp.py", batch, options.seconds, *flags) if with_torch else None
+                    theirs = peer(result, options.python, "torch_engine.py", "census", batch, options.seconds, *flags) if with_torch else None
                     results.append(pairs(result, lambda ours=ours, batch=batch: ours(batch), theirs, options.rounds))
     measure.write_page("training", "Training the census-size MLP on two cores", results, BINARY, options.out)
 
 
-# -- (b) transfer ---------------------------------------------------------------------------------------------------
+def engine_rate(program, work, name, batch, seconds, threads, mode="train", lanes=0):
+    """Samples per second of `benches/engine.rs` on a workload."""
+    file = work / f"{name}.json"
+    file.write_text(json.dumps(WORKLOADS[name]()))
+    command = [program, file, batch, seconds, threads, mode, lanes]
+    done = subprocess.run([str(each) for each in command], capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[0])
+
+
+# -- (b) the engine alone ---------------------------------------------------------------------------------------------
+
+#: Workload, batch, bar against eager, and FLOPs of matrix products of a training step per sample.
+ENGINE = [
+    ("mlp", 128, "1.3x", 6 * (784 * 512 + 512 * 256 + 256 * 10) - 2 * 784 * 512),
+    ("small_mlp", 32, "2x", 6 * (64 * 128 + 128 * 64 + 64 * 10) - 2 * 64 * 128),
+    ("small_mlp", 256, "2x", 6 * (64 * 128 + 128 * 64 + 64 * 10) - 2 * 64 * 128),
+    ("cnn", 64, "1.0x", 4 * 26 * 26 * 9 * 32 + 6 * (24 * 24 * 9 * 32 * 64 + 9216 * 128 + 1280)),
+    ("resnet20", 64, "0.8x", 6 * 40_600_000 - 2 * 32 * 32 * 27 * 16),
+    ("lstm", 64, "1.3x", 6 * 50 * 4 * 64 * (32 + 64) - 2 * 50 * 4 * 64 * 32),
+    ("gru", 64, "", 6 * 50 * 3 * 64 * (32 + 64) - 2 * 50 * 3 * 64 * 32),
+    ("transformer", 32, "1.0x", 6 * 64 * (4 * 128 * 128 + 2 * 128 * 512 + 2 * 64 * 128) - 2 * 64 * 3 * 128 * 128),
+    ("embedding_bag", 1024, "3x", 0),
+]
+
+
+def engine(options, work):
+    """Training and prediction of one model after another, on one core and on two, against PyTorch."""
+    if not measure.has(options.python, "torch"):
+        return
+    program = engine_command()
+    results = []
+    for threads in (1, 2):
+        flops = measure.multiply_flops(threads)
+        for name, batch, bar, per_sample in ENGINE:
+            for mode, flags in (("eager", []), ("torch.compile", ["--compile"])):
+                what = f"{name}, batch {batch}, {threads} core{'s' if threads > 1 else ''}"
+                result = Result(what, "samples/s", f"PyTorch {mode}", bar=bar if mode == "eager" else "")
+                theirs = peer(result, options.python, "torch_engine.py", name, batch, options.seconds, "--threads", threads, *flags)
+                pairs(
+                    result,
+                    lambda name=name, batch=batch, threads=threads: engine_rate(
+                        program, work, name, batch, options.seconds, threads, lanes=threads
+                    ),
+                    theirs,
+                    options.rounds,
+                )
+                if per_sample:
+                    ours = statistics.median(result.ours)
+                    result.floor = (
+                        f"{per_sample / 1e6:.2f} MFLOP a sample at {flops / 1e9:.0f} GFLOP/s is {measure.number(flops / per_sample)} "
+                        f"samples/s; {ours * per_sample / flops:.0%} of it is reached."
+                    )
+                results.append(result)
+            predicted = Result(f"{name}, batch {batch}, prediction, {threads} core", "samples/s", "PyTorch eager")
+            theirs = peer(
+                predicted, options.python, "torch_engine.py", name, batch, options.seconds, "--threads", threads, "--predict"
+            )
+            pairs(
+                predicted,
+                lambda name=name, batch=batch, threads=threads: engine_rate(
+                    program, work, name, batch, options.seconds, threads, "predict"
+                ),
+                theirs,
+                options.rounds,
+            )
+            results.append(predicted)
+    measure.write_page("engine", "The training engine against PyTorch", results, program, options.out)
+
+
+# -- (c) transfer ---------------------------------------------------------------------------------------------------
 
 
 def transfer(options, work):
@@ -170,7 +243,7 @@ def transfer(options, work):
     measure.write_page("transfer", f"Moving {options.bytes / 2**30:.3g} GiB of float64 in one stream", results, BINARY, options.out)
 
 
-# -- (c) scoring ----------------------------------------------------------------------------------------------------
+# -- (d) scoring ----------------------------------------------------------------------------------------------------
 
 
 def census_rows(path, rows):
@@ -237,7 +310,7 @@ def scoring(options, work):
     measure.write_page("scoring", "Scoring a Parquet file through the census model on two cores", [result], BINARY, options.out)
 
 
-# -- (d) the server itself ------------------------------------------------------------------------------------------
+# -- (e) the server itself ------------------------------------------------------------------------------------------
 
 
 def start(options, work):
@@ -257,7 +330,7 @@ def start(options, work):
     measure.write_page("start", "Starting a server, and leaving it idle", [ready, again, idle], BINARY, options.out)
 
 
-BENCHES = {"training": training, "transfer": transfer, "scoring": scoring, "start": start}
+BENCHES = {"training": training, "engine": engine, "transfer": transfer, "scoring": scoring, "start": start}
 
 
 def main():

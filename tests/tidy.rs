@@ -83,7 +83,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["node", "config", "flight", "support", "telemetry"]),
+    (
+        "cli",
+        &["node", "config", "flight", "nn", "support", "telemetry"],
+    ),
     ("main", &["cli"]),
 ];
 

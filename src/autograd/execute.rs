@@ -3,11 +3,15 @@
 use crate::tensor::blas;
 use crate::tensor::kernels::elementwise::{OPERANDS_MAX, OperandPointer, run_raw};
 use crate::tensor::kernels::random_mask::{RandomKey, dropout_mask, normal_noise};
-use crate::tensor::kernels::{concatenate, gather, reduce, softmax, view};
+use crate::tensor::kernels::{
+    concatenate, convolution, gather, normalize, pool, recurrent, reduce, softmax, view,
+};
 
+use super::absorb::{Matrices, Stacked};
 use super::error::RunError;
 use super::lower::Kernel;
-use super::plan::{Location, Plan, Step};
+use super::op::{Face, Pooling};
+use super::plan::{Location, Plan, Span, Step};
 
 /// One bound input.
 #[derive(Debug, Clone, Copy)]
@@ -222,28 +226,18 @@ fn run_step(
     }
     // SAFETY: outputs stand in the arena or in vectors bound for writing, and the planner puts the output of every
     // kernel but a chain apart from its operands, all of which are alive at this step.
-    let (out, read) = unsafe {
+    // A workspace is taken while all of these are held, so it is apart from them too.
+    let (out, workspace, read) = unsafe {
         let out = std::slice::from_raw_parts_mut(target.start.cast_mut(), target.len);
-        (out, |position: usize| places.read(step.inputs[position]))
+        let Span { offset, len } = step.workspace;
+        let workspace = std::slice::from_raw_parts_mut(places.arena.add(offset), len);
+        (out, workspace, |position: usize| {
+            places.read(step.inputs[position])
+        })
     };
     match &step.kernel {
         Kernel::Chain(_) => {}
-        Kernel::Multiply { count, product } => {
-            let (a, b) = (read(0), read(1));
-            let (a_len, b_len, c_len) = (
-                product.m * product.k,
-                product.k * product.n,
-                product.m * product.n,
-            );
-            for matrix in 0..*count {
-                blas::multiply(
-                    product,
-                    &a[matrix * a_len..(matrix + 1) * a_len],
-                    &b[matrix * b_len..(matrix + 1) * b_len],
-                    &mut out[matrix * c_len..(matrix + 1) * c_len],
-                );
-            }
-        }
+        Kernel::Multiply(stacked) => multiply(stacked, read(0), read(1), out),
         Kernel::SumMiddle { extent, inner } => reduce::sum_middle(read(0), *extent, *inner, out),
         Kernel::MaxMiddle { extent, inner } => reduce::max_middle(read(0), *extent, *inner, out),
         Kernel::CumulativeSum {
@@ -251,6 +245,54 @@ fn run_step(
             inner,
             reverse,
         } => reduce::cumulative_sum(read(0), *extent, *inner, *reverse, out),
+        Kernel::Convolve(c, face) => {
+            let run = match face {
+                Face::Output => convolution::forward,
+                Face::Input => convolution::input_gradient,
+                Face::Kernel => convolution::kernel_gradient,
+            };
+            run(c, read(0), read(1), out, workspace);
+        }
+        Kernel::Pool(p, pooling) => match pooling {
+            Pooling::Pick => pool::pick(p, read(0), read(1), out),
+            Pooling::Place => pool::place(p, read(0), read(1), out),
+            Pooling::Average => pool::average(p, read(0), out),
+            Pooling::Spread => pool::average_spread(p, read(0), out),
+        },
+        Kernel::SoftmaxGradient { inner } => {
+            softmax::softmax_backward(read(0), read(1), *inner, out)
+        }
+        Kernel::LogSoftmaxGradient { inner } => {
+            softmax::log_softmax_backward(read(0), read(1), *inner, out)
+        }
+        Kernel::Normalize { inner, epsilon } => {
+            normalize::normalize(read(0), *inner, *epsilon, out)
+        }
+        Kernel::NormalizeGradient { inner, epsilon } => {
+            normalize::normalize_backward(read(0), read(1), *inner, *epsilon, out);
+        }
+        Kernel::RmsNormalize { inner, epsilon } => {
+            normalize::rms_normalize(read(0), *inner, *epsilon, out)
+        }
+        Kernel::RmsNormalizeGradient { inner, epsilon } => {
+            normalize::rms_normalize_backward(read(0), read(1), *inner, *epsilon, out);
+        }
+        Kernel::Lstm(r) => {
+            let mask = (step.inputs.len() > 4).then(|| read(4));
+            recurrent::lstm(r, read(0), read(1), read(2), read(3), mask, out, workspace);
+        }
+        Kernel::LstmGradient(r) => {
+            let mask = (step.inputs.len() > 4).then(|| read(4));
+            recurrent::lstm_backward(r, read(0), read(1), mask, read(2), read(3), out, workspace);
+        }
+        Kernel::Gru(r) => {
+            let mask = (step.inputs.len() > 4).then(|| read(4));
+            recurrent::gru(r, read(0), read(1), read(2), read(3), mask, out, workspace);
+        }
+        Kernel::GruGradient(r) => {
+            let mask = (step.inputs.len() > 3).then(|| read(3));
+            recurrent::gru_backward(r, read(0), read(1), mask, read(2), out, workspace);
+        }
         Kernel::View(at) => view::read(at, read(0), out),
         Kernel::ViewAdd(at) => view::add(at, read(0), out),
         Kernel::ToFloat => {
@@ -307,6 +349,28 @@ fn run_step(
         Kernel::Copy => out.copy_from_slice(read(0)),
     }
     Ok(())
+}
+
+/// Each of the products side by side.
+fn multiply(stacked: &Stacked, a: &[f32], b: &[f32], c: &mut [f32]) {
+    let [first, second, third] = stacked.counts;
+    for at in 0..first * second * third {
+        let index = [at / (second * third), at / third % second, at % third];
+        let start = |matrices: &Matrices| {
+            let strides = matrices.strides.iter().zip(index);
+            matrices.offset + strides.map(|(stride, index)| stride * index).sum::<usize>()
+        };
+        blas::multiply_into(
+            &stacked.product,
+            &a[start(&stacked.a)..],
+            stacked.a.leading,
+            &b[start(&stacked.b)..],
+            stacked.b.leading,
+            0.0,
+            &mut c[start(&stacked.c)..],
+            stacked.c.leading,
+        );
+    }
 }
 
 fn out_of_range(at: gather::OutOfRange, input: usize, rows: usize) -> RunError {

@@ -16,11 +16,17 @@ const INSTRUCTIONS_MAX: usize = 32;
 ///
 /// A node joins the chain of its consumers when all of them belong to one chain of the same shape and nothing else
 /// reads it. Walked from the last node back, so consumers are settled before producers.
-pub(super) fn chain_roots(graph: &Graph, live: &[bool], stored: &BTreeSet<NodeId>) -> Vec<usize> {
+/// `inputs` are the nodes whose values each node's kernel reads.
+pub(super) fn chain_roots(
+    graph: &Graph,
+    live: &[bool],
+    inputs: &[Vec<NodeId>],
+    stored: &BTreeSet<NodeId>,
+) -> Vec<usize> {
     let nodes = graph.nodes();
     let mut consumers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
-    for (id, node) in nodes.iter().enumerate().filter(|(id, _)| live[*id]) {
-        for input in &node.inputs {
+    for id in (0..nodes.len()).filter(|&id| live[id]) {
+        for input in &inputs[id] {
             consumers[input.0].push(id);
         }
     }

@@ -1,22 +1,23 @@
 //! The third table: the kernel that runs an operation on given shapes.
 
 use crate::tensor::blas::Product;
+use crate::tensor::kernels::convolution::Convolution;
 use crate::tensor::kernels::elementwise::Chain;
+use crate::tensor::kernels::pool::Pool;
+use crate::tensor::kernels::recurrent::{Recurrence, gru_workspace_len, lstm_workspace_len};
 use crate::tensor::kernels::view::View;
+use crate::tensor::kernels::window::Window;
 use crate::tensor::shape::Spread;
 
-use super::graph::Node;
-use super::op::{Op, Reduction};
+use super::absorb::Stacked;
+use super::graph::{Node, NodeId};
+use super::op::{Face, Op, Pooling, Reduction};
 
 /// A kernel with everything fixed but the numbers.
 #[derive(Debug)]
 pub(super) enum Kernel {
     Chain(Chain),
-    /// As many products side by side, each operand with a matrix for each.
-    Multiply {
-        count: usize,
-        product: Product,
-    },
+    Multiply(Box<Stacked>),
     SumMiddle {
         extent: usize,
         inner: usize,
@@ -30,6 +31,34 @@ pub(super) enum Kernel {
         inner: usize,
         reverse: bool,
     },
+    Convolve(Convolution, Face),
+    Pool(Pool, Pooling),
+    SoftmaxGradient {
+        inner: usize,
+    },
+    LogSoftmaxGradient {
+        inner: usize,
+    },
+    Normalize {
+        inner: usize,
+        epsilon: f32,
+    },
+    NormalizeGradient {
+        inner: usize,
+        epsilon: f32,
+    },
+    RmsNormalize {
+        inner: usize,
+        epsilon: f32,
+    },
+    RmsNormalizeGradient {
+        inner: usize,
+        epsilon: f32,
+    },
+    Lstm(Recurrence),
+    LstmGradient(Recurrence),
+    Gru(Recurrence),
+    GruGradient(Recurrence),
     View(View),
     ViewAdd(View),
     ToFloat,
@@ -73,24 +102,7 @@ pub(super) enum Kernel {
 pub(super) fn kernel_of(node: &Node, nodes: &[Node]) -> Option<Kernel> {
     let shape = |input: usize| &nodes[node.inputs[input].0].shape;
     match &node.op {
-        Op::MatMul {
-            transpose_a,
-            transpose_b,
-        } => {
-            let rank = node.shape.rank();
-            let (m, n) = (node.shape.extents()[rank - 2], node.shape.last());
-            let k = shape(0).extents()[rank - 2 + usize::from(!transpose_a)];
-            Some(Kernel::Multiply {
-                count: node.shape.extents()[..rank - 2].iter().product(),
-                product: Product {
-                    m,
-                    n,
-                    k,
-                    transpose_a: *transpose_a,
-                    transpose_b: *transpose_b,
-                },
-            })
-        }
+        Op::MatMul { .. } => None, // `absorb.rs`
         Op::Reduce {
             reduction,
             axis,
@@ -109,6 +121,34 @@ pub(super) fn kernel_of(node: &Node, nodes: &[Node]) -> Option<Kernel> {
             inner: node.shape.extents()[axis + 1..].iter().product(),
             reverse: *reverse,
         }),
+        Op::Convolve(c, face) => Some(Kernel::Convolve(*c, *face)),
+        Op::Pool(pool, pooling) => Some(Kernel::Pool(*pool, *pooling)),
+        Op::SoftmaxGradient => Some(Kernel::SoftmaxGradient {
+            inner: node.shape.last(),
+        }),
+        Op::LogSoftmaxGradient => Some(Kernel::LogSoftmaxGradient {
+            inner: node.shape.last(),
+        }),
+        Op::Normalize { epsilon } => Some(Kernel::Normalize {
+            inner: node.shape.last(),
+            epsilon: epsilon.0,
+        }),
+        Op::NormalizeGradient { epsilon } => Some(Kernel::NormalizeGradient {
+            inner: node.shape.last(),
+            epsilon: epsilon.0,
+        }),
+        Op::RmsNormalize { epsilon } => Some(Kernel::RmsNormalize {
+            inner: node.shape.last(),
+            epsilon: epsilon.0,
+        }),
+        Op::RmsNormalizeGradient { epsilon } => Some(Kernel::RmsNormalizeGradient {
+            inner: node.shape.last(),
+            epsilon: epsilon.0,
+        }),
+        Op::Lstm(r) => Some(Kernel::Lstm(*r)),
+        Op::LstmGradient(r) => Some(Kernel::LstmGradient(*r)),
+        Op::Gru(r) => Some(Kernel::Gru(*r)),
+        Op::GruGradient(r) => Some(Kernel::GruGradient(*r)),
         Op::View(view) if view.is_contiguous() => None, // a stretch of its input
         Op::View(view) => Some(Kernel::View(view.clone())),
         Op::ViewAdd(view, _) => Some(Kernel::ViewAdd(view.clone())),
@@ -163,32 +203,51 @@ impl Kernel {
     /// Additions and multiplications of matrix products; the rest is counted by memory, not arithmetic.
     pub(super) fn flops(&self) -> u64 {
         match self {
-            Kernel::Multiply { count, product } => *count as u64 * product.flops(),
+            Kernel::Multiply(stacked) => {
+                stacked.counts.iter().product::<usize>() as u64 * stacked.product.flops()
+            }
+            Kernel::Convolve(c, _) => c.flops(),
+            Kernel::Lstm(r) | Kernel::LstmGradient(r) => steps(r, 4),
+            Kernel::Gru(r) | Kernel::GruGradient(r) => steps(r, 3),
             _ => 0,
         }
     }
 
     /// Numbers of scratch that a run of the kernel needs beside its operands.
     pub(super) fn workspace_len(&self) -> usize {
-        0
+        match self {
+            Kernel::Convolve(c, _) => c.workspace_len(),
+            Kernel::Lstm(r) | Kernel::LstmGradient(r) => lstm_workspace_len(r),
+            Kernel::Gru(r) | Kernel::GruGradient(r) => gru_workspace_len(r),
+            _ => 0,
+        }
+    }
+
+    /// The operands that the kernel reads, of those that its operation names: a recurrent gradient names what the
+    /// forward pass was given only for the sake of its own derivative.
+    pub(super) fn reads<'a>(&self, inputs: &'a [NodeId]) -> Vec<&'a NodeId> {
+        match self {
+            // Result, recurrent kernel, cotangents of h and c; x W + b and first states are skipped; the mask.
+            Kernel::LstmGradient(_) => inputs[..4].iter().chain(&inputs[7..]).collect(),
+            Kernel::GruGradient(_) => inputs[..3].iter().chain(&inputs[6..]).collect(),
+            _ => inputs.iter().collect(),
+        }
     }
 
     pub(super) fn describe(&self) -> String {
         match self {
             Kernel::Chain(chain) => format!("chain {}", super::fuse::describe(chain)),
-            Kernel::Multiply {
-                count,
-                product:
-                    Product {
-                        m,
-                        n,
-                        k,
-                        transpose_a,
-                        transpose_b,
-                    },
-            } => {
+            Kernel::Multiply(stacked) => {
+                let Product {
+                    m,
+                    n,
+                    k,
+                    transpose_a,
+                    transpose_b,
+                } = &stacked.product;
+                let count: usize = stacked.counts.iter().product();
                 let mark = |transposed: bool| if transposed { "'" } else { "" };
-                let times = if *count == 1 {
+                let times = if count == 1 {
                     String::new()
                 } else {
                     format!("{count} x ")
@@ -208,6 +267,47 @@ impl Kernel {
             Kernel::Gather { width, rows } => format!("gather rows of ({rows}, {width})"),
             Kernel::ScatterAdd { width, rows } => format!("sum into rows of ({rows}, {width})"),
             Kernel::Concatenate { widths } => format!("concatenate {widths:?}"),
+            Kernel::Convolve(c, face) => {
+                let sizes: Vec<String> = c
+                    .windows
+                    .iter()
+                    .filter(|window| **window != Window::UNUSED)
+                    .map(|window| window.size.to_string())
+                    .collect();
+                let what = match face {
+                    Face::Output => "convolution",
+                    Face::Input => "convolution's gradient by input",
+                    Face::Kernel => "convolution's gradient by kernel",
+                };
+                format!(
+                    "{what} {} of {} to {} channels",
+                    sizes.join("x"),
+                    c.input_channels,
+                    c.output_channels
+                )
+            }
+            Kernel::Pool(_, pooling) => match pooling {
+                Pooling::Pick => "max pool".into(),
+                Pooling::Place => "max pool's gradient".into(),
+                Pooling::Average => "average pool".into(),
+                Pooling::Spread => "average pool's gradient".into(),
+            },
+            Kernel::SoftmaxGradient { inner } => format!("softmax's gradient over {inner}"),
+            Kernel::LogSoftmaxGradient { inner } => format!("log softmax's gradient over {inner}"),
+            Kernel::Normalize { inner, .. } => format!("normalize {inner}"),
+            Kernel::NormalizeGradient { inner, .. } => format!("normalize's gradient over {inner}"),
+            Kernel::RmsNormalize { inner, .. } => format!("RMS-normalize {inner}"),
+            Kernel::RmsNormalizeGradient { inner, .. } => {
+                format!("RMS-normalize's gradient over {inner}")
+            }
+            Kernel::Lstm(r) => format!("lstm of {} units, {} steps", r.units, r.time),
+            Kernel::LstmGradient(r) => {
+                format!("lstm's gradient of {} units, {} steps", r.units, r.time)
+            }
+            Kernel::Gru(r) => format!("gru of {} units, {} steps", r.units, r.time),
+            Kernel::GruGradient(r) => {
+                format!("gru's gradient of {} units, {} steps", r.units, r.time)
+            }
             Kernel::SumMiddle { extent, .. } => format!("sum over {extent}"),
             Kernel::MaxMiddle { extent, .. } => format!("greatest of {extent}"),
             Kernel::CumulativeSum { extent, .. } => format!("running sum over {extent}"),
@@ -219,4 +319,9 @@ impl Kernel {
             Kernel::Copy => "copy".into(),
         }
     }
+}
+
+/// Operations of a recurrent product over all steps.
+fn steps(r: &Recurrence, gates: u64) -> u64 {
+    2 * gates * (r.time * r.rows * r.units * r.units) as u64
 }

@@ -5,9 +5,11 @@
 //! A `Plan` fixes order, fusion and memory before the first number is seen; running it allocates nothing.
 //! Knows no layers, losses, optimisers or threads.
 
+mod absorb;
 mod arena;
 mod backward;
 pub mod check;
+mod definitions;
 mod error;
 mod execute;
 mod fuse;
@@ -24,5 +26,5 @@ pub use backward::gradients;
 pub use error::{GraphError, RunError};
 pub use execute::{Bindings, Data};
 pub use graph::{Graph, NodeId};
-pub use op::{Number, Op, Reduction};
+pub use op::{Face, Number, Op, Pooling, Reduction};
 pub use plan::{Destination, Plan};

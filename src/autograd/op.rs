@@ -5,7 +5,10 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::tensor::Shape;
+use crate::tensor::kernels::convolution::Convolution;
 use crate::tensor::kernels::elementwise::{Binary, Unary};
+use crate::tensor::kernels::pool::Pool;
+use crate::tensor::kernels::recurrent::Recurrence;
 use crate::tensor::kernels::view::View;
 
 /// A float32 constant inside an operation, equal when its bits are.
@@ -31,6 +34,29 @@ impl Hash for Number {
 pub enum Reduction {
     Sum,
     Max,
+}
+
+/// What a convolution computes, from what: each of output, input and kernel is bilinear in the other two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Face {
+    /// From input and kernel.
+    Output,
+    /// From output and kernel: the gradient by the input, and the transposed convolution.
+    Input,
+    /// From input and output: the gradient by the kernel.
+    Kernel,
+}
+
+/// What is done with the windows of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pooling {
+    /// The second operand where the first is greatest.
+    Pick,
+    /// The adjoint of `Pick` in its second operand.
+    Place,
+    Average,
+    /// The adjoint of `Average`.
+    Spread,
 }
 
 /// A primitive operation. Leaves name what they stand for; the rest take nodes.
@@ -92,6 +118,40 @@ pub enum Op {
         transpose_a: bool,
         transpose_b: bool,
     },
+
+    /// One of the three faces of a convolution.
+    Convolve(Convolution, Face),
+
+    // -- windows, normalisation and recurrence: kernels of their own ----------------------
+    Pool(Pool, Pooling),
+    /// The gradient of `Softmax` from its result and the cotangent.
+    SoftmaxGradient,
+    LogSoftmaxGradient,
+    /// To mean 0 and variance 1 over the innermost extent.
+    Normalize {
+        epsilon: Number,
+    },
+    /// From the input and the cotangent.
+    NormalizeGradient {
+        epsilon: Number,
+    },
+    /// To a mean square of 1 over the innermost extent.
+    RmsNormalize {
+        epsilon: Number,
+    },
+    RmsNormalizeGradient {
+        epsilon: Number,
+    },
+    /// All steps at once: x W + b, recurrent kernel, first h and c, mask if any; h, c and gates as one stretch.
+    Lstm(Recurrence),
+    /// From the result of `Lstm`, the recurrent kernel and the cotangents of h and c; then what `Lstm` was given. Gives the
+    /// cotangents of x W + b and of the first h and c as one stretch.
+    LstmGradient(Recurrence),
+    /// All steps at once: x W + b, recurrent kernel and bias, first h, mask if any; h, gates and inner products as one
+    /// stretch.
+    Gru(Recurrence),
+    /// As `LstmGradient`; gives the cotangents of x W + b, of h R + b and of the first h.
+    GruGradient(Recurrence),
 
     // -- by index ------------------------------------------------------------------------
     /// Class indices (R, 1) to rows (R, classes).

@@ -9,6 +9,7 @@ use std::fmt::Write;
 use crate::tensor::kernels::elementwise::Scratch;
 use crate::tensor::shape::Spread;
 
+use super::absorb::Absorbed;
 use super::arena::{Arena, ArenaPlanner};
 use super::error::GraphError;
 use super::fuse::{chain_roots, compile};
@@ -62,6 +63,20 @@ pub(super) struct Step {
 }
 
 impl Location {
+    /// How many numbers stand here; indices are counted where they are read.
+    fn len(self) -> usize {
+        match self {
+            Location::Indices(_) => 0,
+            Location::Input(_, span)
+            | Location::Parameters(span)
+            | Location::Statistics(span)
+            | Location::Constant(span)
+            | Location::Arena(span)
+            | Location::Gradient(span)
+            | Location::StatisticsOut(span) => span.len,
+        }
+    }
+
     /// A stretch of what stands here.
     fn part(self, offset: usize, len: usize) -> Location {
         let within = |span: Span| Span {
@@ -131,6 +146,15 @@ impl Plan {
         self.steps.iter().map(|step| step.kernel.flops()).sum()
     }
 
+    /// Bytes that the kernels of one run read and write, each operand and result once.
+    pub fn bytes(&self) -> u64 {
+        let len = |location: &Location| location.len() as u64 * size_of::<f32>() as u64;
+        let steps = self.steps.iter();
+        steps
+            .map(|step| step.inputs.iter().map(len).sum::<u64>() + len(&step.output))
+            .sum()
+    }
+
     /// The plan as text: one line per kernel, then the totals.
     pub fn describe(&self) -> String {
         let mut text = String::new();
@@ -157,9 +181,10 @@ impl Plan {
         let chains = self.steps.iter().filter(|step| matches!(&step.kernel, Kernel::Chain(chain) if chain.instructions().len() > 1)).count();
         let _ = writeln!(
             text,
-            "{} kernels, {chains} fused chains, {} FLOPs in matrix products, arena {} bytes",
+            "{} kernels, {chains} fused groups, {} FLOPs in products, {} bytes read and written, arena {} bytes",
             self.steps.len(),
             self.flops(),
+            self.bytes(),
             self.arena_bytes()
         );
         text
@@ -175,7 +200,7 @@ fn describe_location(location: &Location) -> String {
         )
     };
     match location {
-        Location::Input(input, at) => span(&format!("input {input} "), at),
+        Location::Input(input, at) => span(&format!("input {input}"), at),
         Location::Indices(input) => format!("indices {input}"),
         Location::Parameters(at) => span("parameters", at),
         Location::Statistics(at) => span("statistics", at),
@@ -196,6 +221,7 @@ struct Planner<'a> {
     places: Vec<Option<Location>>,
     constants: Vec<f32>,
     needs: Needs,
+    absorbed: Absorbed,
 }
 
 /// One step before its memory is settled.
@@ -216,16 +242,17 @@ struct Stretch {
 impl<'a> Planner<'a> {
     fn new(graph: &'a Graph, outputs: &'a [(NodeId, Destination)]) -> Self {
         let nodes = graph.nodes();
+        let stored = outputs.iter().map(|(output, _)| output.0).collect();
+        let absorbed = Absorbed::new(nodes, &stored);
         let mut live = vec![false; nodes.len()];
         for (output, _) in outputs {
             live[output.0] = true;
         }
         for id in (0..nodes.len()).rev() {
             if live[id] {
-                nodes[id]
-                    .inputs
-                    .iter()
-                    .for_each(|input| live[input.0] = true);
+                for input in &absorbed.inputs[id] {
+                    live[input.0] = true;
+                }
             }
         }
         Planner {
@@ -237,6 +264,7 @@ impl<'a> Planner<'a> {
             constants: Vec::new(),
             needs: Needs::default(),
             live,
+            absorbed,
         }
     }
 
@@ -247,7 +275,11 @@ impl<'a> Planner<'a> {
         loop {
             match &nodes[base].op {
                 Op::Reshape(_) => {}
-                Op::View(view) if view.is_contiguous() => offset += view.offset,
+                Op::View(view)
+                    if view.is_contiguous() && self.absorbed.products[base].is_none() =>
+                {
+                    offset += view.offset;
+                }
                 _ => break,
             }
             base = nodes[base].inputs[0].0;
@@ -267,7 +299,7 @@ impl<'a> Planner<'a> {
     fn drafts(&self) -> Vec<Draft> {
         let nodes = self.graph.nodes();
         let stored = self.outputs.iter().map(|(output, _)| *output).collect();
-        let roots = chain_roots(self.graph, &self.live, &stored);
+        let roots = chain_roots(self.graph, &self.live, &self.absorbed.inputs, &stored);
         let mut chains: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for id in (0..nodes.len()).filter(|&id| self.live[id] && nodes[id].op.is_elementwise()) {
             chains.entry(roots[id]).or_default().push(id);
@@ -279,9 +311,15 @@ impl<'a> Planner<'a> {
                     Some((chain, operands)) => (Kernel::Chain(chain), operands),
                     None => continue,
                 }
+            } else if let Some(product) = &self.absorbed.products[id] {
+                let kernel = Kernel::Multiply(Box::new(product.clone()));
+                (kernel, self.absorbed.inputs[id].clone())
             } else {
                 match kernel_of(node, nodes) {
-                    Some(kernel) => (kernel, node.inputs.clone()),
+                    Some(kernel) => {
+                        let reads = kernel.reads(&node.inputs).into_iter().copied().collect();
+                        (kernel, reads)
+                    }
                     None => continue,
                 }
             };

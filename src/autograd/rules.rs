@@ -5,11 +5,13 @@
 
 use std::f32::consts::FRAC_2_SQRT_PI;
 
+use crate::tensor::Shape;
 use crate::tensor::kernels::elementwise::{Binary, Unary};
 
+use super::definitions::pull_back_definition;
 use super::error::GraphError;
 use super::graph::{Graph, NodeId};
-use super::op::{Op, Reduction};
+use super::op::{Face, Op, Pooling, Reduction};
 
 type Cotangents = Result<Vec<Option<NodeId>>, GraphError>;
 
@@ -59,9 +61,14 @@ pub(super) fn pull_back(
         }
         (Op::View(view), &[x]) => {
             let shape = graph.shape(x).clone();
-            Ok(vec![Some(
-                graph.add(Op::ViewAdd(view.clone(), shape), &[dy])?,
-            )])
+            // A permutation is undone; anything else adds up where it was read.
+            Ok(vec![Some(match view.inverse(shape.len()) {
+                Some(inverse) => {
+                    let back = graph.add(Op::View(inverse), &[dy])?;
+                    graph.reshape_as(back, x)?
+                }
+                None => graph.add(Op::ViewAdd(view.clone(), shape), &[dy])?,
+            })])
         }
         (Op::ViewAdd(view, _), &[_]) => Ok(vec![Some(graph.add(Op::View(view.clone()), &[dy])?)]),
         (Op::BroadcastTo(_), &[x]) => {
@@ -98,20 +105,94 @@ pub(super) fn pull_back(
             }
             Ok(vec![da, db])
         }
-        (Op::Softmax, &[_]) => {
-            // y (dy - rowsum(dy y))
-            let weighted = graph.times(dy, node)?;
-            let sum = graph.sum_columns(weighted)?;
-            let centered = graph.minus(dy, sum)?;
-            Ok(vec![Some(graph.times(centered, node)?)])
+        (Op::Softmax, &[_]) => Ok(vec![Some(graph.add(Op::SoftmaxGradient, &[node, dy])?)]),
+        (Op::LogSoftmax, &[_]) => Ok(vec![Some(graph.add(Op::LogSoftmaxGradient, &[node, dy])?)]),
+        (Op::Normalize { epsilon }, &[x]) => {
+            let op = Op::NormalizeGradient { epsilon: *epsilon };
+            Ok(vec![Some(graph.add(op, &[x, dy])?)])
         }
-        (Op::LogSoftmax, &[x]) => {
-            // dy - softmax(x) rowsum(dy)
-            let probability = graph.add(Op::Softmax, &[x])?;
-            let sum = graph.sum_columns(dy)?;
-            let taken = graph.times(probability, sum)?;
-            Ok(vec![Some(graph.minus(dy, taken)?)])
+        (Op::RmsNormalize { epsilon }, &[x]) => {
+            let op = Op::RmsNormalizeGradient { epsilon: *epsilon };
+            Ok(vec![Some(graph.add(op, &[x, dy])?)])
         }
+        (Op::Convolve(c, face), &[a, b]) => {
+            // Each of output, input and kernel is bilinear in the other two.
+            let (to_a, to_b) = match face {
+                Face::Output => ((Face::Input, [dy, b]), (Face::Kernel, [a, dy])),
+                Face::Input => ((Face::Output, [dy, b]), (Face::Kernel, [dy, a])),
+                Face::Kernel => ((Face::Input, [b, dy]), (Face::Output, [a, dy])),
+            };
+            let mut cotangents = Vec::with_capacity(2);
+            for ((input, (face, operands)), &wanted) in
+                [(a, to_a), (b, to_b)].into_iter().zip(wanted)
+            {
+                cotangents.push(if wanted {
+                    let cotangent = graph.add(Op::Convolve(*c, face), &operands)?;
+                    Some(graph.reshape_as(cotangent, input)?)
+                } else {
+                    None
+                });
+            }
+            Ok(cotangents)
+        }
+        (Op::Pool(pool, pooling), inputs) => {
+            // Where the greatest number stands does not change with small changes: nothing flows to the first operand.
+            let (adjoint, operands, &last) = match (pooling, inputs) {
+                (Pooling::Pick, [x, values]) => (Pooling::Place, vec![*x, dy], values),
+                (Pooling::Place, [x, values]) => (Pooling::Pick, vec![*x, dy], values),
+                (Pooling::Average, [x]) => (Pooling::Spread, vec![dy], x),
+                (Pooling::Spread, [x]) => (Pooling::Average, vec![dy], x),
+                _ => return Ok(vec![None; inputs.len()]),
+            };
+            let cotangent = graph.add(Op::Pool(*pool, adjoint), &operands)?;
+            let cotangent = graph.reshape_as(cotangent, last)?;
+            let mut cotangents = vec![None; inputs.len()];
+            cotangents[inputs.len() - 1] = Some(cotangent);
+            Ok(cotangents)
+        }
+        (Op::Lstm(r), [xw, recurrent, h0, c0, mask @ ..]) => {
+            let states = (r.time + 1) * r.rows * r.units;
+            let (dh, dc) = (
+                graph.stretch(dy, 0, states)?,
+                graph.stretch(dy, states, states)?,
+            );
+            let given = [&[node, *recurrent, dh, dc, *xw, *h0, *c0], mask].concat();
+            let result = graph.add(Op::LstmGradient(*r), &given)?;
+            let (steps, state) = (4 * r.time * r.rows * r.units, r.rows * r.units);
+            let dxw = graph.stretch(result, 0, steps)?;
+            let before = graph.stretch(node, 0, r.time * state)?;
+            let before = graph.reshape(before, &[r.time * r.rows, r.units])?;
+            let dgates = graph.reshape(dxw, &[r.time * r.rows, 4 * r.units])?;
+            let drecurrent = graph.matmul(before, dgates, true, false)?;
+            let dh0 = graph.stretch(result, steps, state)?;
+            let dc0 = graph.stretch(result, steps + state, state)?;
+            cotangents_as(graph, &[dxw, drecurrent, dh0, dc0], &inputs)
+        }
+        (Op::Gru(r), [xw, recurrent, bias, h0, mask @ ..]) => {
+            let dh = graph.stretch(dy, 0, (r.time + 1) * r.rows * r.units)?;
+            let given = [&[node, *recurrent, dh, *xw, *bias, *h0], mask].concat();
+            let result = graph.add(Op::GruGradient(*r), &given)?;
+            let (steps, state) = (3 * r.time * r.rows * r.units, r.rows * r.units);
+            let dxw = graph.stretch(result, 0, steps)?;
+            let dinner = graph.stretch(result, steps, steps)?;
+            let dinner = graph.reshape(dinner, &[r.time * r.rows, 3 * r.units])?;
+            let before = graph.stretch(node, 0, r.time * state)?;
+            let before = graph.reshape(before, &[r.time * r.rows, r.units])?;
+            let drecurrent = graph.matmul(before, dinner, true, false)?;
+            let dbias = graph.sum_to(dinner, &Shape::new(&[3 * r.units]))?;
+            let dh0 = graph.stretch(result, 2 * steps, state)?;
+            cotangents_as(graph, &[dxw, drecurrent, dbias, dh0], &inputs)
+        }
+        // Gradients with kernels of their own: their derivatives are those of their definitions.
+        (
+            Op::SoftmaxGradient
+            | Op::LogSoftmaxGradient
+            | Op::NormalizeGradient { .. }
+            | Op::RmsNormalizeGradient { .. }
+            | Op::LstmGradient(_)
+            | Op::GruGradient(_),
+            _,
+        ) => pull_back_definition(graph, &op, &inputs, dy),
         (Op::Gather, &[table, indices]) => {
             let rows = graph.shape(table).extents()[0];
             Ok(vec![
@@ -161,14 +242,28 @@ pub(super) fn pull_back(
             | Op::BroadcastTo(_)
             | Op::SumTo(_)
             | Op::MatMul { .. }
+            | Op::Convolve(..)
             | Op::Softmax
             | Op::LogSoftmax
+            | Op::Normalize { .. }
+            | Op::RmsNormalize { .. }
+            | Op::Lstm(_)
+            | Op::Gru(_)
             | Op::Gather
             | Op::ScatterAdd { .. }
             | Op::Reshape(_),
             _,
         ) => Ok(vec![None; inputs.len()]),
     }
+}
+
+/// Cotangents in the shapes of the operands; none for the operands beyond, masks.
+fn cotangents_as(graph: &mut Graph, cotangents: &[NodeId], inputs: &[NodeId]) -> Cotangents {
+    let mut shaped = vec![None; inputs.len()];
+    for ((shaped, &cotangent), &input) in shaped.iter_mut().zip(cotangents).zip(inputs) {
+        *shaped = Some(graph.reshape_as(cotangent, input)?);
+    }
+    Ok(shaped)
 }
 
 /// One line per function: `y` is the node's own output.

@@ -1,8 +1,13 @@
 //! The first table: the shape an operation makes of its inputs' shapes.
 
+use crate::tensor::kernels::convolution::Convolution;
+use crate::tensor::kernels::pool::Pool;
+use crate::tensor::kernels::recurrent::{
+    Recurrence, gru_backward_len, gru_len, lstm_backward_len, lstm_len,
+};
 use crate::tensor::{Shape, ShapeError};
 
-use super::op::Op;
+use super::op::{Face, Op, Pooling};
 
 /// The output's shape, or why the inputs do not go together.
 pub(super) fn shape_of(op: &Op, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
@@ -30,6 +35,75 @@ pub(super) fn shape_of(op: &Op, inputs: &[&Shape]) -> Result<Shape, ShapeError> 
             Ok(Shape::new(
                 &[&extents[..*axis], &extents[axis + count..]].concat(),
             ))
+        }
+        (Op::Convolve(c, face), [a, b]) => convolved(c, *face, a, b).ok_or_else(|| {
+            refuse(
+                "convolution",
+                inputs,
+                "the operands must be as long as its windows say",
+            )
+        }),
+        (Op::Pool(pool, pooling), operands) => pooled(pool, *pooling, operands).ok_or_else(|| {
+            refuse(
+                "pooling",
+                inputs,
+                "the operands must be as long as its windows say",
+            )
+        }),
+        (Op::SoftmaxGradient | Op::LogSoftmaxGradient, [y, dy]) if y == dy && y.rank() >= 1 => {
+            Ok((*y).clone())
+        }
+        (Op::Normalize { .. } | Op::RmsNormalize { .. }, [x]) if x.rank() >= 1 => Ok((*x).clone()),
+        (Op::NormalizeGradient { .. } | Op::RmsNormalizeGradient { .. }, [x, dy])
+            if x == dy && x.rank() >= 1 =>
+        {
+            Ok((*x).clone())
+        }
+        (Op::Lstm(r), operands) => recurrent(
+            r,
+            operands,
+            &[
+                4 * r.time * r.rows * r.units,
+                4 * r.units * r.units,
+                r.rows * r.units,
+                r.rows * r.units,
+            ],
+            lstm_len(r),
+        )
+        .ok_or_else(|| {
+            refuse(
+                "lstm",
+                inputs,
+                "the operands must be as long as its steps say",
+            )
+        }),
+        (Op::LstmGradient(r), [out, _, dh, dc, ..])
+            if out.len() == lstm_len(r) && is_cotangent(r, dh) && is_cotangent(r, dc) =>
+        {
+            Ok(Shape::new(&[lstm_backward_len(r)]))
+        }
+        (Op::Gru(r), operands) => recurrent(
+            r,
+            operands,
+            &[
+                3 * r.time * r.rows * r.units,
+                3 * r.units * r.units,
+                3 * r.units,
+                r.rows * r.units,
+            ],
+            gru_len(r),
+        )
+        .ok_or_else(|| {
+            refuse(
+                "gru",
+                inputs,
+                "the operands must be as long as its steps say",
+            )
+        }),
+        (Op::GruGradient(r), [out, _, dh, ..])
+            if out.len() == gru_len(r) && is_cotangent(r, dh) =>
+        {
+            Ok(Shape::new(&[gru_backward_len(r)]))
         }
         (Op::CumulativeSum { axis, .. }, [x]) if *axis < x.rank() => Ok((*x).clone()),
         (Op::ToFloat, [x]) => Ok((*x).clone()),
@@ -117,6 +191,90 @@ fn refuse(operation: &'static str, inputs: &[&Shape], hint: &'static str) -> Sha
         shapes: format!("{inputs:?}"),
         hint,
     }
+}
+
+/// Extents in full: rows, three spatial axes, channels; a kernel's are taps, input channels of a group, output channels.
+fn convolved(c: &Convolution, face: Face, a: &Shape, b: &Shape) -> Option<Shape> {
+    let [first, second, third] = c.windows;
+    let lens = match face {
+        Face::Output => (c.input_len(), c.kernel_len()),
+        Face::Input => (c.output_len(), c.kernel_len()),
+        Face::Kernel => (c.input_len(), c.output_len()),
+    };
+    (lens == (a.len(), b.len())).then(|| {
+        Shape::new(&match face {
+            Face::Output => [
+                c.rows,
+                first.output,
+                second.output,
+                third.output,
+                c.output_channels,
+            ],
+            Face::Input => [
+                c.rows,
+                first.input,
+                second.input,
+                third.input,
+                c.input_channels,
+            ],
+            Face::Kernel => [
+                first.size,
+                second.size,
+                third.size,
+                c.input_channels / c.groups,
+                c.output_channels,
+            ],
+        })
+    })
+}
+
+fn pooled(pool: &Pool, pooling: Pooling, operands: &[&Shape]) -> Option<Shape> {
+    let [first, second, third] = pool.windows;
+    let (input, output) = (pool.input_len(), pool.output_len());
+    let expected: &[usize] = match pooling {
+        Pooling::Pick => &[input, input],
+        Pooling::Place => &[input, output],
+        Pooling::Average => &[input],
+        Pooling::Spread => &[output],
+    };
+    let found: Vec<usize> = operands.iter().map(|shape| shape.len()).collect();
+    (found == expected).then(|| {
+        Shape::new(&match pooling {
+            Pooling::Pick | Pooling::Average => [
+                pool.rows,
+                first.output,
+                second.output,
+                third.output,
+                pool.channels,
+            ],
+            Pooling::Place | Pooling::Spread => [
+                pool.rows,
+                first.input,
+                second.input,
+                third.input,
+                pool.channels,
+            ],
+        })
+    })
+}
+
+/// The result of all steps, if the operands have these lengths, a mask behind them or not.
+fn recurrent(r: &Recurrence, operands: &[&Shape], lens: &[usize], result: usize) -> Option<Shape> {
+    let fits = operands.len() >= lens.len()
+        && operands.len() <= lens.len() + 1
+        && operands
+            .iter()
+            .zip(lens)
+            .all(|(shape, &len)| shape.len() == len)
+        && operands
+            .get(lens.len())
+            .is_none_or(|mask| mask.len() == r.time * r.rows);
+    fits.then(|| Shape::new(&[result]))
+}
+
+/// A cotangent of every state, the first included, or one zero for all.
+fn is_cotangent(r: &Recurrence, shape: &Shape) -> bool {
+    shape.len() == (r.time + 1) * r.rows * r.units || shape.len() == 1
 }
 
 fn product(a: &Shape, b: &Shape, transpose_a: bool, transpose_b: bool) -> Option<Shape> {

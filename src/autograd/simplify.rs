@@ -135,22 +135,36 @@ fn viewed_view(graph: &Graph, outer: &View, x: NodeId) -> Option<Simpler> {
             }
             Some(Simpler::Operation(Op::View(view), vec![source]))
         }
-        // A stretch of numbers that were just put into zeros: the numbers themselves, or zeros.
-        Op::ViewAdd(placed, _) if outer.is_contiguous() && placed.is_contiguous() => {
-            let (start, end) = (outer.offset, outer.offset.checked_add(outer.len())?);
-            let (from, to) = (placed.offset, placed.offset.checked_add(placed.len())?);
-            if start >= to || end <= from {
-                return None;
-            }
-            (start == from && end == to).then(|| {
-                Simpler::Operation(
-                    Op::Reshape(Shape::new(&outer.extents)),
-                    vec![graph.inputs(x)[0]],
-                )
-            })
+        // A stretch around numbers that were just put into zeros: fewer zeros, or none.
+        Op::Reshape(_) if outer.is_contiguous() => {
+            let source = graph.inputs(x)[0];
+            stretch_of_placed(graph, outer, source)
         }
+        Op::ViewAdd(..) if outer.is_contiguous() => stretch_of_placed(graph, outer, x),
         _ => None,
     }
+}
+
+fn stretch_of_placed(graph: &Graph, outer: &View, x: NodeId) -> Option<Simpler> {
+    let Op::ViewAdd(placed, _) = graph.op(x) else {
+        return None;
+    };
+    let end = outer.offset.checked_add(outer.len())?;
+    if !placed.is_contiguous() || placed.offset < outer.offset || placed.offset + placed.len() > end
+    {
+        return None;
+    }
+    let numbers = graph.inputs(x)[0];
+    let shape = Shape::new(&outer.extents);
+    if placed.len() == shape.len() {
+        return Some(Simpler::Operation(Op::Reshape(shape), vec![numbers]));
+    }
+    let mut shifted = placed.clone();
+    shifted.offset -= outer.offset;
+    Some(Simpler::Operation(
+        Op::ViewAdd(shifted, shape),
+        vec![numbers],
+    ))
 }
 
 /// `outer` read from what `inner` reads: affine when each stride of `outer` is one of `inner`'s own axes.

@@ -187,6 +187,37 @@ impl Graph {
         self.add(Op::Reshape(Shape::new(extents)), &[x])
     }
 
+    /// `x` in the shape of another node of as many numbers.
+    pub fn reshape_as(&mut self, x: NodeId, other: NodeId) -> Result {
+        let shape = self.shape(other).clone();
+        self.add(Op::Reshape(shape), &[x])
+    }
+
+    /// `len` numbers of `x` from `start`, in the order they are stored. Sums are gone through, so that a stretch of zeros
+    /// is found to be one zero.
+    pub fn stretch(&mut self, x: NodeId, start: usize, len: usize) -> Result {
+        if *self.op(x) == Op::Binary(Binary::Add) {
+            let [a, b] = [self.inputs(x)[0], self.inputs(x)[1]];
+            if self.shape(a) == self.shape(b) {
+                let (a, b) = (self.stretch(a, start, len)?, self.stretch(b, start, len)?);
+                return self.plus(a, b);
+            }
+        }
+        if let Op::ViewAdd(placed, _) = self.op(x)
+            && placed.is_contiguous()
+            && (placed.offset >= start + len || placed.offset + placed.len() <= start)
+        {
+            return self.constant(0.0);
+        }
+        let flat = self.reshape(x, &[self.shape(x).len()])?;
+        let view = View {
+            extents: vec![len],
+            strides: vec![1],
+            offset: start,
+        };
+        self.add(Op::View(view), &[flat])
+    }
+
     /// Axes in another order: axis `axes[i]` of `x` becomes axis i.
     pub fn permute(&mut self, x: NodeId, axes: &[usize]) -> Result {
         let view = View::whole(self.shape(x)).permuted(axes);

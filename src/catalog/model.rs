@@ -50,6 +50,9 @@ pub struct TrainingRecord {
     /// What ended the job early or chose its epoch, as the request describes it, every option filled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<serde_json::Value>,
+    /// What lowered the learning rate when a measure no longer got better, in the same form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduce_on_plateau: Option<serde_json::Value>,
     /// The coordinating server's `--training-cache`: it decides whether rows are kept in memory or read in windows.
     pub training_cache_bytes: u64,
     /// Rows of a window; none: all rows were kept in memory and shuffled together.

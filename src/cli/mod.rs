@@ -1,5 +1,7 @@
-//! The command line: argument to call, result to text. Knows `config`, `node` and the thin client in `flight`.
+//! The command line: argument to call, result to text. Knows `config`, `node`, the thin client in `flight`, and
+//! `nn` for what is said of a model without a server.
 
+mod explain;
 pub mod inspect;
 pub mod serve;
 pub mod table;
@@ -21,6 +23,8 @@ pub enum CliError {
     Client(#[from] crate::flight::client::ClientError),
     #[error("the answer cannot be shown: {0}; try `--json`")]
     Show(#[from] arrow::error::ArrowError),
+    #[error("the model {path:?} cannot be explained: {reason}")]
+    Model { path: String, reason: String },
     #[error("{0}")]
     Output(#[from] std::io::Error),
 }
@@ -37,6 +41,7 @@ pub fn main() -> u8 {
     };
     let outcome = match matches.subcommand() {
         Some(("serve", arguments)) => serve::serve(arguments),
+        Some(("explain", arguments)) => explain::run(arguments),
         Some((name, arguments)) => inspect::inspect(name, arguments),
         None => {
             let _ = command().print_help();
@@ -64,7 +69,7 @@ pub fn command() -> Command {
     Command::new("volary")
         .version(env!("CARGO_PKG_VERSION"))
         .about("An Apache Arrow Flight data-and-compute server")
-        .after_help("Start a server with `volary serve`; the other commands talk to a running one.")
+        .after_help("Start a server with `volary serve`; all other commands but `explain` talk to a running one.")
         .subcommand_required(false)
         .disable_help_subcommand(true)
         .subcommand(
@@ -72,6 +77,7 @@ pub fn command() -> Command {
                 .about("Run one server: with no options on the loopback address, with its store in ./volary-data")
                 .args(options::arguments()),
         )
+        .subcommand(explain::command())
         .subcommand(client_command("members", "List the servers of the cluster"))
         .subcommand(client_command("datasets", "List the datasets of the store"))
         .subcommand(client_command("models", "List the models of the store"))

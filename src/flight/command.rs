@@ -265,6 +265,12 @@ mod tests {
                     patience: 3,
                     ..Default::default()
                 }),
+                reduce_on_plateau: Some(v1::ReduceOnPlateau {
+                    factor: Some(0.5),
+                    patience: Some(0),
+                    cooldown: 2,
+                    ..Default::default()
+                }),
                 ..Default::default()
             })),
             Command::Score(v1::Score {

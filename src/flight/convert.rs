@@ -10,7 +10,7 @@ use crate::catalog::{
 use crate::cluster::{Member, MemberState};
 use crate::features::Source;
 use crate::serving::ScoreRequest;
-use crate::training::{EarlyStopping, TrainRequest, Validation};
+use crate::training::{EarlyStopping, ReduceOnPlateau, TrainRequest, Validation};
 
 pub(super) fn write_mode(mode: i32) -> Result<WriteMode, FlightError> {
     match v1::put::Mode::try_from(mode) {
@@ -84,6 +84,15 @@ pub(super) fn train_request(train: v1::Train) -> Result<TrainRequest, tonic::Sta
             min_delta: stopping.min_delta,
             restore_best_weights: stopping.restore_best_weights,
             maximize: stopping.maximize,
+        }),
+        reduce_on_plateau: train.reduce_on_plateau.map(|plateau| ReduceOnPlateau {
+            monitor: plateau.monitor,
+            factor: plateau.factor,
+            patience: plateau.patience,
+            min_delta: plateau.min_delta,
+            cooldown: plateau.cooldown,
+            min_learning_rate: plateau.min_learning_rate,
+            maximize: plateau.maximize,
         }),
         class_weight: train.class_weight,
         sample_weight: (!train.sample_weight.is_empty()).then_some(train.sample_weight),

@@ -133,10 +133,12 @@ pub enum ProgramError {
         last: usize,
     },
     #[error(
-        "the loss is {value} at epoch {epoch}, step {step}, lane {lane}; lower the learning rate or check the data for NaN"
+        "the loss is {value} at epoch {epoch}, step {step}, lane {lane}: {origin} is the first that is not finite; lower the learning rate or check the data for NaN"
     )]
     NonFiniteLoss {
         value: String,
+        /// Where numbers stopped being finite: a parameter, a layer's output, or the loss itself.
+        origin: String,
         epoch: u64,
         step: u64,
         lane: u32,

@@ -23,6 +23,8 @@ pub(super) enum Initializer {
     Orthogonal(f64),
     /// Ones on the diagonal of a matrix, times a gain.
     Identity(f64),
+    /// Four equal parts, of which the second is ones: an LSTM's bias, whose forget gate starts open.
+    UnitForget(Box<Initializer>),
     Uniform {
         low: f64,
         high: f64,
@@ -179,6 +181,11 @@ impl Initializer {
     /// Refuses an array that cannot start so.
     pub(super) fn check(&self, layer: &str, array: &str, shape: &[usize]) -> Result<(), SpecError> {
         let problem = match self {
+            // The parts are what start so, and a whole array's worth of values is no part's.
+            Self::UnitForget(inner) if matches!(**inner, Self::Values(_)) => {
+                format!("{array} {shape:?} is given values and unit_forget_bias too")
+            }
+            Self::UnitForget(inner) => return inner.check(layer, array, shape),
             Self::Values(values) if values.len() != shape.iter().product::<usize>() => {
                 format!("{array} {shape:?} is given {} values", values.len())
             }
@@ -195,6 +202,15 @@ impl Initializer {
 
     /// Fills a parameter of this shape from the stream of (seed, the parameter's position in the model).
     pub(super) fn fill(&self, shape: &[usize], seed: u64, position: u32, out: &mut [f32]) {
+        if let Self::UnitForget(inner) = self {
+            let units = out.len() / 4;
+            let (first, rest) = out.split_at_mut(units);
+            let (forget, last) = rest.split_at_mut(units);
+            inner.fill(&[units], seed, position, first);
+            forget.fill(1.0);
+            // Numbers of their own, far from any other array's.
+            return inner.fill(&[last.len()], seed, position ^ (1 << 31), last);
+        }
         let mut stream = RandomKey::of(seed, position).stream(Purpose::Initializer);
         let mut fill =
             |mut draw: Box<dyn FnMut() -> f64>| out.iter_mut().for_each(|out| *out = draw() as f32);
@@ -202,6 +218,7 @@ impl Initializer {
         match *self {
             Self::Constant(value) => fill(Box::new(|| value)),
             Self::Values(ref values) => out.copy_from_slice(values),
+            Self::UnitForget(_) => {}
             Self::Identity(gain) => {
                 out.fill(0.0);
                 let columns = shape.last().copied().unwrap_or(1);

@@ -62,6 +62,12 @@ impl ArraySpec {
             regularizer: None,
         }
     }
+
+    /// The same array as part of a layer inside the layer: "forward/kernel".
+    pub(super) fn inside(mut self, layer: &str) -> Self {
+        self.name = format!("{layer}/{}", self.name);
+        self
+    }
 }
 
 /// What a layer's options say of one of its arrays: "kernel_initializer" and "kernel_regularizer".
@@ -188,6 +194,8 @@ pub(super) struct Context<'a> {
     pub(super) mask: Option<NodeId>,
     /// The values of `Layer::further_outputs`.
     pub(super) further: Vec<NodeId>,
+    /// Their masks, as far as there are any.
+    pub(super) further_masks: Vec<Option<NodeId>>,
     streams: u32,
 }
 
@@ -213,6 +221,7 @@ impl<'a> Context<'a> {
             masks,
             mask: None,
             further: Vec::new(),
+            further_masks: Vec::new(),
             streams: position,
         }
     }
@@ -273,6 +282,7 @@ impl<'a> Context<'a> {
             masks,
             mask: None,
             further: Vec::new(),
+            further_masks: Vec::new(),
             streams: self.streams,
         };
         if layer.passes_mask() {

@@ -5,6 +5,7 @@
 //! Does not know where rows come from, how lanes are dealt, or who applies the gradient.
 
 mod error;
+pub mod explain;
 mod expression;
 #[cfg(test)]
 mod golden;

@@ -31,6 +31,11 @@ impl<'a> Options<'a> {
         self.values.get(option).filter(|value| !value.is_null())
     }
 
+    /// Whether an option was given as null, where that means something else than leaving it out.
+    pub(super) fn is_null(&self, option: &str) -> bool {
+        self.values.get(option).is_some_and(Value::is_null)
+    }
+
     pub(super) fn count(
         &mut self,
         option: &'static str,
@@ -195,18 +200,6 @@ impl<'a> Options<'a> {
             let hint = format!("give a whole number from {low} to {high}, or a list of {length}");
             self.bad(option, value.unwrap_or(&Value::Null), hint)
         })
-    }
-
-    /// An axis option of which only the innermost is supported.
-    pub(super) fn innermost_axis(&mut self) -> Result<(), SpecError> {
-        match self.value("axis") {
-            Some(value) if value.as_i64() != Some(-1) => Err(self.bad(
-                "axis",
-                value,
-                "only the innermost axis, -1, is supported".to_string(),
-            )),
-            _ => Ok(()),
-        }
     }
 
     pub(super) fn bad(&self, option: &str, found: &Value, hint: String) -> SpecError {

@@ -15,7 +15,7 @@ pub use crate::autograd::Data as InputData;
 
 use super::error::ProgramError;
 use super::losses::Loss;
-use super::model::{InputType, Model, Recorded};
+use super::model::{InputType, Model, ParameterInfo, Recorded};
 
 /// Plans kept by a trainer or predictor, the most recently used ones: full lanes, ragged lanes and a few more.
 const PLANS_MAX: usize = 8;
@@ -134,6 +134,13 @@ impl LaneTrainer {
             .plans
             .find_or_make(batch.rows, || plan_training(model, loss, batch.rows))?;
         let scale = [1.0 / denominator];
+        let random = RandomKey {
+            seed: key.seed,
+            epoch: key.epoch,
+            step: key.step,
+            lane: key.lane,
+            operation: 0,
+        };
         let mut bindings = Bindings {
             inputs: &batch.inputs,
             more_inputs: &[
@@ -145,13 +152,7 @@ impl LaneTrainer {
             statistics,
             gradient,
             statistics_out,
-            key: RandomKey {
-                seed: key.seed,
-                epoch: key.epoch,
-                step: key.step,
-                lane: key.lane,
-                operation: 0,
-            },
+            key: random,
         };
         planned
             .plan
@@ -173,9 +174,10 @@ impl LaneTrainer {
             .sum::<f64>()
             + penalty;
         if !loss_sum.is_finite() {
-            let value = loss_sum.to_string();
             return Err(ProgramError::NonFiniteLoss {
-                value,
+                value: loss_sum.to_string(),
+                origin: first_not_finite(model, parameters, statistics, batch, &random)
+                    .unwrap_or_else(|error| error.to_string()),
                 epoch: key.epoch,
                 step: key.step,
                 lane: key.lane,
@@ -189,11 +191,9 @@ impl LaneTrainer {
 
     /// The plan for so many rows as text: operations, fused groups, FLOPs, arena bytes.
     pub fn describe(&self, rows: usize) -> Result<String, ProgramError> {
-        let planned = plan_training(&self.model, &self.loss, rows)?;
-        Ok(format!(
-            "training step of {rows} rows\n{}",
-            planned.plan.describe()
-        ))
+        Ok(plan_training(&self.model, &self.loss, rows)?
+            .plan
+            .describe())
     }
 }
 
@@ -351,6 +351,54 @@ fn plan_training(model: &Model, loss: &Loss, rows: usize) -> Result<TrainingPlan
     })
 }
 
+/// Where numbers stop being finite: the first parameter, or the first layer whose output is not. Runs the model once
+/// more with every layer's output kept; only done when a step has failed.
+fn first_not_finite(
+    model: &Model,
+    parameters: &[f32],
+    statistics: &[f32],
+    batch: &LaneBatch<'_>,
+    key: &RandomKey,
+) -> Result<String, ProgramError> {
+    let planned = |error| graph_error(error, batch.rows);
+    let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+    let broken =
+        |info: &&ParameterInfo| !finite(&parameters[info.offset..info.offset + info.len()]);
+    if let Some(info) = model.parameters().iter().find(broken) {
+        return Ok(format!("the parameter {:?}", info.name));
+    }
+    let mut graph = Graph::new();
+    let recorded = model
+        .record(&mut graph, batch.rows, true)
+        .map_err(planned)?;
+    let float = |node: &NodeId| !matches!(graph.op(*node), Op::Indices(..));
+    let named: Vec<(&str, NodeId)> = model
+        .layer_names()
+        .zip(recorded.layers)
+        .filter(|(_, node)| float(node))
+        .collect();
+    let kept: Vec<(NodeId, Destination)> = named
+        .iter()
+        .map(|(_, node)| (*node, Destination::Keep))
+        .collect();
+    let mut plan = Plan::new(&graph, &kept).map_err(planned)?;
+    plan.run(&mut Bindings {
+        inputs: &batch.inputs,
+        more_inputs: &[],
+        parameters,
+        statistics,
+        gradient: &mut [],
+        statistics_out: &mut [],
+        key: *key,
+    })
+    .map_err(|error| explain_index(error, model, 0))?;
+    let found = (0..named.len()).find(|&position| !finite(plan.kept(position)));
+    Ok(match found {
+        Some(position) => format!("the output of layer {:?}", named[position].0),
+        None => "the loss of the model's answer".to_string(),
+    })
+}
+
 /// What regularisers add to the loss of so many rows, as one number; `None` where there are none.
 fn penalty(
     graph: &mut Graph,
@@ -369,6 +417,11 @@ fn penalty(
         });
     }
     Ok(sum)
+}
+
+/// The plan of a prediction of so many rows as text.
+pub(super) fn describe_prediction(model: &Model, rows: usize) -> Result<String, ProgramError> {
+    Ok(plan_prediction(model, rows)?.describe())
 }
 
 fn plan_prediction(model: &Model, rows: usize) -> Result<Plan, ProgramError> {

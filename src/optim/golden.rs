@@ -1,5 +1,5 @@
-//! Optimisers against PyTorch (`tests/golden/training/`) and Keras (`tests/golden/optimizers/`): 20 updates each; and
-//! schedules against Keras and PyTorch.
+//! Optimisers against PyTorch (`tests/golden/training/`) and Keras (`tests/golden/optimizers/`): 20 steps each;
+//! schedules against Keras and PyTorch; plateaus against Keras.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::tensor::archive::{self, NamedArray};
 
 use super::recipes::RECIPES;
-use super::{Optimizer, OptimizerSpec};
+use super::{ArrayBlocks, Cut, Optimizer, OptimizerSpec, PlateauRule, ReduceOnPlateau, Stage};
 
 #[test]
 fn optimizers_follow_pytorch_for_20_updates() {
@@ -24,7 +24,7 @@ fn optimizers_follow_pytorch_for_20_updates() {
         ("adam", json!({"name": "adam"})),
         ("adamw", json!({"name": "adamw"})),
     ] {
-        let found = train(&description, of("start"), of("gradients"));
+        let (found, _) = train(&description, of("start"), of("gradients"));
         agree(&description, &found, of(&format!("end/{name}")), 1e-5);
     }
 }
@@ -35,13 +35,17 @@ fn optimizers_follow_keras_for_20_updates() {
     let cases = cases("optimizers");
     let mut met = BTreeSet::new();
     for (number, description) in cases.iter().enumerate() {
-        let found = train(
+        let (found, average) = train(
             description,
             values(&arrays, "start"),
             values(&arrays, "gradients"),
         );
         let expected = values(&arrays, &format!("optimizer/{number}"));
         agree(description, &found, expected, 1e-5);
+        if description["use_ema"] == true {
+            let expected = values(&arrays, &format!("average/{number}"));
+            agree(description, &average, expected, 1e-5);
+        }
         met.insert(description["name"].as_str().unwrap());
     }
     let known: BTreeSet<&str> = RECIPES.iter().map(|recipe| recipe.name).collect();
@@ -63,14 +67,73 @@ fn schedules_follow_keras_and_pytorch() {
     }
 }
 
-fn train(description: &Value, start: &[f32], gradients: &[f32]) -> Vec<f32> {
+#[test]
+fn plateaus_follow_keras() {
+    for case in cases("plateaus") {
+        let options = &case["options"];
+        let number = |name: &str, default: f64| options[name].as_f64().unwrap_or(default);
+        let count = |name: &str| options[name].as_u64().unwrap_or(0) as u32;
+        let mut plateau = ReduceOnPlateau::new(PlateauRule {
+            monitor: "val_loss".into(),
+            factor: number("factor", 0.1),
+            patience: count("patience"),
+            min_delta: number("min_delta", 1e-4),
+            cooldown: count("cooldown"),
+            min_learning_rate: number("min_lr", 0.0),
+            maximize: options["mode"] == "max",
+        });
+        let of = |name: &str| -> Vec<f32> {
+            let numbers = case[name].as_array().unwrap().iter();
+            numbers
+                .map(|value| value.as_f64().unwrap() as f32)
+                .collect()
+        };
+        let rates = of("monitored").into_iter().map(|value| {
+            let rate = 0.01 * plateau.scale();
+            plateau.observe(f64::from(value), 0.01);
+            rate
+        });
+        let found: Vec<f32> = rates.collect();
+        agree(options, &found, &of("rates"), 1e-9);
+    }
+}
+
+/// The parameters after an update with every gradient, and their averages, which are themselves where none are kept.
+fn train(description: &Value, start: &[f32], gradients: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let optimizer = Optimizer::build(&OptimizerSpec::from_json(description).unwrap()).unwrap();
+    let lengths = cases("arrays");
+    let lengths = lengths
+        .iter()
+        .map(|length| length.as_u64().unwrap() as usize);
+    let blocks = ArrayBlocks::new(lengths);
     let mut parameters = start.to_vec();
     let mut slots = optimizer.first_slots(parameters.len());
     for (step, gradient) in (1..).zip(gradients.chunks_exact(parameters.len())) {
-        optimizer.update(step, 0.01, &mut parameters, gradient, &mut slots);
+        let rate = match description.get("learning_rate") {
+            Some(_) => optimizer.learning_rate(step, 0),
+            None => 0.01,
+        };
+        if optimizer.rounds(step) == 0 {
+            optimizer.update(step, rate, &mut parameters, gradient, &mut slots);
+            continue;
+        }
+        let (mut update, mut norms) = (gradient.to_vec(), Vec::new());
+        for stage in 0.. {
+            let cut = Cut {
+                start: 0,
+                parameters: &mut parameters,
+                update: &mut update,
+                slots: &mut slots,
+            };
+            match optimizer.stage(stage, step, rate, &blocks, &norms, cut) {
+                Stage::Measured(sums) => norms = optimizer.norms(stage, &blocks, &sums),
+                Stage::Done => break,
+            }
+        }
     }
-    parameters
+    let raw = parameters.clone();
+    optimizer.swap_averages(&mut parameters, &mut slots);
+    (raw, parameters)
 }
 
 fn agree(description: &Value, found: &[f32], expected: &[f32], tolerance: f32) {

@@ -49,7 +49,11 @@ impl<'a> Options<'a> {
         };
         match value.as_f64() {
             Some(number) if (low..=high).contains(&number) => Ok(Some(number)),
-            _ => Err(self.bad(option, value, format!("give a number from {low} to {high}"))),
+            _ => Err(self.bad(
+                option,
+                value,
+                format!("give a number from {} to {}", short(low), short(high)),
+            )),
         }
     }
 
@@ -63,6 +67,22 @@ impl<'a> Options<'a> {
                 format!("give a whole number of {of} from 1"),
             )
         })
+    }
+
+    /// A whole number from `least`, or none.
+    pub(super) fn optional_count(
+        &mut self,
+        option: &'static str,
+        least: u64,
+        hint: &str,
+    ) -> Result<Option<u64>, OptimizerError> {
+        let Some(value) = self.value(option) else {
+            return Ok(None);
+        };
+        match whole(value).filter(|count| *count >= least) {
+            Some(count) => Ok(Some(count)),
+            None => Err(self.bad(option, value, hint.to_string())),
+        }
     }
 
     pub(super) fn flag(&mut self, option: &'static str) -> Result<bool, OptimizerError> {
@@ -113,6 +133,15 @@ impl<'a> Options<'a> {
             }),
             None => Ok(()),
         }
+    }
+}
+
+/// Without thirty zeros.
+fn short(number: f64) -> String {
+    if number != 0.0 && !(1e-6..1e9).contains(&number.abs()) {
+        format!("{number:e}")
+    } else {
+        number.to_string()
     }
 }
 

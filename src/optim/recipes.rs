@@ -5,7 +5,8 @@
 
 use super::transforms::{
     FollowRegularizedLeader, GradientTransform, Momentum, ScaleByAdadelta, ScaleByAdagrad,
-    ScaleByAdam, ScaleByAdamax, ScaleByLearningRate, ScaleByNadam, ScaleByRms, SignOfMomentum,
+    ScaleByAdam, ScaleByAdamax, ScaleByLayerRate, ScaleByLearningRate, ScaleByNadam, ScaleByRms,
+    ScaleByTrustRatio, SignOfMomentum,
 };
 
 /// One option of a recipe.
@@ -26,8 +27,9 @@ pub(super) struct Recipe {
     /// Decoupled weight decay by default (0: none); `None` where the update itself is a new value and takes no decay.
     pub(super) weight_decay: Option<f64>,
     pub(super) settings: &'static [Setting],
-    /// The chain, from a value per setting (0 or 1 for flags), between clipping and weight decay.
-    pub(super) transforms: fn(&[f64]) -> Vec<Box<dyn GradientTransform>>,
+    /// The chain, from a value per setting (0 or 1 for flags), between clipping and weight decay. It is told the decay,
+    /// which enters the norms of some.
+    pub(super) transforms: fn(&[f64], f64) -> Vec<Box<dyn GradientTransform>>,
 }
 
 /// A beta of 1 never learns and divides by zero.
@@ -47,7 +49,7 @@ pub(super) const RECIPES: &[Recipe] = &[
             Setting::Number("momentum", 0.0, 0.0, 1.0),
             Setting::Flag("nesterov"),
         ],
-        transforms: |values| with_momentum(vec![], values[0], values[1] != 0.0),
+        transforms: |values, _| with_momentum(vec![], values[0], values[1] != 0.0),
     },
     Recipe {
         name: "adam",
@@ -78,7 +80,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         learning_rate: 0.001,
         weight_decay: Some(0.0),
         settings: &[beta("beta_1", 0.9), beta("beta_2", 0.999), EPSILON],
-        transforms: |values| {
+        transforms: |values, _| {
             downhill(ScaleByAdamax {
                 beta_1: values[0],
                 beta_2: values[1],
@@ -91,7 +93,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         learning_rate: 0.001,
         weight_decay: Some(0.0),
         settings: &[beta("beta_1", 0.9), beta("beta_2", 0.999), EPSILON],
-        transforms: |values| {
+        transforms: |values, _| {
             downhill(ScaleByNadam {
                 beta_1: values[0],
                 beta_2: values[1],
@@ -107,7 +109,7 @@ pub(super) const RECIPES: &[Recipe] = &[
             Setting::Number("initial_accumulator_value", 0.1, 0.0, 1e6),
             EPSILON,
         ],
-        transforms: |values| {
+        transforms: |values, _| {
             downhill(ScaleByAdagrad {
                 start: values[0],
                 epsilon: values[1],
@@ -119,7 +121,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         learning_rate: 0.001,
         weight_decay: Some(0.0),
         settings: &[Setting::Number("rho", 0.95, 0.0, 1.0), EPSILON],
-        transforms: |values| {
+        transforms: |values, _| {
             downhill(ScaleByAdadelta {
                 rho: values[0],
                 epsilon: values[1],
@@ -136,7 +138,7 @@ pub(super) const RECIPES: &[Recipe] = &[
             EPSILON,
             Setting::Flag("centered"),
         ],
-        transforms: |values| {
+        transforms: |values, _| {
             let scale = ScaleByRms {
                 rho: values[0],
                 epsilon: values[2],
@@ -157,7 +159,7 @@ pub(super) const RECIPES: &[Recipe] = &[
             Setting::Number("l2_shrinkage_regularization_strength", 0.0, 0.0, 1e6),
             Setting::Number("beta", 0.0, 0.0, 1e6),
         ],
-        transforms: |values| {
+        transforms: |values, _| {
             vec![Box::new(FollowRegularizedLeader {
                 power: values[0],
                 start: values[1],
@@ -176,20 +178,63 @@ pub(super) const RECIPES: &[Recipe] = &[
             Setting::Number("beta_1", 0.9, 0.0, 1.0),
             Setting::Number("beta_2", 0.99, 0.0, 1.0),
         ],
-        transforms: |values| {
+        transforms: |values, _| {
             downhill(SignOfMomentum {
                 beta_1: values[0],
                 beta_2: values[1],
             })
         },
     },
+    Recipe {
+        name: "lamb",
+        learning_rate: 0.001,
+        weight_decay: Some(0.0),
+        settings: &[beta("beta_1", 0.9), beta("beta_2", 0.999), EPSILON],
+        transforms: |values, decay| {
+            let direction = ScaleByAdam {
+                beta_1: values[0],
+                beta_2: values[1],
+                epsilon: values[2],
+                epsilon_after_correction: true,
+                amsgrad: false,
+            };
+            vec![
+                Box::new(direction),
+                Box::new(ScaleByTrustRatio { decay }),
+                Box::new(ScaleByLearningRate),
+            ]
+        },
+    },
+    Recipe {
+        name: "lars",
+        // Keras has no LARS; the rate is multiplied by `trust_coefficient`, so it is larger than others'.
+        learning_rate: 1.0,
+        // Inside the gradient and its norm, as the paper has it: an option of its own below.
+        weight_decay: None,
+        settings: &[
+            Setting::Number("momentum", 0.9, 0.0, 1.0),
+            Setting::Flag("nesterov"),
+            Setting::Number("weight_decay", 0.0, 0.0, 1e3),
+            Setting::Number("trust_coefficient", 0.001, 1e-30, 1e3),
+            Setting::Number("epsilon", 0.0, 0.0, 1.0),
+        ],
+        transforms: |values, _| {
+            let scale = ScaleByLayerRate {
+                decay: values[2],
+                trust: values[3],
+                epsilon: values[4],
+            };
+            with_momentum(vec![Box::new(scale)], values[0], values[1] != 0.0)
+        },
+    },
 ];
 
-fn adam(values: &[f64]) -> Vec<Box<dyn GradientTransform>> {
+fn adam(values: &[f64], _decay: f64) -> Vec<Box<dyn GradientTransform>> {
     downhill(ScaleByAdam {
         beta_1: values[0],
         beta_2: values[1],
         epsilon: values[2],
+        epsilon_after_correction: false,
         amsgrad: values[3] != 0.0,
     })
 }

@@ -1,6 +1,6 @@
 //! The only file that calls OpenBLAS.
 //!
-//! Matrices are row-major and contiguous. A call's result depends on its numbers alone once BLAS runs on one
+//! Matrices are row-major. A call's result depends on its numbers alone once BLAS runs on one
 //! thread, so `use_one_thread` is called before the first product.
 
 use std::os::raw::c_int;
@@ -62,13 +62,135 @@ pub fn multiply(product: &Product, a: &[f32], b: &[f32], c: &mut [f32]) {
         a.len() == m * k && b.len() == k * n && c.len() == m * n,
         "slices must match {product:?}"
     );
+    let lda = if transpose_a { m } else { k };
+    let ldb = if transpose_b { k } else { n };
+    multiply_into(product, a, lda, b, ldb, 0.0, c, n);
+}
+
+/// `c = op(a) op(b) + beta c` on matrices that lie in wider ones: `lda`, `ldb` and `ldc` are the numbers from one
+/// stored row to the next. With beta 0 what `c` held does not matter.
+///
+/// Panics when a leading dimension is shorter than its row, a slice ends before its last row does or an extent does
+/// not fit a C int.
+pub fn multiply_into(
+    product: &Product,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    beta: f32,
+    c: &mut [f32],
+    ldc: usize,
+) {
+    let Product {
+        m,
+        n,
+        k,
+        transpose_a,
+        transpose_b,
+    } = *product;
+    let holds = |len: usize, rows: usize, columns: usize, leading: usize| {
+        rows == 0 || columns == 0 || (leading >= columns && len >= (rows - 1) * leading + columns)
+    };
+    let (a_rows, a_columns) = if transpose_a { (k, m) } else { (m, k) };
+    let (b_rows, b_columns) = if transpose_b { (n, k) } else { (k, n) };
+    assert!(
+        holds(a.len(), a_rows, a_columns, lda)
+            && holds(b.len(), b_rows, b_columns, ldb)
+            && holds(c.len(), m, n, ldc),
+        "slices must match {product:?} with leading dimensions {lda}, {ldb} and {ldc}"
+    );
     if m == 0 || n == 0 {
         return;
     }
     if k == 0 {
-        c.fill(0.0);
+        for row in c.chunks_mut(ldc).take(m) {
+            for value in &mut row[..n] {
+                *value = if beta == 0.0 { 0.0 } else { *value * beta };
+            }
+        }
         return;
     }
+    match strips(product) {
+        Strips::None => call(product, a, lda, b, ldb, beta, c, ldc),
+        Strips::Rows(rows) => {
+            for start in (0..m).step_by(rows) {
+                let strip = Product {
+                    m: rows.min(m - start),
+                    ..*product
+                };
+                let (a, c) = (&a[start * lda..], &mut c[start * ldc..]);
+                call(&strip, a, lda, b, ldb, beta, c, ldc);
+            }
+        }
+        Strips::Terms(terms) => {
+            for start in (0..k).step_by(terms) {
+                let strip = Product {
+                    k: terms.min(k - start),
+                    ..*product
+                };
+                let (a, b) = (&a[start * lda..], &b[start * ldb..]);
+                let beta = if start == 0 { beta } else { 1.0 };
+                call(&strip, a, lda, b, ldb, beta, c, ldc);
+            }
+        }
+    }
+}
+
+/// How a product is cut before OpenBLAS sees it.
+enum Strips {
+    None,
+    /// So many rows of A and C at a time.
+    Rows(usize),
+    /// So many terms of every sum at a time.
+    Terms(usize),
+}
+
+/// Up to 100^3 multiplications, OpenBLAS for processors with AVX-512 has kernels that read the matrices where they
+/// lie instead of packing copies of them first. Longer products of a small matrix are cut to use those: a tenth to a
+/// quarter faster, as long as the matrix that every strip reads stays in the second-level cache. The cut follows
+/// from the product's extents and the processor.
+fn strips(product: &Product) -> Strips {
+    const SMALL: usize = 1_000_000;
+    /// Numbers of the matrix B that every strip of rows reads: 330 KB, and strips of at least 12 rows.
+    const B_MAX: usize = SMALL / 12;
+    /// Numbers of the matrix C that every strip of terms reads and writes: 160 KB, and strips of at least 24 terms.
+    const C_MAX: usize = SMALL / 24;
+    let Product { m, n, k, .. } = *product;
+    let small = m.saturating_mul(n).saturating_mul(k) <= SMALL;
+    if small || !has_small_kernels() {
+        return Strips::None;
+    }
+    // Strips as even as multiples of 4 allow.
+    let even = |extent: usize, shared: usize| {
+        let parts = extent.div_ceil(SMALL / shared / 4 * 4);
+        extent.div_ceil(parts).next_multiple_of(4)
+    };
+    match (product.transpose_a, product.transpose_b) {
+        (false, false) if n.saturating_mul(k) <= B_MAX => Strips::Rows(even(m, n * k)),
+        (true, false) if m.saturating_mul(n) <= C_MAX => Strips::Terms(even(k, m * n)),
+        _ => Strips::None,
+    }
+}
+
+fn has_small_kernels() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512vl");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// The call itself. `multiply_into` has checked every length.
+fn call(
+    product: &Product,
+    a: &[f32],
+    lda: usize,
+    b: &[f32],
+    ldb: usize,
+    beta: f32,
+    c: &mut [f32],
+    ldc: usize,
+) {
     let int = |extent: usize| c_int::try_from(extent).expect("an extent of a product fits a C int");
     let flag = |transpose| {
         if transpose {
@@ -77,23 +199,23 @@ pub fn multiply(product: &Product, a: &[f32], b: &[f32], c: &mut [f32]) {
             CBLAS_TRANSPOSE::CblasNoTrans
         }
     };
-    // SAFETY: the lengths were checked above and the leading dimensions are those of contiguous row-major storage.
+    // SAFETY: every slice was found by `multiply_into` to hold all rows at its leading dimension.
     unsafe {
         cblas_sgemm(
             CBLAS_LAYOUT::CblasRowMajor,
-            flag(transpose_a),
-            flag(transpose_b),
-            int(m),
-            int(n),
-            int(k),
+            flag(product.transpose_a),
+            flag(product.transpose_b),
+            int(product.m),
+            int(product.n),
+            int(product.k),
             1.0,
             a.as_ptr(),
-            int(if transpose_a { m } else { k }),
+            int(lda),
             b.as_ptr(),
-            int(if transpose_b { k } else { n }),
-            0.0,
+            int(ldb),
+            beta,
             c.as_mut_ptr(),
-            int(n),
+            int(ldc),
         );
     }
 }
@@ -115,6 +237,8 @@ mod tests {
             (64, 1, 33),
             (33, 64, 1),
             (2, 3, 0),
+            (203, 100, 64),
+            (40, 70, 1001),
         ] {
             for (transpose_a, transpose_b) in
                 [(false, false), (true, false), (false, true), (true, true)]
@@ -162,10 +286,101 @@ mod tests {
                     .sum();
                 let found = f64::from(c[row * n + column]);
                 assert!(
-                    (found - expected).abs() < 1e-4,
+                    (found - expected).abs() < 3e-4,
                     "seed 1, {product:?} at ({row}, {column}): {found} {expected}"
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_product_inside_wider_matrices_adds_to_its_part_alone() {
+        use_one_thread();
+        for (m, n, k) in [
+            (1, 1, 1),
+            (3, 5, 7),
+            (203, 100, 64),
+            (40, 70, 501),
+            (2, 3, 0),
+        ] {
+            for (transpose_a, transpose_b) in
+                [(false, false), (true, false), (false, true), (true, true)]
+            {
+                for beta in [0.0, 1.0, -0.5] {
+                    let product = Product {
+                        m,
+                        n,
+                        k,
+                        transpose_a,
+                        transpose_b,
+                    };
+                    check_part(product, beta);
+                }
+            }
+        }
+    }
+
+    /// Against the contiguous product of the same numbers; what lies between the rows stays as it was.
+    fn check_part(product: Product, beta: f32) {
+        const GAP: usize = 3;
+        let Product {
+            m,
+            n,
+            k,
+            transpose_a,
+            transpose_b,
+        } = product;
+        let mut stream = RandomKey::of(2, 0).stream(Purpose::Test);
+        let mut normal =
+            |len: usize| -> Vec<f32> { (0..len).map(|_| stream.normal() as f32).collect() };
+        let (a, b, before) = (normal(m * k), normal(k * n), normal(m * n));
+        let mut alone = vec![f32::NAN; m * n];
+        multiply(&product, &a, &b, &mut alone);
+        let widen = |matrix: &[f32], columns: usize| -> Vec<f32> {
+            let mut wide = Vec::new();
+            for row in matrix.chunks(columns.max(1)) {
+                wide.extend_from_slice(row);
+                wide.extend_from_slice(&[7.0; GAP]);
+            }
+            wide
+        };
+        let (a_columns, b_columns) = (
+            if transpose_a { m } else { k },
+            if transpose_b { k } else { n },
+        );
+        let mut c = widen(&before, n);
+        multiply_into(
+            &product,
+            &widen(&a, a_columns),
+            a_columns + GAP,
+            &widen(&b, b_columns),
+            b_columns + GAP,
+            beta,
+            &mut c,
+            n + GAP,
+        );
+        for row in 0..m {
+            for column in 0..n {
+                let expected = alone[row * n + column] + beta * before[row * n + column];
+                assert!(
+                    (c[row * (n + GAP) + column] - expected).abs() < 1e-4,
+                    "seed 2, {product:?}, beta {beta} at ({row}, {column})"
+                );
+            }
+            assert_eq!(c[row * (n + GAP) + n..(row + 1) * (n + GAP)], [7.0; GAP]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "leading dimensions 2, 2 and 2")]
+    fn a_slice_that_ends_before_its_last_row_is_refused() {
+        let product = Product {
+            m: 2,
+            n: 2,
+            k: 2,
+            transpose_a: false,
+            transpose_b: false,
+        };
+        multiply_into(&product, &[0.0; 4], 2, &[0.0; 3], 2, 0.0, &mut [0.0; 4], 2);
     }
 }

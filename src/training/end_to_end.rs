@@ -10,7 +10,7 @@ use arrow::datatypes::Float64Type;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::job::{EarlyStopping, TrainRequest, Validation};
+use super::job::{EarlyStopping, ReduceOnPlateau, TrainRequest, Validation};
 use super::memory_network::MemoryCluster;
 use super::network::{GradientStream, StartWorker};
 use super::{Training, TrainingConfig, TrainingError};
@@ -82,6 +82,13 @@ async fn job_and_model_tell_how_the_rows_were_met_so_that_a_run_can_be_repeated(
             restore_best_weights: true,
             maximize: None,
         });
+        asked.reduce_on_plateau = Some(ReduceOnPlateau {
+            factor: Some(0.5),
+            cooldown: 2,
+            ..plateau()
+        });
+        asked.optimizer["clipnorm"] = json!(1.5);
+        asked.optimizer["use_ema"] = json!(true);
         let status = cluster.train(asked).await;
         let model = cluster.catalog.models.load("churn", None).await.unwrap();
         let record = model.manifest.training.unwrap();
@@ -92,6 +99,15 @@ async fn job_and_model_tell_how_the_rows_were_met_so_that_a_run_can_be_repeated(
             (3, 100, 8)
         );
         assert_eq!(record.optimizer["name"], "adam");
+        assert_eq!(record.optimizer["clipnorm"], 1.5);
+        assert_eq!(record.optimizer["ema_momentum"], 0.99);
+        assert_eq!(
+            record.reduce_on_plateau,
+            Some(
+                json!({"monitor": "loss", "factor": 0.5, "patience": 10, "min_delta": 1e-4,
+                "cooldown": 2, "min_learning_rate": 0.0, "maximize": false})
+            )
+        );
         assert_eq!(
             record.early_stopping,
             Some(json!({"monitor": "loss", "patience": 9, "min_delta": 0.0,
@@ -614,6 +630,51 @@ async fn a_request_that_cannot_work_is_refused_at_once() {
         "or give validation rows",
     )
     .await;
+    refused(
+        |asked| {
+            asked.reduce_on_plateau = Some(ReduceOnPlateau {
+                factor: Some(1.0),
+                ..plateau()
+            });
+        },
+        "reduce_on_plateau.factor is 1; give a number from 0 to below 1",
+    )
+    .await;
+    refused(
+        |asked| {
+            asked.reduce_on_plateau = Some(ReduceOnPlateau {
+                min_delta: Some(-1.0),
+                ..plateau()
+            });
+        },
+        "reduce_on_plateau.min_delta is -1; give a number from 0 on",
+    )
+    .await;
+    refused(
+        |asked| {
+            asked.reduce_on_plateau = Some(ReduceOnPlateau {
+                min_learning_rate: f64::NAN,
+                ..plateau()
+            });
+        },
+        "reduce_on_plateau.min_learning_rate is NaN; give a number from 0 on",
+    )
+    .await;
+    refused(
+        |asked| {
+            asked.reduce_on_plateau = Some(ReduceOnPlateau {
+                monitor: "val_loss".into(),
+                ..plateau()
+            });
+        },
+        "reduce_on_plateau.monitor is \"val_loss\"; monitor one of loss",
+    )
+    .await;
+    refused(
+        |asked| asked.optimizer["gradient_accumulation_steps"] = json!(0),
+        "option \"gradient_accumulation_steps\" cannot be 0; give a whole number of steps from 2",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -865,8 +926,21 @@ fn request() -> TrainRequest {
         shuffle: true,
         validation: Validation::None,
         early_stopping: None,
+        reduce_on_plateau: None,
         class_weight: BTreeMap::new(),
         sample_weight: None,
+    }
+}
+
+fn plateau() -> ReduceOnPlateau {
+    ReduceOnPlateau {
+        monitor: "loss".into(),
+        factor: None,
+        patience: None,
+        min_delta: None,
+        cooldown: 0,
+        min_learning_rate: 0.0,
+        maximize: None,
     }
 }
 

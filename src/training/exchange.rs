@@ -3,7 +3,8 @@
 //! Every ordered pair of workers has one stream, open for the whole job. On the stream from worker `i` to owner `j`
 //! go, in step order, `i`'s partial sums for `j`'s shard; on its way back come the shard's new values, which are
 //! also the barrier: an owner answers a step only when everybody's partial sums of it have come.
-//! Once an epoch a worker's report goes to worker 0 in the same way, and the verdict comes back.
+//! Where an optimizer needs norms, every worker's sums over its blocks go to all others between the two, on the streams
+//! that they opened. Once an epoch a worker's report goes to worker 0 in the same way, and the verdict comes back.
 //!
 //! Knows no models; what the numbers mean is the worker's.
 
@@ -18,6 +19,9 @@ const PIECE_BYTES: usize = 1 << 20;
 
 /// Node number of an epoch report and its verdict; no tree has it.
 const REPORT_NODE: u32 = u32::MAX;
+
+/// Node number of the sums of blocks after the first stage of an update, those of later ones below it; no tree has them.
+const BLOCK_SUMS_NODE: u32 = u32::MAX - 1;
 
 /// The two streams between this worker and another one.
 #[derive(Debug)]
@@ -116,6 +120,38 @@ impl Exchange {
         Ok(())
     }
 
+    /// Sends this worker's sums of blocks after a stage of an update to all others and takes theirs: `lengths[k]` of them
+    /// from the k-th other worker. Returns them by worker.
+    pub(crate) async fn share_block_sums(
+        &mut self,
+        step: u64,
+        stage: usize,
+        own: &[f64],
+        lengths: &[usize],
+    ) -> Result<Vec<(u32, Vec<f64>)>, TrainingError> {
+        let own: Vec<u8> = own.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+        let (own, node) = (Bytes::from(own), BLOCK_SUMS_NODE - stage as u32);
+        let both_ways = self.links.iter_mut().zip(lengths).map(|(link, &length)| {
+            let own = own.clone();
+            let Link {
+                worker,
+                server,
+                toward,
+                from,
+            } = link;
+            let (server, worker): (&str, u32) = (server, *worker);
+            async move {
+                let send = send_values(server, toward, step, node, own, true);
+                let receive = receive_bytes(server, from, step, node, Some(8 * length));
+                let ((), bytes) = try_join(send, receive).await?;
+                let (sums, _) = bytes.as_chunks::<8>();
+                let sums = sums.iter().map(|sum| f64::from_le_bytes(*sum)).collect();
+                Ok((worker, sums))
+            }
+        });
+        try_join_all(both_ways).await
+    }
+
     /// Sends this worker's report to worker 0 and waits for its verdict.
     pub(crate) async fn report(
         &mut self,
@@ -138,18 +174,7 @@ impl Exchange {
     /// Takes every other worker's report: the other half of [`Self::report`].
     pub(crate) async fn take_reports(&mut self, step: u64) -> Result<Vec<Vec<u8>>, TrainingError> {
         let all = self.links.iter_mut().map(|link| async {
-            let (server, from) = (&link.server, &mut link.from);
-            let mut bytes = Vec::new();
-            loop {
-                let message = next_message(server, from, step).await?;
-                if message.node != REPORT_NODE {
-                    return Err(internal("a report was expected and a partial sum came"));
-                }
-                bytes.extend_from_slice(&message.values);
-                if message.last {
-                    return Ok(bytes);
-                }
-            }
+            receive_bytes(&link.server, &mut link.from, step, REPORT_NODE, None).await
         });
         try_join_all(all).await
     }
@@ -301,6 +326,34 @@ async fn receive_values(
         return Err(internal("fewer new values came than a shard has"));
     }
     Ok((values, node))
+}
+
+/// Receives bytes under a node number of their own; how many is checked where it is known.
+async fn receive_bytes(
+    server: &str,
+    stream: &mut GradientStream,
+    step: u64,
+    node: u32,
+    length: Option<usize>,
+) -> Result<Vec<u8>, TrainingError> {
+    let mut bytes = Vec::with_capacity(length.unwrap_or(0));
+    loop {
+        let message = next_message(server, stream, step).await?;
+        if message.node != node || message.offset * 4 != bytes.len() as u64 {
+            return Err(internal("a message came that was not expected"));
+        }
+        bytes.extend_from_slice(&message.values);
+        if length.is_some_and(|length| bytes.len() > length) {
+            return Err(internal("a message is longer than expected"));
+        }
+        if message.last {
+            break;
+        }
+    }
+    if length.is_some_and(|length| bytes.len() != length) {
+        return Err(internal("a message is shorter than expected"));
+    }
+    Ok(bytes)
 }
 
 async fn next_message(
@@ -455,6 +508,35 @@ mod tests {
         )
         .await
         .unwrap();
+    }
+
+    #[tokio::test]
+    async fn sums_of_blocks_go_to_all_others_by_stage_and_keep_their_bits() {
+        let (mut zero, mut one) = pair();
+        let numbers = |salt: f64, length: usize| {
+            let each = (0..length).map(|i| (i as f64 + salt) / 3.0);
+            each.collect::<Vec<f64>>()
+        };
+        // More than a piece one way, none the other.
+        let long = PIECE_BYTES / 8 + 3;
+        for (stage, of_one) in [(0, long), (1, 0)] {
+            let (own_zero, own_one) = (numbers(0.1, 5), numbers(0.2, of_one));
+            let (at_zero, at_one) = try_join(
+                zero.share_block_sums(4, stage, &own_zero, &[of_one]),
+                one.share_block_sums(4, stage, &own_one, &[5]),
+            )
+            .await
+            .unwrap();
+            assert_eq!(at_zero, [(1, own_one)]);
+            assert_eq!(at_one, [(0, own_zero)]);
+        }
+        let failure = try_join(
+            zero.share_block_sums(5, 0, &[1.0], &[2]),
+            one.share_block_sums(5, 0, &[1.0], &[1]),
+        )
+        .await
+        .unwrap_err();
+        assert!(matches!(failure, TrainingError::Internal { .. }));
     }
 
     #[tokio::test]

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::feed::LaneFeed;
 use super::report;
-use super::step::{Command, Crew, Share};
+use super::step::{Command, Crew, Share, StepOfJob};
 use crate::frames::data_plan::{DataPlan, PlanSettings};
 use crate::frames::minibatch::{DecodedRows, Matrix, MatrixKind, RowShape};
 use crate::nn::{FeatureColumn, FeatureKind, Loss, Model, ModelSpec};
-use crate::optim::{Optimizer, OptimizerSpec};
+use crate::optim::{ArrayBlocks, Optimizer, OptimizerSpec};
 use crate::tensor::archive;
 
 const BATCH_SIZE: usize = 256;
@@ -83,7 +83,6 @@ fn train(
         target_width: 1,
         weighted: false,
     };
-    let length = model.parameter_len();
     let share = Share {
         model: Arc::clone(model),
         loss: Loss::parse("binary_crossentropy").unwrap(),
@@ -96,12 +95,13 @@ fn train(
         validation_shape: shape.clone(),
         shape,
         own_lanes: 0..LANES,
-        shard: 0..length,
-        exchanged: false,
+        worker: 0,
+        workers: 1,
+        arrays: ArrayBlocks::default(),
     };
     let crew = Crew::new(share, threads, CancellationToken::new()).unwrap();
     // The other owner's values are, here, all of them.
-    crew.take_values(1, 0, first);
+    crew.take_values(0, first);
     let mut losses = Vec::new();
     std::thread::scope(|scope| {
         for thread in 1..threads {
@@ -117,15 +117,17 @@ fn train(
                 })
             };
             crew.begin_epoch(feed, |_| Ok(LaneFeed::None)).unwrap();
-            *crew.command.lock() = Command::Train {
+            let now = StepOfJob {
                 epoch: 0,
                 step,
                 total_step: step + 1,
+                learning_rate: 1e-3,
             };
+            *crew.command.lock() = Command::Train(now);
             assert!(crew.barrier.wait());
-            crew.train(0, 0, step, step + 1);
+            crew.train(0, &now);
             assert!(crew.barrier.wait());
-            crew.update(0, 0, step, step + 1);
+            crew.update(0, 0, &now);
             // At rest, so that sums can be read: every thread has updated its range when it is here.
             *crew.command.lock() = Command::Evaluate;
             assert!(crew.barrier.wait());

@@ -16,7 +16,8 @@ use super::decode::{DatasetRows, feature_columns, open_place};
 use super::exchange::{Exchange, Link};
 use super::job::{ResolvedJob, ResolvedRows};
 use super::network::{GradientStream, PeerNetwork, StartWorker};
-use super::worker::{RowsOfJob, Trained, WorkerNews, WorkerTask, train};
+use super::news::WorkerNews;
+use super::worker::{RowsOfJob, Trained, WorkerTask, train};
 use crate::catalog::{Catalog, JobId};
 use crate::features::FittedPipeline;
 use crate::nn::{Loss, Metric, Model, ModelSpec};
@@ -302,6 +303,7 @@ async fn build_task(
         lanes: job.lanes,
         shuffle: job.shuffle,
         early_stopping: job.early_stopping,
+        reduce_on_plateau: job.reduce_on_plateau,
         train,
         validation,
         worker: start.worker,

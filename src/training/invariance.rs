@@ -12,26 +12,30 @@ use super::early_stopping::StoppingRule;
 use super::exchange::{Exchange, Link};
 use super::feed::{RowGroup, RowGroups};
 use super::network::GradientStream;
-use super::worker::{RowsOfJob, Trained, WorkerNews, WorkerTask, train};
+use super::news::{HistoryRow, WorkerNews};
+use super::worker::{RowsOfJob, Trained, WorkerTask, train};
 use crate::frames::minibatch::{DecodedRows, Matrix, MatrixKind, RowShape};
 use crate::nn::{FeatureColumn, FeatureKind, Loss, Metric, Model, ModelSpec};
-use crate::optim::{Optimizer, OptimizerSpec};
+use crate::optim::{Optimizer, OptimizerSpec, PlateauRule};
 use crate::support::random::{Purpose, RandomKey};
 use crate::tensor::archive::{self, NamedArray};
 
 /// What a test may vary.
 #[derive(Debug, Clone)]
-struct Case {
-    rows: usize,
-    batch_size: u32,
-    lanes: u32,
-    epochs: u32,
-    cached: bool,
-    threads: usize,
-    learning_rate: f64,
-    patience: Option<u32>,
+pub(super) struct Case {
+    pub(super) rows: usize,
+    pub(super) batch_size: u32,
+    pub(super) lanes: u32,
+    pub(super) epochs: u32,
+    pub(super) cached: bool,
+    pub(super) threads: usize,
+    /// Of the hidden layer.
+    pub(super) units: usize,
+    pub(super) optimizer: serde_json::Value,
+    pub(super) patience: Option<u32>,
+    pub(super) reduce_on_plateau: Option<PlateauRule>,
     /// Whether one row's loss is infinite.
-    poisoned: bool,
+    pub(super) poisoned: bool,
 }
 
 /// One of each way in which metrics are kept.
@@ -47,7 +51,7 @@ const METRICS: [&str; 8] = [
 ];
 
 impl Case {
-    fn usual() -> Self {
+    pub(super) fn usual() -> Self {
         Self {
             rows: 1_237,
             batch_size: 100,
@@ -55,8 +59,10 @@ impl Case {
             epochs: 3,
             cached: true,
             threads: 2,
-            learning_rate: 0.01,
+            units: 24,
+            optimizer: json!({"name": "adam", "learning_rate": 0.01}),
             patience: None,
+            reduce_on_plateau: None,
             poisoned: false,
         }
     }
@@ -156,7 +162,7 @@ fn early_stopping_ends_the_job_on_every_server_and_keeps_the_best_weights() {
     // A rate this high makes the validation loss worse soon.
     let case = Case {
         epochs: 60,
-        learning_rate: 0.5,
+        optimizer: json!({"name": "adam", "learning_rate": 0.5}),
         patience: Some(2),
         ..Case::usual()
     };
@@ -239,11 +245,12 @@ fn a_lost_worker_is_named_by_the_others_and_none_hangs() {
 }
 
 /// What a job left behind.
-struct Outcome {
-    archive: Vec<u8>,
+pub(super) struct Outcome {
+    pub(super) archive: Vec<u8>,
+    pub(super) parameters: Vec<f32>,
     /// Without the columns that tell of time.
-    history: Vec<super::worker::HistoryRow>,
-    kept: super::worker::HistoryRow,
+    pub(super) history: Vec<HistoryRow>,
+    kept: HistoryRow,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -252,18 +259,20 @@ enum Stop {
     Worker(u32),
 }
 
-fn trained_on(servers: u32, case: Case) -> Outcome {
+pub(super) fn trained_on(servers: u32, case: Case) -> Outcome {
     let (results, history) = run(servers, case, None);
     let mut archives = Vec::new();
-    let mut kept = None;
+    let (mut kept, mut parameters) = (None, Vec::new());
     for result in results {
         let trained = result.expect("the job succeeds");
         kept.get_or_insert(trained.row.clone());
         archives.push(archive_of(&trained));
+        parameters = trained.parameters;
     }
     let archive = archives.swap_remove(0);
     Outcome {
         archive,
+        parameters,
         history,
         kept: kept.unwrap(),
     }
@@ -281,10 +290,7 @@ fn run(
     servers: u32,
     case: Case,
     stop: Option<Stop>,
-) -> (
-    Vec<Result<Trained, TrainingError>>,
-    Vec<super::worker::HistoryRow>,
-) {
+) -> (Vec<Result<Trained, TrainingError>>, Vec<HistoryRow>) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .build()
@@ -386,7 +392,7 @@ fn task(case: &Case, worker: u32, workers: u32) -> WorkerTask {
         {"name": "embedding", "layer": "Embedding", "config": {"input_dim": 7, "output_dim": 3}, "inputs": ["index"]},
         {"name": "flat", "layer": "Flatten", "inputs": ["embedding"]},
         {"name": "joined", "layer": "Concatenate", "inputs": ["numbers", "flat"]},
-        {"name": "hidden", "layer": "Dense", "config": {"units": 24, "activation": "relu"}, "inputs": ["joined"]},
+        {"name": "hidden", "layer": "Dense", "config": {"units": case.units, "activation": "relu"}, "inputs": ["joined"]},
         {"name": "norm", "layer": "BatchNormalization", "inputs": ["hidden"]},
         {"name": "drop", "layer": "Dropout", "config": {"rate": 0.2}, "inputs": ["norm"]},
         {"name": "answer", "layer": "Dense", "config": {"units": 1, "activation": "sigmoid"}, "inputs": ["drop"]},
@@ -404,7 +410,6 @@ fn task(case: &Case, worker: u32, workers: u32) -> WorkerTask {
         },
     ];
     let model = Model::build(&ModelSpec::from_json(&spec).unwrap(), &features).unwrap();
-    let optimizer = json!({"name": "adam", "learning_rate": case.learning_rate});
     let rows = |rows: usize, seed: u64| RowsOfJob {
         source: Arc::new(TestRows::new(rows, seed, case.poisoned)),
         cached: case.cached,
@@ -414,7 +419,7 @@ fn task(case: &Case, worker: u32, workers: u32) -> WorkerTask {
         model: Arc::new(model),
         loss: Loss::parse("binary_crossentropy").unwrap(),
         metrics: Metric::parse_all(&METRICS.map(str::to_owned)).unwrap(),
-        optimizer: Optimizer::build(&OptimizerSpec::from_json(&optimizer).unwrap()).unwrap(),
+        optimizer: Optimizer::build(&OptimizerSpec::from_json(&case.optimizer).unwrap()).unwrap(),
         seed: 7,
         epochs: case.epochs,
         batch_size: case.batch_size,
@@ -427,6 +432,7 @@ fn task(case: &Case, worker: u32, workers: u32) -> WorkerTask {
             restore_best_weights: true,
             maximize: false,
         }),
+        reduce_on_plateau: case.reduce_on_plateau.clone(),
         train: rows(case.rows, 1),
         validation: Some(rows(311, 2)),
         worker,

@@ -8,6 +8,7 @@ use super::early_stopping::StoppingRule;
 use crate::catalog::{JobId, LabelColumn};
 use crate::features::Source;
 use crate::frames::data_plan::SplitPart;
+use crate::optim::PlateauRule;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainRequest {
@@ -29,6 +30,7 @@ pub struct TrainRequest {
     pub shuffle: bool,
     pub validation: Validation,
     pub early_stopping: Option<EarlyStopping>,
+    pub reduce_on_plateau: Option<ReduceOnPlateau>,
     pub class_weight: BTreeMap<String, f64>,
     pub sample_weight: Option<String>,
 }
@@ -47,6 +49,20 @@ pub struct EarlyStopping {
     pub patience: u32,
     pub min_delta: f64,
     pub restore_best_weights: bool,
+    /// None: decided by the metric.
+    pub maximize: Option<bool>,
+}
+
+/// A learning rate that falls when a measure no longer gets better; what is None has Keras' default.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReduceOnPlateau {
+    /// Empty: `val_loss`.
+    pub monitor: String,
+    pub factor: Option<f64>,
+    pub patience: Option<u32>,
+    pub min_delta: Option<f64>,
+    pub cooldown: u32,
+    pub min_learning_rate: f64,
     /// None: decided by the metric.
     pub maximize: Option<bool>,
 }
@@ -74,6 +90,7 @@ pub struct ResolvedJob {
     pub train: ResolvedRows,
     pub validation: Option<ResolvedRows>,
     pub early_stopping: Option<StoppingRule>,
+    pub reduce_on_plateau: Option<PlateauRule>,
 }
 
 /// Rows of a job, and how every server reads them.

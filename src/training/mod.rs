@@ -2,8 +2,8 @@
 //!
 //! The invariant: the same job, seed and data give the same bits on any number of servers and threads.
 //! `docs/training.md` says how. In reading order: what a job is (`job`, `label`, `rows`, `memory`, `prepare`), the sums
-//! (`reduction`), one worker (`crew`, `feed`, `decode`, `step`, `exchange`, `report`, `early_stopping`, `worker`), the workers of this server
-//! (`host`), and the server that drives jobs (`admission`, `coordinator`).
+//! (`reduction`), one worker (`crew`, `feed`, `decode`, `step`, `update`, `exchange`, `report`, `early_stopping`, `news`,
+//! `worker`), the workers of this server (`host`), and the server that drives jobs (`admission`, `coordinator`).
 
 mod admission;
 mod coordinator;
@@ -25,12 +25,17 @@ mod label;
 mod memory;
 #[cfg(test)]
 mod memory_network;
+mod monitor;
 pub mod network;
+mod news;
+#[cfg(test)]
+mod optimizers;
 mod prepare;
 pub mod reduction;
 mod report;
 mod rows;
 mod step;
+mod update;
 mod worker;
 
 use std::sync::Arc;
@@ -40,7 +45,7 @@ use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 pub use error::TrainingError;
-pub use job::{EarlyStopping, TrainRequest, Validation};
+pub use job::{EarlyStopping, ReduceOnPlateau, TrainRequest, Validation};
 pub use network::{
     GradientMessage, GradientStream, PeerNetwork, StartWorker, TrainingPeer, WorkerEvent,
 };

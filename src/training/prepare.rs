@@ -15,13 +15,14 @@ use super::early_stopping::StoppingRule;
 use super::job::{ResolvedJob, ResolvedRows, RowsPlace, TrainRequest, Validation};
 use super::label::{LabelReader, label_width};
 use super::memory::{Room, Side, deal};
+use super::monitor::{plateau_rule, stopping_rule};
 use super::rows::{PlacedRows, Staged, place_rows, stage_windows};
 use crate::catalog::name::check_name;
 use crate::catalog::{Catalog, JobId, LabelColumn, TrainingRecord};
 use crate::features::{FeatureError, FittedPipeline, PipelineSpec, QueryEngine, Source};
 use crate::frames::data_plan::{LANES_MAX, default_lanes};
 use crate::nn::{Loss, Metric, MetricState, Model, ModelSpec, TargetKind};
-use crate::optim::{Optimizer, OptimizerSpec};
+use crate::optim::{Optimizer, OptimizerSpec, PlateauRule};
 
 /// Most epochs of a job; more is a slip of the keyboard.
 const EPOCHS_MAX: u32 = 1_000_000;
@@ -42,6 +43,7 @@ pub(crate) struct CheckedRequest {
     label_type: DataType,
     lanes: u32,
     early_stopping: Option<StoppingRule>,
+    reduce_on_plateau: Option<PlateauRule>,
 }
 
 /// A job that can start.
@@ -109,6 +111,7 @@ pub(crate) async fn check(
         return Err(bad_option("class_weight", received, hint));
     }
     let early_stopping = stopping_rule(&request, &metrics)?;
+    let reduce_on_plateau = plateau_rule(&request, &metrics)?;
     let query = queries.open(&request.source).await?;
     if query.rows_expected() == Some(0) {
         return Err(no_rows(&request.source));
@@ -150,6 +153,7 @@ pub(crate) async fn check(
         label_type,
         lanes,
         early_stopping,
+        reduce_on_plateau,
         request,
     })
 }
@@ -249,6 +253,7 @@ pub(crate) async fn prepare(
             .zip(validation_room)
             .map(|(placed, room)| resolve(placed, room)),
         early_stopping: checked.early_stopping,
+        reduce_on_plateau: checked.reduce_on_plateau,
     };
     let windows = Restaging {
         job,
@@ -335,6 +340,7 @@ fn record(request: &TrainRequest, job: &ResolvedJob, cache_bytes: u64) -> Traini
         validation_split,
         validation,
         early_stopping: job.early_stopping.as_ref().map(StoppingRule::record),
+        reduce_on_plateau: job.reduce_on_plateau.as_ref().map(PlateauRule::record),
         training_cache_bytes: cache_bytes,
         window_rows: window(&job.train),
         validation_window_rows: job.validation.as_ref().and_then(window),
@@ -482,66 +488,6 @@ fn check_label_type(loss: &Loss, label: &str, data_type: &DataType) -> Result<()
         ),
         hint: hint.to_owned(),
     })
-}
-
-fn stopping_rule(
-    request: &TrainRequest,
-    metrics: &[Metric],
-) -> Result<Option<StoppingRule>, TrainingError> {
-    let Some(stopping) = &request.early_stopping else {
-        return Ok(None);
-    };
-    let validated = request.validation != Validation::None;
-    let monitor = match stopping.monitor.as_str() {
-        "" => "val_loss".to_owned(),
-        given => given.to_owned(),
-    };
-    let measures: Vec<(String, bool)> = std::iter::once(&Metric::loss())
-        .chain(metrics)
-        .map(|metric| (metric.name(), metric.rises()))
-        .collect();
-    let mut known: Vec<String> = Vec::new();
-    for (name, _) in &measures {
-        known.push(name.clone());
-        if validated {
-            known.push(format!("val_{name}"));
-        }
-    }
-    if !known.contains(&monitor) {
-        let hint = if validated {
-            format!("monitor one of {}", known.join(", "))
-        } else {
-            format!(
-                "monitor one of {}, or give validation rows",
-                known.join(", ")
-            )
-        };
-        return Err(bad_option(
-            "early_stopping.monitor",
-            format!("{monitor:?}"),
-            hint,
-        ));
-    }
-    if !(stopping.min_delta.is_finite() && stopping.min_delta >= 0.0) {
-        let hint = "give a number from 0 on";
-        return Err(bad_option(
-            "early_stopping.min_delta",
-            stopping.min_delta,
-            hint,
-        ));
-    }
-    let measured = monitor.strip_prefix("val_").unwrap_or(&monitor);
-    let rises = measures
-        .iter()
-        .any(|(name, rises)| name == measured && *rises);
-    let maximize = stopping.maximize.unwrap_or(rises);
-    Ok(Some(StoppingRule {
-        monitor,
-        patience: stopping.patience,
-        min_delta: stopping.min_delta,
-        restore_best_weights: stopping.restore_best_weights,
-        maximize,
-    }))
 }
 
 fn describe(source: &Source) -> String {

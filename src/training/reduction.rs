@@ -45,14 +45,16 @@ pub fn lanes_of_worker(lanes: u32, workers: u32, worker: u32) -> Range<u32> {
     first(worker)..first(worker + 1)
 }
 
-/// Part `index` of a flat vector cut into `parts`: contiguous, together the whole vector, cut at multiples of 16
-/// floats so that no two owners write one cache line.
-pub fn parameter_shard(length: usize, parts: usize, index: usize) -> Range<usize> {
+/// Fewest floats between cuts of the flat vector, so that no two owners write one cache line.
+pub const CACHE_LINE: usize = 16;
+
+/// Part `index` of a flat vector cut into `parts`: contiguous, together the whole vector, cut at multiples of `grid`.
+pub fn parameter_shard(length: usize, parts: usize, index: usize, grid: usize) -> Range<usize> {
     let cut = |index: usize| {
         if index == parts {
             length
         } else {
-            (length * index / parts).next_multiple_of(16).min(length)
+            (length * index / parts).next_multiple_of(grid).min(length)
         }
     };
     cut(index)..cut(index + 1)
@@ -151,11 +153,12 @@ mod tests {
     #[test]
     fn shards_are_the_whole_vector_whatever_the_number_of_owners() {
         for length in [0, 1, 15, 16, 17, 1_000, 22_273] {
-            for parts in 1..12 {
+            for (parts, grid) in (1..12).flat_map(|parts| [(parts, CACHE_LINE), (parts, 1024)]) {
                 let mut next = 0;
                 for index in 0..parts {
-                    let shard = parameter_shard(length, parts, index);
+                    let shard = parameter_shard(length, parts, index, grid);
                     assert_eq!(shard.start, next, "{length} numbers, {parts} owners");
+                    assert!(shard.start.is_multiple_of(grid) || shard.start == length);
                     next = shard.end;
                 }
                 assert_eq!(next, length);
@@ -212,7 +215,7 @@ mod tests {
                 // Each owner finishes the tree over its shard.
                 let mut found = vec![0.0; length];
                 for owner in 0..workers as usize {
-                    let shard = parameter_shard(length, workers as usize, owner);
+                    let shard = parameter_shard(length, workers as usize, owner, CACHE_LINE);
                     let known = |node: u32| {
                         let (node, values) = sent.iter().find(|(sent, _)| *sent == node)?;
                         Some(NodeValues {

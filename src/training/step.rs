@@ -1,7 +1,8 @@
-//! One worker's share of a step: its lanes forward and backward, its part of the tree of sums, its part of the update.
+//! One worker's share of a step: its lanes forward and backward, and its part of the tree of sums.
 //!
 //! A step has two phases with a barrier between. In the first every thread computes its lanes, reading the whole flat
-//! vector; in the second every thread finishes the tree over its own range of the vector and writes that range.
+//! vector; in the second (`update.rs`) every thread finishes the tree over its own range of the vector and writes that
+//! range.
 //! The flat vector is the parameters followed by the moving statistics: gradients are summed and handed to the
 //! optimizer; the changes of statistics are summed weighted by rows and divided by the rows of the minibatch.
 
@@ -10,15 +11,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use super::TrainingError;
 use super::crew::{Barrier, SharedVector};
-use super::exchange::{PartialSum, to_bytes};
 use super::feed::LaneFeed;
-use super::reduction::{self, NodeValues};
+use super::reduction;
 use super::report::{EpochReport, LaneReport};
 use crate::frames::data_plan::{DataPlan, split};
 use crate::frames::minibatch::{DecodedRows, Matrix, RowShape};
@@ -26,7 +25,7 @@ use crate::nn::{
     InputData, LaneBatch, LaneTrainer, Loss, Metric, MetricState, Model, Predictor, ProgramError,
     StepKey,
 };
-use crate::optim::Optimizer;
+use crate::optim::{ArrayBlocks, ArrayNorms, Optimizer};
 
 /// Rows that are evaluated at a time: a fixed number, so that sums have one order everywhere.
 const EVALUATION_ROWS: usize = 256;
@@ -47,22 +46,29 @@ pub(crate) struct Share {
     pub(crate) validation_shape: RowShape,
     /// This worker's lanes.
     pub(crate) own_lanes: Range<u32>,
-    /// This worker's shard of the flat vector.
-    pub(crate) shard: Range<usize>,
-    /// Whether there are other workers.
-    pub(crate) exchanged: bool,
+    pub(crate) worker: u32,
+    pub(crate) workers: u32,
+    /// The model's arrays, for an optimizer that needs their norms.
+    pub(crate) arrays: ArrayBlocks,
+}
+
+/// Which step it is, and what the leader alone knows of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepOfJob {
+    pub(crate) epoch: u64,
+    /// Minibatch of the epoch, from 0.
+    pub(crate) step: u64,
+    /// Step of the job, from 1.
+    pub(crate) total_step: u64,
+    pub(crate) learning_rate: f32,
 }
 
 /// What the crew does next.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Command {
-    Train {
-        epoch: u64,
-        /// Minibatch of the epoch, from 0.
-        step: u64,
-        /// Step of the job, from 1.
-        total_step: u64,
-    },
+    Train(StepOfJob),
+    /// Changes the places of the weights and their moving averages.
+    SwapAverages,
     /// Evaluates the validation rows, if there are any. After it the crew is at rest: nobody reads or writes.
     Evaluate,
 }
@@ -76,8 +82,10 @@ pub(crate) struct Crew {
     pub(crate) command: Mutex<Command>,
     /// Partial sums of the other workers over this worker's shard.
     pub(crate) received: RwLock<Vec<(u32, Vec<f32>)>>,
-    hands: Vec<Mutex<Hand>>,
-    partials: Vec<RwLock<Vec<(u32, Vec<f32>)>>>,
+    /// Norms of the arrays, for the stage of the update that comes next.
+    pub(super) norms: RwLock<Vec<ArrayNorms>>,
+    pub(super) hands: Vec<Mutex<Hand>>,
+    pub(super) partials: Vec<RwLock<Vec<(u32, Vec<f32>)>>>,
     failed: AtomicBool,
     failure: Mutex<Option<TrainingError>>,
     stop: CancellationToken,
@@ -85,15 +93,18 @@ pub(crate) struct Crew {
 
 /// What belongs to one thread.
 #[derive(Debug)]
-struct Hand {
+pub(super) struct Hand {
     lanes: Vec<Lane>,
     nodes: Vec<u32>,
     trainer: LaneTrainer,
     predictor: Predictor,
     /// The range of the flat vector that this thread updates.
-    owned: Range<usize>,
-    sum: Vec<f32>,
-    slots: Vec<Vec<f32>>,
+    pub(super) owned: Range<usize>,
+    /// The gradient of that range, and what the update has made of it so far.
+    pub(super) sum: Vec<f32>,
+    pub(super) slots: Vec<Vec<f32>>,
+    /// Sums of the squares of the range's blocks, after a stage that measures them.
+    pub(super) block_sums: Vec<f64>,
     /// Vectors not in use, each as long as the flat vector.
     pool: Vec<Vec<f32>>,
 }
@@ -117,7 +128,7 @@ impl Crew {
         threads: usize,
         stop: CancellationToken,
     ) -> Result<Self, TrainingError> {
-        let length = share.model.parameter_len() + share.model.statistics_len();
+        let length = share.length();
         let mut vector = share.model.initial_parameters(share.seed);
         vector.extend(share.model.initial_statistics());
         if vector.len() != length {
@@ -126,15 +137,16 @@ impl Crew {
             });
         }
         let held = u64::from(share.own_lanes.end - share.own_lanes.start);
+        let shard = share.shard_of(share.worker);
         let hands = (0..threads).map(|thread| {
             let lanes = split(held, threads as u32, thread as u32);
             let first = share.own_lanes.start;
             let lanes = first + lanes.start as u32..first + lanes.end as u32;
-            let owned = reduction::parameter_shard(share.shard.len(), threads, thread);
+            let owned = reduction::parameter_shard(shard.len(), threads, thread, share.grid());
             Hand::new(
                 &share,
                 lanes,
-                share.shard.start + owned.start..share.shard.start + owned.end,
+                shard.start + owned.start..shard.start + owned.end,
             )
             .map(Mutex::new)
         });
@@ -144,6 +156,7 @@ impl Crew {
             vector: SharedVector::new(vector),
             command: Mutex::new(Command::Evaluate),
             received: RwLock::new(Vec::new()),
+            norms: RwLock::new(Vec::new()),
             hands,
             partials: (0..threads).map(|_| RwLock::new(Vec::new())).collect(),
             failed: AtomicBool::new(false),
@@ -164,20 +177,31 @@ impl Crew {
                         return;
                     }
                 }
-                Command::Train {
-                    epoch,
-                    step,
-                    total_step,
-                } => {
-                    self.train(thread, epoch, step, total_step);
+                Command::SwapAverages => {
+                    self.swap_averages(thread);
                     if !self.barrier.wait() {
                         return;
                     }
-                    if self.share.exchanged && !self.barrier.wait() {
+                }
+                Command::Train(now) => {
+                    self.train(thread, &now);
+                    if !self.barrier.wait() {
                         return;
                     }
-                    self.update(thread, epoch, step, total_step);
-                    if self.share.exchanged && !self.barrier.wait() {
+                    let exchanged = self.share.workers > 1;
+                    if exchanged && !self.barrier.wait() {
+                        return;
+                    }
+                    let rounds = self.share.optimizer.rounds(now.total_step);
+                    for round in 0..rounds {
+                        self.update(thread, round, &now);
+                        // Between the two the leader finds the norms.
+                        if !self.barrier.wait() || !self.barrier.wait() {
+                            return;
+                        }
+                    }
+                    self.update(thread, rounds, &now);
+                    if exchanged && !self.barrier.wait() {
                         return;
                     }
                 }
@@ -186,21 +210,21 @@ impl Crew {
     }
 
     /// The first phase: this thread's lanes, summed into the largest subtrees it holds.
-    pub(crate) fn train(&self, thread: usize, epoch: u64, step: u64, total_step: u64) {
+    pub(crate) fn train(&self, thread: usize, now: &StepOfJob) {
         self.guarded(|| {
             let hand = &mut *self.hands[thread].lock();
             let partials = &mut *self.partials[thread].write();
             hand.pool.extend(partials.drain(..).map(|(_, sum)| sum));
             // SAFETY: between the barriers around this phase nobody writes the flat vector.
             let vector = unsafe { self.vector.read(0..self.length()) };
-            let minibatch = self.share.plan.minibatch(step);
+            let minibatch = self.share.plan.minibatch(now.step);
             let pass = Pass {
                 share: &self.share,
                 vector,
                 minibatch,
-                epoch,
-                step,
-                total_step,
+                epoch: now.epoch,
+                step: now.step,
+                total_step: now.total_step,
                 stop: &self.stop,
             };
             for index in 0..hand.nodes.len() {
@@ -213,72 +237,12 @@ impl Crew {
         });
     }
 
-    /// The second phase: finishes the tree over this thread's range and writes the range's new values.
-    pub(crate) fn update(&self, thread: usize, epoch: u64, step: u64, total_step: u64) {
-        if self.failed.load(Ordering::Acquire) {
-            return;
-        }
-        self.guarded(|| {
-            let hand = &mut *self.hands[thread].lock();
-            let owned = hand.owned.clone();
-            if owned.is_empty() {
-                return Ok(());
-            }
-            let partials: Vec<_> = self.partials.iter().map(RwLock::read).collect();
-            let received = self.received.read();
-            let known = |node: u32| {
-                let here = partials.iter().flat_map(|partials| partials.iter());
-                let here = here.map(|(node, values)| (*node, 0, values));
-                let there = received
-                    .iter()
-                    .map(|(node, values)| (*node, self.share.shard.start, values));
-                let (node, offset, values) =
-                    here.chain(there).find(|(found, ..)| *found == node)?;
-                Some(NodeValues {
-                    node,
-                    offset,
-                    values,
-                })
-            };
-            if !reduction::sum_node(self.share.lanes, 1, &known, owned.clone(), &mut hand.sum) {
-                return Err(TrainingError::Internal {
-                    reason: "a minibatch without rows was trained".into(),
-                });
-            }
-            // SAFETY: every thread has its own range, and between the barriers around this phase nobody reads.
-            let values = unsafe { self.vector.write(owned.clone()) };
-            let parameters = self
-                .share
-                .model
-                .parameter_len()
-                .clamp(owned.start, owned.end)
-                - owned.start;
-            let (parameter_values, statistics) = values.split_at_mut(parameters);
-            let (gradient, statistics_sum) = hand.sum.split_at(parameters);
-            let optimizer = &self.share.optimizer;
-            optimizer.update(
-                total_step,
-                optimizer.learning_rate(total_step, epoch),
-                parameter_values,
-                gradient,
-                &mut hand.slots,
-            );
-            let minibatch = self.share.plan.minibatch(step);
-            let rows = (minibatch.end - minibatch.start) as f32;
-            // Sums of changes, so that a statistic that no lane changed stays as it was to the bit.
-            for (value, sum) in statistics.iter_mut().zip(statistics_sum) {
-                *value += sum / rows;
-            }
-            Ok(())
-        });
-    }
-
     /// Evaluates this thread's lanes' parts of the validation rows.
     pub(crate) fn evaluate(&self, thread: usize) {
         let Some(plan) = &self.share.validation else {
             return;
         };
-        if self.failed.load(Ordering::Acquire) {
+        if self.has_failed() {
             return;
         }
         self.guarded(|| {
@@ -358,54 +322,6 @@ impl Crew {
         (rows > 0).then(|| sum / rows as f64)
     }
 
-    /// This worker's partial sums over another owner's shard. Called by the leader between the phases.
-    pub(crate) fn partial_sums(&self, workers: u32, step: u64, owner: u32) -> Vec<PartialSum> {
-        let shard = reduction::parameter_shard(self.length(), workers as usize, owner as usize);
-        let partials: Vec<_> = self.partials.iter().map(RwLock::read).collect();
-        let known = |node: u32| {
-            let mut all = partials.iter().flat_map(|partials| partials.iter());
-            let (node, values) = all.find(|(found, _)| *found == node)?;
-            Some(NodeValues {
-                node: *node,
-                offset: 0,
-                values,
-            })
-        };
-        let mut scratch = vec![0.0; shard.len()];
-        self.share
-            .nodes_with_rows(self.share.own_lanes.clone(), step)
-            .into_iter()
-            .map(|node| {
-                if !shard.is_empty() {
-                    reduction::sum_node(
-                        self.share.lanes,
-                        node,
-                        &known,
-                        shard.clone(),
-                        &mut scratch,
-                    );
-                }
-                PartialSum {
-                    node,
-                    values: to_bytes(&scratch),
-                }
-            })
-            .collect()
-    }
-
-    /// The new values of this worker's shard. Called by the leader after the second phase.
-    pub(crate) fn own_values(&self) -> Bytes {
-        // SAFETY: the followers wait at a barrier; nobody writes.
-        to_bytes(unsafe { self.vector.read(self.share.shard.clone()) })
-    }
-
-    /// Takes over another owner's new values. Called by the leader after the second phase.
-    pub(crate) fn take_values(&self, workers: u32, owner: u32, values: &[f32]) {
-        let shard = reduction::parameter_shard(self.length(), workers as usize, owner as usize);
-        // SAFETY: the followers wait at a barrier; nobody else reads or writes.
-        unsafe { self.vector.write(shard) }.copy_from_slice(values);
-    }
-
     /// A copy of parameters and statistics. Called while the crew is at rest.
     pub(crate) fn values(&self) -> Vec<f32> {
         // SAFETY: the crew is at rest; nobody writes.
@@ -414,7 +330,7 @@ impl Crew {
 
     /// The first failure of any thread.
     pub(crate) fn failure(&self) -> Result<(), TrainingError> {
-        if !self.failed.load(Ordering::Acquire) {
+        if !self.has_failed() {
             return Ok(());
         }
         Err(self
@@ -426,12 +342,16 @@ impl Crew {
             }))
     }
 
-    pub(crate) fn length(&self) -> usize {
-        self.share.model.parameter_len() + self.share.model.statistics_len()
+    pub(super) fn length(&self) -> usize {
+        self.share.length()
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
     /// Runs a phase; a failure or a panic is kept for the leader, so that no thread misses a barrier.
-    fn guarded(&self, phase: impl FnOnce() -> Result<(), TrainingError>) {
+    pub(super) fn guarded(&self, phase: impl FnOnce() -> Result<(), TrainingError>) {
         let outcome = catch_unwind(AssertUnwindSafe(phase)).unwrap_or_else(|panic| {
             let text = panic
                 .downcast_ref::<String>()
@@ -450,6 +370,34 @@ impl Crew {
 }
 
 impl Share {
+    /// Of the flat vector: parameters, then statistics.
+    pub(crate) fn length(&self) -> usize {
+        self.model.parameter_len() + self.model.statistics_len()
+    }
+
+    /// Where the flat vector may be cut.
+    fn grid(&self) -> usize {
+        self.optimizer.grid().max(reduction::CACHE_LINE)
+    }
+
+    /// The part of the flat vector that a worker owns.
+    pub(crate) fn shard_of(&self, worker: u32) -> Range<usize> {
+        let (workers, worker) = (self.workers as usize, worker as usize);
+        reduction::parameter_shard(self.length(), workers, worker, self.grid())
+    }
+
+    /// The parameters within a range of the flat vector.
+    pub(super) fn parameters_of(&self, range: &Range<usize>) -> Range<usize> {
+        let length = self.model.parameter_len();
+        range.start.min(length)..range.end.min(length)
+    }
+
+    /// How many sums a worker has to share after a stage of an update.
+    pub(crate) fn block_sums_of(&self, worker: u32, stage: usize) -> usize {
+        let parameters = self.parameters_of(&self.shard_of(worker));
+        self.arrays.within(parameters).len() * self.optimizer.sums_per_block(stage)
+    }
+
     /// The largest subtrees within a worker's lanes that have rows in a step.
     pub(crate) fn nodes_with_rows(&self, lanes: Range<u32>, step: u64) -> Vec<u32> {
         let mut nodes = reduction::cover(self.lanes, lanes);
@@ -497,7 +445,7 @@ impl Hand {
                 validation: Vec::new(),
             },
         };
-        let trained = share.model.parameter_len().clamp(owned.start, owned.end) - owned.start;
+        let trained = share.parameters_of(&owned).len();
         Ok(Self {
             lanes: lanes.map(lane).collect(),
             nodes,
@@ -506,6 +454,7 @@ impl Hand {
             predictor: Predictor::new(Arc::clone(&share.model)),
             sum: vec![0.0; owned.len()],
             slots: share.optimizer.first_slots(trained),
+            block_sums: Vec::new(),
             owned,
             pool: Vec::new(),
         })

@@ -2,13 +2,11 @@
 //!
 //! Runs on its own threads from the first row to the last epoch; knows no Flight, no catalog and no SQL.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -17,68 +15,16 @@ use super::TrainingError;
 use super::early_stopping::{EarlyStopping, StoppingRule};
 use super::exchange::Exchange;
 use super::feed::{LaneFeed, RowGroups, RowStore, open_feed, read_all};
+use super::news::{HistoryRow, WorkerNews};
 use super::reduction;
 use super::report;
-use super::step::{Command, Crew, Share};
+use super::step::{Command, Crew, Share, StepOfJob};
 use crate::frames::data_plan::{DataPlan, PlanSettings};
-use crate::nn::{Loss, Metric, Model};
-use crate::optim::Optimizer;
-use crate::support::fault::Fault;
+use crate::nn::{Loss, Metric, Model, ParameterInfo};
+use crate::optim::{ArrayBlocks, Optimizer, PlateauRule, ReduceOnPlateau};
 
 /// How often progress is told: twice as often as the status must change.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-
-/// One row of history: columns by name.
-pub(crate) type HistoryRow = BTreeMap<String, Option<f64>>;
-
-/// What a worker tells its coordinator; on the wire as JSON.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "news", rename_all = "snake_case")]
-pub(crate) enum WorkerNews {
-    /// The worker is ready to take gradient streams.
-    Accepted,
-    /// Rows are read; the first step follows.
-    Loaded,
-    /// From worker 0 only.
-    Progress {
-        epoch: u32,
-        step: u64,
-        rows: u64,
-        rows_per_second: f64,
-        loss: Option<f64>,
-    },
-    /// From worker 0 only: an epoch is over. `epoch` counts from 1.
-    Epoch {
-        epoch: u32,
-        step: u64,
-        rows: u64,
-        row: HistoryRow,
-    },
-    Finished,
-    Failed(Failure),
-}
-
-/// A failure as it travels between servers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "failure", rename_all = "snake_case")]
-pub(crate) enum Failure {
-    ServerLost {
-        server: String,
-        reason: String,
-    },
-    NotFinite {
-        /// As text: JSON has no word for infinity.
-        loss: String,
-        epoch: u32,
-        step: u64,
-    },
-    Cancelled,
-    Other {
-        /// Name of a `Fault`.
-        code: String,
-        message: String,
-    },
-}
 
 /// All that a worker needs to begin.
 #[derive(Debug)]
@@ -93,6 +39,7 @@ pub(crate) struct WorkerTask {
     pub(crate) lanes: u32,
     pub(crate) shuffle: bool,
     pub(crate) early_stopping: Option<StoppingRule>,
+    pub(crate) reduce_on_plateau: Option<PlateauRule>,
     pub(crate) train: RowsOfJob,
     pub(crate) validation: Option<RowsOfJob>,
     pub(crate) worker: u32,
@@ -139,7 +86,6 @@ pub(crate) fn train(
     };
     let exchange = unless_stopped(runtime, stop, connect)?;
     let _ = news.blocking_send(WorkerNews::Loaded);
-    let length = task.model.parameter_len() + task.model.statistics_len();
     let plan = |rows: &RowsOfJob, batch_size: u32, shuffle: bool| {
         DataPlan::new(PlanSettings {
             row_groups: rows.source.row_groups().to_vec(),
@@ -173,6 +119,7 @@ pub(crate) fn train(
             .source
             .shape()
             .clone(),
+        arrays: ArrayBlocks::new(task.model.parameters().iter().map(ParameterInfo::len)),
         model: task.model,
         loss: task.loss,
         metrics: task.metrics,
@@ -180,8 +127,8 @@ pub(crate) fn train(
         seed: task.seed,
         lanes: task.lanes,
         own_lanes: reduction::lanes_of_worker(task.lanes, task.workers, task.worker),
-        shard: reduction::parameter_shard(length, task.workers as usize, task.worker as usize),
-        exchanged: task.workers > 1,
+        worker: task.worker,
+        workers: task.workers,
     };
     // More threads than lanes would only wait at barriers, unless there is much to update.
     let lanes_held = (share.own_lanes.end - share.own_lanes.start) as usize;
@@ -200,10 +147,10 @@ pub(crate) fn train(
         }
         Leader {
             crew: &crew,
-            worker: task.worker,
-            workers: task.workers,
             epochs: task.epochs,
             early_stopping: task.early_stopping.map(EarlyStopping::new),
+            plateau: task.reduce_on_plateau.map(ReduceOnPlateau::new),
+            rate_scale: 1.0,
             best: None,
             rows,
             validation_rows,
@@ -229,10 +176,12 @@ impl Drop for EndOfWork<'_> {
 /// The thread that leads the crew: it computes lanes as the others do, and talks to the other workers.
 struct Leader<'a> {
     crew: &'a Crew,
-    worker: u32,
-    workers: u32,
     epochs: u32,
     early_stopping: Option<EarlyStopping>,
+    /// Decides on worker 0 alone, as early stopping does.
+    plateau: Option<ReduceOnPlateau>,
+    /// What the scheduled learning rate is multiplied by, as worker 0 said last.
+    rate_scale: f32,
     best: Option<(Vec<f32>, HistoryRow)>,
     rows: RowStore,
     validation_rows: Option<RowStore>,
@@ -249,6 +198,9 @@ impl Leader<'_> {
         let mut last_row = HistoryRow::new();
         for epoch in 0..self.epochs {
             let began = Instant::now();
+            if epoch > 0 {
+                self.swap_averages(total_step)?;
+            }
             self.begin_epoch(u64::from(epoch))?;
             let steps = self.crew.share.plan.steps();
             for step in 0..steps {
@@ -257,6 +209,7 @@ impl Leader<'_> {
                 self.tell_progress(epoch, step, total_step, began);
             }
             // Only after the next barrier has every thread written its last range.
+            self.swap_averages(total_step)?;
             *self.crew.command.lock() = Command::Evaluate;
             self.barrier()?;
             let trained = began.elapsed();
@@ -290,55 +243,109 @@ impl Leader<'_> {
         if self.stop.is_cancelled() {
             return Err(TrainingError::Cancelled);
         }
-        *crew.command.lock() = Command::Train {
+        let now = StepOfJob {
             epoch,
             step,
             total_step,
+            learning_rate: self.learning_rate(total_step, epoch),
         };
+        *crew.command.lock() = Command::Train(now);
         self.barrier()?;
-        crew.train(0, epoch, step, total_step);
+        crew.train(0, &now);
         self.barrier()?;
         crew.failure()?;
-        let workers = self.workers;
+        if let Some(exchange) = &mut self.exchange {
+            let share = &crew.share;
+            let others: Vec<u32> = exchange.workers().collect();
+            let outgoing = others.iter().map(|&owner| crew.partial_sums(step, owner));
+            let expected: Vec<Vec<u32>> = others
+                .iter()
+                .map(|&other| {
+                    let lanes = reduction::lanes_of_worker(share.lanes, share.workers, other);
+                    share.nodes_with_rows(lanes, step)
+                })
+                .collect();
+            let shard = share.shard_of(share.worker);
+            let scatter = exchange.scatter(total_step, outgoing.collect(), &expected, shard.len());
+            *crew.received.write() = unless_stopped(self.runtime, self.stop, scatter)?;
+            self.barrier()?;
+        }
+        let rounds = crew.share.optimizer.rounds(total_step);
+        for round in 0..rounds {
+            crew.update(0, round, &now);
+            self.barrier()?;
+            crew.failure()?;
+            self.find_norms(round, total_step)?;
+            self.barrier()?;
+        }
+        crew.update(0, rounds, &now);
+        if self.exchange.is_none() {
+            return Ok(());
+        }
+        self.barrier()?;
+        crew.failure()?;
+        self.gather_values(total_step)
+    }
+
+    /// The norms that the next stage of the update needs, from the sums of all workers. The followers wait.
+    fn find_norms(&mut self, round: usize, total_step: u64) -> Result<(), TrainingError> {
+        let crew = self.crew;
+        let own = crew.block_sums();
         let Some(exchange) = &mut self.exchange else {
-            crew.update(0, epoch, step, total_step);
+            crew.take_block_sums(round, &own);
             return Ok(());
         };
-        let others: Vec<u32> = exchange.workers().collect();
-        let outgoing = others
-            .iter()
-            .map(|&owner| crew.partial_sums(workers, step, owner))
+        let lengths: Vec<usize> = exchange
+            .workers()
+            .map(|worker| crew.share.block_sums_of(worker, round))
             .collect();
-        let expected: Vec<Vec<u32>> = others
-            .iter()
-            .map(|&other| {
-                let lanes = reduction::lanes_of_worker(crew.share.lanes, workers, other);
-                crew.share.nodes_with_rows(lanes, step)
-            })
-            .collect();
-        let scatter = exchange.scatter(total_step, outgoing, &expected, crew.share.shard.len());
-        *crew.received.write() = unless_stopped(self.runtime, self.stop, scatter)?;
-        if !crew.barrier.wait() {
-            return Err(TrainingError::Cancelled);
-        }
-        crew.update(0, epoch, step, total_step);
-        if !crew.barrier.wait() {
-            return Err(TrainingError::Cancelled);
-        }
-        crew.failure()?;
-        let lengths: Vec<usize> = others
-            .iter()
-            .map(|&owner| {
-                reduction::parameter_shard(crew.length(), workers as usize, owner as usize).len()
-            })
+        let sharing = exchange.share_block_sums(total_step, round, &own, &lengths);
+        let mut others = unless_stopped(self.runtime, self.stop, sharing)?;
+        others.push((crew.share.worker, own));
+        // Shards lie in the order of workers, and so do their blocks.
+        others.sort_by_key(|(worker, _)| *worker);
+        let all: Vec<f64> = others.into_iter().flat_map(|(_, sums)| sums).collect();
+        crew.take_block_sums(round, &all);
+        Ok(())
+    }
+
+    /// Hands out this worker's shard and takes all others'. The followers wait.
+    fn gather_values(&mut self, total_step: u64) -> Result<(), TrainingError> {
+        let crew = self.crew;
+        let Some(exchange) = &mut self.exchange else {
+            return Ok(());
+        };
+        let lengths: Vec<usize> = exchange
+            .workers()
+            .map(|owner| crew.share.shard_of(owner).len())
             .collect();
         let gather = exchange.gather(
             total_step,
             crew.own_values(),
             &lengths,
-            |owner, _, values| crew.take_values(workers, owner, values),
+            |owner, _, values| crew.take_values(owner, values),
         );
         unless_stopped(self.runtime, self.stop, gather)
+    }
+
+    /// Where weights are averaged: the averages in their place, or, the next time, the weights again. So what is
+    /// validated and kept at the end of an epoch are the averages, and training goes on with the weights.
+    fn swap_averages(&mut self, total_step: u64) -> Result<(), TrainingError> {
+        let crew = self.crew;
+        if !crew.share.optimizer.averages() {
+            return Ok(());
+        }
+        *crew.command.lock() = Command::SwapAverages;
+        self.barrier()?;
+        crew.swap_averages(0);
+        self.barrier()?;
+        crew.failure()?;
+        self.gather_values(total_step)
+    }
+
+    fn learning_rate(&self, total_step: u64, epoch: u64) -> f32 {
+        let scheduled = self.crew.share.optimizer.learning_rate(total_step, epoch);
+        scheduled * self.rate_scale
     }
 
     fn begin_epoch(&self, epoch: u64) -> Result<(), TrainingError> {
@@ -370,7 +377,7 @@ impl Leader<'_> {
         began: Instant,
     ) -> Result<EpochVerdict, TrainingError> {
         let mut report = self.crew.end_epoch();
-        if self.worker != 0 {
+        if self.crew.share.worker != 0 {
             let Some(exchange) = &mut self.exchange else {
                 return Err(TrainingError::Internal {
                     reason: "a worker has no link to worker 0".into(),
@@ -379,7 +386,10 @@ impl Leader<'_> {
             let verdict = exchange.report(total_step, report::encode(&report));
             let verdict = unless_stopped(self.runtime, self.stop, verdict)?;
             let flow = match verdict.as_slice() {
-                [go_on] if *go_on > 0.0 => ControlFlow::Continue(()),
+                [go_on, rate_scale] if *go_on > 0.0 => {
+                    self.rate_scale = *rate_scale;
+                    ControlFlow::Continue(())
+                }
                 _ => ControlFlow::Break(()),
             };
             return Ok(EpochVerdict { row: None, flow });
@@ -412,9 +422,16 @@ impl Leader<'_> {
                 flow = ControlFlow::Break(());
             }
         }
+        if let Some(plateau) = &mut self.plateau {
+            let value = row.get(&plateau.rule().monitor).copied().flatten();
+            let optimizer = &self.crew.share.optimizer;
+            let scheduled = optimizer.learning_rate(total_step, u64::from(epoch));
+            plateau.observe(value.unwrap_or(f64::NAN), scheduled);
+            self.rate_scale = plateau.scale();
+        }
         if let Some(exchange) = &mut self.exchange {
             let go_on = if flow.is_continue() { 1.0 } else { 0.0 };
-            let answer = [go_on];
+            let answer = [go_on, self.rate_scale];
             unless_stopped(
                 self.runtime,
                 self.stop,
@@ -454,7 +471,7 @@ impl Leader<'_> {
         put("loss", merged.loss_sum / rows);
         put("seconds", began.elapsed().as_secs_f64());
         put("rows_per_second", rows / trained.as_secs_f64().max(1e-9));
-        let learning_rate = share.optimizer.learning_rate(total_step, u64::from(epoch));
+        let learning_rate = self.learning_rate(total_step, u64::from(epoch));
         put("learning_rate", f64::from(learning_rate));
         for (metric, value) in share.metrics.iter().zip(&merged.train) {
             put(&metric.name(), *value);
@@ -480,7 +497,7 @@ impl Leader<'_> {
     }
 
     fn tell_progress(&mut self, epoch: u32, step: u64, total_step: u64, began: Instant) {
-        if self.worker != 0 || self.told.elapsed() < PROGRESS_EVERY {
+        if self.crew.share.worker != 0 || self.told.elapsed() < PROGRESS_EVERY {
             return;
         }
         self.told = Instant::now();
@@ -531,60 +548,4 @@ fn unless_stopped<T>(
             outcome = work => outcome,
         }
     })
-}
-
-/// Every class of failure, to find one by its name.
-const FAULTS: [Fault; 11] = [
-    Fault::InvalidArgument,
-    Fault::NotFound,
-    Fault::AlreadyExists,
-    Fault::FailedPrecondition,
-    Fault::ResourceExhausted,
-    Fault::OutOfRange,
-    Fault::Unimplemented,
-    Fault::Unavailable,
-    Fault::Aborted,
-    Fault::Cancelled,
-    Fault::Internal,
-];
-
-impl From<&TrainingError> for Failure {
-    fn from(error: &TrainingError) -> Self {
-        use crate::support::fault::Faulty;
-        match error {
-            TrainingError::ServerLost { server, reason } => Self::ServerLost {
-                server: server.clone(),
-                reason: reason.clone(),
-            },
-            TrainingError::NotFinite { loss, epoch, step } => Self::NotFinite {
-                loss: loss.to_string(),
-                epoch: *epoch,
-                step: *step,
-            },
-            TrainingError::Cancelled => Self::Cancelled,
-            other => Self::Other {
-                code: other.fault().name().to_owned(),
-                message: other.to_string(),
-            },
-        }
-    }
-}
-
-impl From<Failure> for TrainingError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::ServerLost { server, reason } => Self::ServerLost { server, reason },
-            Failure::NotFinite { loss, epoch, step } => Self::NotFinite {
-                loss: loss.parse().unwrap_or(f32::NAN),
-                epoch,
-                step,
-            },
-            Failure::Cancelled => Self::Cancelled,
-            Failure::Other { code, message } => {
-                let fault = FAULTS.iter().find(|fault| fault.name() == code);
-                let fault = fault.copied().unwrap_or(Fault::Internal);
-                Self::Reported { fault, message }
-            }
-        }
-    }
 }

@@ -182,6 +182,8 @@ pub struct Train {
     /// A column of non-negative row weights.
     #[prost(string, tag = "19")]
     pub sample_weight: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "20")]
+    pub reduce_on_plateau: ::core::option::Option<ReduceOnPlateau>,
     #[prost(oneof = "train::Validation", tags = "15, 16")]
     pub validation: ::core::option::Option<train::Validation>,
 }
@@ -229,6 +231,41 @@ impl ::prost::Name for EarlyStopping {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/volary.v1.EarlyStopping".into()
+    }
+}
+/// Multiplies the learning rate, whatever its schedule says, when a measure no longer gets better.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReduceOnPlateau {
+    /// a history column, `val_loss` when empty
+    #[prost(string, tag = "1")]
+    pub monitor: ::prost::alloc::string::String,
+    /// from 0 to below 1; unset: 0.1
+    #[prost(double, optional, tag = "2")]
+    pub factor: ::core::option::Option<f64>,
+    /// epochs without improvement that are borne; unset: 10
+    #[prost(uint32, optional, tag = "3")]
+    pub patience: ::core::option::Option<u32>,
+    /// a change must be larger to be an improvement; unset: 0.0001
+    #[prost(double, optional, tag = "4")]
+    pub min_delta: ::core::option::Option<f64>,
+    /// epochs after a reduction that do not count
+    #[prost(uint32, tag = "5")]
+    pub cooldown: u32,
+    /// no reduction goes below
+    #[prost(double, tag = "6")]
+    pub min_learning_rate: f64,
+    /// Whether a larger value is better. Unset: decided by the metric (auc and accuracy upward, the rest downward).
+    #[prost(bool, optional, tag = "7")]
+    pub maximize: ::core::option::Option<bool>,
+}
+impl ::prost::Name for ReduceOnPlateau {
+    const NAME: &'static str = "ReduceOnPlateau";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.ReduceOnPlateau".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.ReduceOnPlateau".into()
     }
 }
 /// DoAction and PollFlightInfo: write a model's answers for a source into a new dataset. Answers a Job.

@@ -2,6 +2,7 @@
 //! the scripts that made the files lie beside them. A whole training run is compared in `training/golden.rs`.
 
 mod layers;
+mod networks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -330,10 +331,15 @@ fn close(what: &str, found: f32, expected: f32, relative: f32) {
 
 /// Relative to the largest number of the array: 1e-5.
 fn all_close(what: &str, found: &[f32], expected: &[f32]) {
+    all_close_beside(what, found, expected, 1e-3);
+}
+
+/// The same where numbers of size `beside` cancelled, so that 1e-5 of these may be left of a zero.
+fn all_close_beside(what: &str, found: &[f32], expected: &[f32], beside: f32) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let scale = expected
         .iter()
-        .fold(1e-3f32, |largest, value| largest.max(value.abs()));
+        .fold(beside, |largest, value| largest.max(value.abs()));
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert!(
             (found - expected).abs() <= 1e-5 * scale,

@@ -1,25 +1,44 @@
-//! Activation functions, as a layer of their own and as the `activation` option of others.
+//! Activation functions: the `activation` option of layers. They are named as in Keras, with Keras' arguments and defaults.
+//!
+//! `sparsemax` is the projection of Martins and Astudillo (2016), whose answers add up to 1; those of Keras 3.15 do not,
+//! because it adds running sums where the paper adds the numbers themselves.
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
-use crate::autograd::{Graph, GraphError, NodeId, Op};
+use serde_json::{Map, Value};
+
+use crate::autograd::{Graph, GraphError, NodeId, Op, Reduction};
 use crate::tensor::kernels::elementwise::{Binary, Unary};
 
 use super::super::error::SpecError;
-use super::super::layer::{Context, Layer, Signal, one_float_input};
 use super::super::options::Options;
+use super::axes::Axis;
 
-/// A function of one signal, by Keras name, with Keras' default arguments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A function of one signal.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(in super::super) enum Activation {
     Linear,
     Relu,
+    /// x above `threshold`, at most `max_value`; below it `negative_slope` (x - `threshold`).
+    Rectifier {
+        negative_slope: f32,
+        max_value: Option<f32>,
+        threshold: f32,
+    },
     /// min(max(x, 0), 6).
     Relu6,
-    /// x, or 0.2 x below 0.
-    LeakyRelu,
-    /// x, or exp(x) - 1 below 0 (Clevert et al., 2016).
-    Elu,
+    /// x, or `negative_slope` x below 0.
+    LeakyRelu {
+        negative_slope: f32,
+    },
+    /// x, or `alpha` (exp(x) - 1) below 0 (Clevert et al., 2016).
+    Elu {
+        alpha: f32,
+    },
+    /// x, or `alpha` (exp(x / `alpha`) - 1) below 0 (Barron, 2017).
+    Celu {
+        alpha: f32,
+    },
     /// `Elu` scaled so that layers normalize themselves (Klambauer et al., 2017).
     Selu,
     Sigmoid,
@@ -38,17 +57,28 @@ pub(in super::super) enum Activation {
     HardTanh,
     /// x - tanh(x).
     TanhShrink,
-    /// x where |x| > 0.5, else 0.
-    HardShrink,
-    /// x moved by 0.5 towards 0, at most to 0.
-    SoftShrink,
+    /// x where |x| > `threshold`, else 0.
+    HardShrink {
+        threshold: f32,
+    },
+    /// x moved by `threshold` towards 0, at most to 0.
+    SoftShrink {
+        threshold: f32,
+    },
+    /// x above `threshold`, else `default_value`.
+    Threshold {
+        threshold: f32,
+        default_value: f32,
+    },
     Exponential,
     /// log(1 + exp(x)).
     Softplus,
     /// x / (1 + |x|).
     Softsign,
-    /// (x + sqrt(x^2 + 4)) / 2.
-    Squareplus,
+    /// (x + sqrt(x^2 + `b`)) / 2 (Barron, 2021).
+    Squareplus {
+        b: f32,
+    },
     /// 0 up to -1, x from 1 on, a parabola between.
     SparsePlus,
     /// x tanh(softplus(x)) (Misra, 2019).
@@ -57,6 +87,10 @@ pub(in super::super) enum Activation {
     Softmax,
     /// Over the innermost extent.
     LogSoftmax,
+    /// The point of the simplex nearest to x, over the innermost extent (Martins and Astudillo, 2016).
+    Sparsemax,
+    /// The first half of the innermost extent times the sigmoid of the second (Dauphin et al., 2017): half as wide.
+    Glu,
     /// x Phi(x) by the error function; with `approximate`, by the hyperbolic tangent (Hendrycks and Gimpel, 2016).
     Gelu {
         approximate: bool,
@@ -70,11 +104,16 @@ pub(in super::super) const NAMES: &[(&str, Activation)] = &[
     ("tanh", Activation::Tanh),
     ("softmax", Activation::Softmax),
     ("gelu", Activation::Gelu { approximate: false }),
-    ("elu", Activation::Elu),
-    ("celu", Activation::Elu), // with the default alpha of 1 they are one function
+    ("elu", Activation::Elu { alpha: 1.0 }),
+    ("celu", Activation::Celu { alpha: 1.0 }),
     ("selu", Activation::Selu),
     ("relu6", Activation::Relu6),
-    ("leaky_relu", Activation::LeakyRelu),
+    (
+        "leaky_relu",
+        Activation::LeakyRelu {
+            negative_slope: 0.2,
+        },
+    ),
     ("silu", Activation::Silu),
     ("swish", Activation::Silu),
     ("mish", Activation::Mish),
@@ -85,48 +124,169 @@ pub(in super::super) const NAMES: &[(&str, Activation)] = &[
     ("hard_silu", Activation::HardSilu),
     ("hard_swish", Activation::HardSilu),
     ("hard_tanh", Activation::HardTanh),
-    ("hard_shrink", Activation::HardShrink),
-    ("soft_shrink", Activation::SoftShrink),
+    ("hard_shrink", Activation::HardShrink { threshold: 0.5 }),
+    ("soft_shrink", Activation::SoftShrink { threshold: 0.5 }),
     ("tanh_shrink", Activation::TanhShrink),
     ("log_sigmoid", Activation::LogSigmoid),
     ("log_softmax", Activation::LogSoftmax),
-    ("squareplus", Activation::Squareplus),
+    ("squareplus", Activation::Squareplus { b: 4.0 }),
     ("sparse_plus", Activation::SparsePlus),
     ("sparse_sigmoid", Activation::SparseSigmoid),
+    ("sparsemax", Activation::Sparsemax),
 ];
 
 /// Klambauer et al. (2017), equations 14: the fixed point of mean 0 and variance 1.
-const SELU_ALPHA: f32 = 1.673_263_2;
-const SELU_SCALE: f32 = 1.050_701;
+pub(super) const SELU_ALPHA: f32 = 1.673_263_2;
+pub(super) const SELU_SCALE: f32 = 1.050_701;
 
 impl Activation {
-    /// Reads the options `activation` and, for gelu, `approximate`.
+    /// Reads the option `activation`: a name, or an object of the name and its arguments. A gelu by name alone takes
+    /// `approximate` beside it.
     pub(in super::super) fn read(options: &mut Options<'_>) -> Result<Self, SpecError> {
-        let Some(name) = options.word("activation")? else {
-            return Ok(Activation::Linear);
+        Ok(Self::read_as(options, "activation", false)?.map_or(Activation::Linear, |read| read.0))
+    }
+
+    /// Reads an option of this name; null is linear, as in Keras, and a missing one the default.
+    pub(in super::super) fn read_option(
+        options: &mut Options<'_>,
+        option: &'static str,
+        default: Self,
+    ) -> Result<Self, SpecError> {
+        Ok(match Self::read_as(options, option, false)? {
+            Some((activation, _)) => activation,
+            None if options.is_null(option) => Activation::Linear,
+            None => default,
+        })
+    }
+
+    /// Reads an option that names a function; with `alone`, also those that only a layer of their own can have: another
+    /// axis than the innermost, and `glu`, which changes the shape.
+    pub(in super::super) fn read_as(
+        options: &mut Options<'_>,
+        option: &'static str,
+        alone: bool,
+    ) -> Result<Option<(Self, Axis)>, SpecError> {
+        let Some(value) = options.value(option) else {
+            return Ok(None);
         };
-        let found = NAMES
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, activation)| *activation);
-        match found {
-            Some(Activation::Gelu { .. }) => Ok(Activation::Gelu {
-                approximate: options.flag("approximate", false)?,
-            }),
-            Some(activation) => Ok(activation),
-            None => {
-                let known = NAMES
-                    .iter()
-                    .map(|(name, _)| *name)
-                    .collect::<Vec<_>>()
-                    .join(", ");
-                Err(options.bad(
-                    "activation",
-                    &serde_json::json!(name),
-                    format!("known are {known}"),
-                ))
+        let hint = || {
+            let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
+            format!(
+                "known are {}, threshold (an object with its arguments){}",
+                names.join(", "),
+                if alone {
+                    ", glu"
+                } else {
+                    "; glu has a layer of its own, Activation"
+                }
+            )
+        };
+        let bad = || options.bad(option, value, hint());
+        let (name, arguments) = match value {
+            Value::String(name) => (name.as_str(), Map::new()),
+            Value::Object(map) => {
+                let name = map.get("name").and_then(Value::as_str).ok_or_else(bad)?;
+                let mut arguments = map.clone();
+                arguments.remove("name");
+                (name, arguments)
             }
+            _ => return Err(bad()),
+        };
+        let known = NAMES.iter().find(|(known, _)| *known == name);
+        let function = match (known, name) {
+            (Some((_, function)), _) => *function,
+            (None, "threshold") => Activation::Threshold {
+                threshold: f32::NAN,
+                default_value: f32::NAN,
+            },
+            (None, "glu") if alone => Activation::Glu,
+            _ => return Err(bad()),
+        };
+        if value.is_string() && matches!(function, Activation::Gelu { .. }) {
+            let approximate = options.flag("approximate", false)?;
+            return Ok(Some((Activation::Gelu { approximate }, Axis::INNERMOST)));
         }
+        let mut inner = Options::new(options.layer(), name, &arguments);
+        let function = function.with_arguments(&mut inner)?;
+        let axis = if alone && function.has_axis() {
+            Axis::read(&mut inner, "axis", Axis::INNERMOST)?
+        } else {
+            Axis::INNERMOST
+        };
+        inner.finish()?;
+        Ok(Some((function, axis)))
+    }
+
+    /// The function with arguments in place of its defaults.
+    fn with_arguments(self, options: &mut Options<'_>) -> Result<Self, SpecError> {
+        const LIMIT: f64 = 1e6;
+        let mut number = |option, default: f32, low: f64| {
+            Ok::<f32, SpecError>(options.number(option, f64::from(default), low, LIMIT)? as f32)
+        };
+        Ok(match self {
+            Activation::Relu => Self::rectifier(options, -LIMIT)?,
+            Activation::LeakyRelu { negative_slope } => Activation::LeakyRelu {
+                negative_slope: number("negative_slope", negative_slope, 0.0)?,
+            },
+            Activation::Elu { alpha } => Activation::Elu {
+                alpha: number("alpha", alpha, 0.0)?,
+            },
+            Activation::Celu { alpha } => Activation::Celu {
+                alpha: number("alpha", alpha, 1e-6)?,
+            },
+            Activation::HardShrink { threshold } => Activation::HardShrink {
+                threshold: number("threshold", threshold, 0.0)?,
+            },
+            Activation::SoftShrink { threshold } => Activation::SoftShrink {
+                threshold: number("threshold", threshold, 0.0)?,
+            },
+            Activation::Squareplus { b } => Activation::Squareplus {
+                b: number("b", b, 1e-6)?,
+            },
+            Activation::Gelu { approximate } => Activation::Gelu {
+                approximate: options.flag("approximate", approximate)?,
+            },
+            Activation::Threshold { .. } => {
+                for option in ["threshold", "default_value"] {
+                    if options.value(option).is_none() {
+                        let hint = "the function threshold has no default for it; give a number";
+                        return Err(options.bad(option, &Value::Null, hint.to_string()));
+                    }
+                }
+                Activation::Threshold {
+                    threshold: options.number("threshold", 0.0, -LIMIT, LIMIT)? as f32,
+                    default_value: options.number("default_value", 0.0, -LIMIT, LIMIT)? as f32,
+                }
+            }
+            other => other,
+        })
+    }
+
+    /// Reads the arguments of `relu`; `lowest` is the least threshold.
+    pub(super) fn rectifier(options: &mut Options<'_>, lowest: f64) -> Result<Self, SpecError> {
+        const LIMIT: f64 = 1e6;
+        let negative_slope = options.number("negative_slope", 0.0, 0.0, LIMIT)? as f32;
+        let threshold = options.number("threshold", 0.0, lowest, LIMIT)? as f32;
+        let max_value = match options.value("max_value") {
+            None => None,
+            Some(_) => Some(options.number("max_value", 0.0, 0.0, LIMIT)? as f32),
+        };
+        Ok(match (negative_slope, threshold, max_value) {
+            (0.0, 0.0, None) => Activation::Relu,
+            _ => Activation::Rectifier {
+                negative_slope,
+                max_value,
+                threshold,
+            },
+        })
+    }
+
+    /// Whether it works along an axis and not number by number.
+    pub(super) fn has_axis(self) -> bool {
+        matches!(
+            self,
+            Activation::Softmax | Activation::LogSoftmax | Activation::Sparsemax | Activation::Glu
+        )
     }
 
     pub(in super::super) fn record(
@@ -138,14 +298,46 @@ impl Activation {
             Activation::Linear => Ok(x),
             Activation::Relu => graph.unary(Unary::Relu, x),
             Activation::Relu6 => cut(graph, x, 0.0, 6.0),
-            Activation::LeakyRelu => {
+            Activation::Rectifier {
+                negative_slope,
+                max_value,
+                threshold,
+            } => {
+                let mut y = if threshold == 0.0 {
+                    graph.unary(Unary::Relu, x)?
+                } else {
+                    let threshold = graph.constant(threshold)?;
+                    let kept = graph.binary(Binary::Greater, x, threshold)?;
+                    graph.times(x, kept)?
+                };
+                if let Some(most) = max_value {
+                    y = cut(graph, y, 0.0, most)?;
+                }
+                if negative_slope == 0.0 {
+                    return Ok(y);
+                }
+                let threshold = graph.constant(threshold)?;
+                let short = graph.minus(threshold, x)?;
+                let short = graph.unary(Unary::Relu, short)?;
+                let below = graph.scaled(short, negative_slope)?;
+                graph.minus(y, below)
+            }
+            Activation::LeakyRelu { negative_slope } => {
                 let (above, below) = halves(graph, x)?;
-                let below = graph.scaled(below, 0.2)?;
+                let below = graph.scaled(below, negative_slope)?;
                 graph.plus(above, below)
             }
-            Activation::Elu => {
+            Activation::Elu { alpha } => {
                 let (above, below) = halves(graph, x)?;
                 let below = less_one(graph, below)?;
+                let below = graph.scaled(below, alpha)?;
+                graph.plus(above, below)
+            }
+            Activation::Celu { alpha } => {
+                let (above, below) = halves(graph, x)?;
+                let below = graph.scaled(below, 1.0 / alpha)?;
+                let below = less_one(graph, below)?;
+                let below = graph.scaled(below, alpha)?;
                 graph.plus(above, below)
             }
             Activation::Selu => {
@@ -187,16 +379,27 @@ impl Activation {
                 let tanh = graph.unary(Unary::Tanh, x)?;
                 graph.minus(x, tanh)
             }
-            Activation::HardShrink => {
+            Activation::Threshold {
+                threshold,
+                default_value,
+            } => {
+                let (threshold, other) =
+                    (graph.constant(threshold)?, graph.constant(default_value)?);
+                let kept = graph.binary(Binary::Greater, x, threshold)?;
+                let rest = graph.complement(kept)?;
+                let (above, below) = (graph.times(x, kept)?, graph.times(other, rest)?);
+                graph.plus(above, below)
+            }
+            Activation::HardShrink { threshold } => {
                 let size = graph.unary(Unary::Absolute, x)?;
-                let half = graph.constant(0.5)?;
-                let kept = graph.binary(Binary::Greater, size, half)?;
+                let threshold = graph.constant(threshold)?;
+                let kept = graph.binary(Binary::Greater, size, threshold)?;
                 graph.times(x, kept)
             }
-            Activation::SoftShrink => {
+            Activation::SoftShrink { threshold } => {
                 let size = graph.unary(Unary::Absolute, x)?;
-                let half = graph.constant(0.5)?;
-                let beyond = graph.minus(size, half)?;
+                let threshold = graph.constant(threshold)?;
+                let beyond = graph.minus(size, threshold)?;
                 let beyond = graph.unary(Unary::Relu, beyond)?;
                 let sign = graph.unary(Unary::Sign, x)?;
                 graph.times(sign, beyond)
@@ -219,10 +422,9 @@ impl Activation {
                 let sum = graph.plus(size, one)?;
                 graph.over(x, sum)
             }
-            Activation::Squareplus => {
+            Activation::Squareplus { b } => {
                 let square = graph.unary(Unary::Square, x)?;
-                let four = graph.constant(4.0)?;
-                let sum = graph.plus(square, four)?;
+                let sum = graph.shifted(square, b)?;
                 let root = graph.unary(Unary::Sqrt, sum)?;
                 let both = graph.plus(x, root)?;
                 graph.scaled(both, 0.5)
@@ -244,6 +446,15 @@ impl Activation {
             }
             Activation::Softmax => graph.add(Op::Softmax, &[x]),
             Activation::LogSoftmax => graph.add(Op::LogSoftmax, &[x]),
+            Activation::Sparsemax => sparsemax(graph, x),
+            Activation::Glu => {
+                let axis = graph.shape(x).rank() - 1;
+                let half = graph.shape(x).last() / 2;
+                let value = graph.slice(x, axis, 0, half, 1)?;
+                let gate = graph.slice(x, axis, half, half, 1)?;
+                let gate = graph.unary(Unary::Sigmoid, gate)?;
+                graph.times(value, gate)
+            }
             Activation::Gelu { approximate } => {
                 let inner = if approximate {
                     // sqrt(2 / pi) (x + 0.044715 x^3)
@@ -289,41 +500,38 @@ fn less_one(graph: &mut Graph, x: NodeId) -> Result<NodeId, GraphError> {
     graph.minus(exponential, one)
 }
 
-/// The layer: y = activation(x).
-#[derive(Debug)]
-pub(super) struct ActivationLayer {
-    activation: Activation,
-}
+/// Halvings of the interval that holds the threshold: beyond these float32 has no more bits.
+const HALVINGS: usize = 24;
 
-impl ActivationLayer {
-    pub(super) fn read(options: &mut Options<'_>) -> Result<Self, SpecError> {
-        if options.word("activation")?.is_none() {
-            return Err(options.bad(
-                "activation",
-                &serde_json::Value::Null,
-                "name a function, such as \"relu\"".to_string(),
-            ));
-        }
-        Ok(ActivationLayer {
-            activation: Activation::read(options)?,
-        })
+/// relu(x - t) with the t that makes the sum 1, over the innermost extent.
+///
+/// t lies between max(x) - 1 and max(x). Halving that interval finds which numbers lie above t; then t is their sum less 1,
+/// divided by how many they are, which also carries the gradient.
+fn sparsemax(graph: &mut Graph, x: NodeId) -> Result<NodeId, GraphError> {
+    let last = graph.shape(x).rank() - 1;
+    let most = graph.reduce(Reduction::Max, x, last, 1)?;
+    let most = graph.with_ones(most, last, 1)?;
+    let one = graph.constant(1.0)?;
+    let mut low = graph.minus(most, one)?;
+    let mut step = 1.0;
+    for _ in 0..HALVINGS {
+        step *= 0.5;
+        let middle = graph.shifted(low, step)?;
+        let beyond = graph.minus(x, middle)?;
+        let beyond = graph.unary(Unary::Relu, beyond)?;
+        let sum = graph.sum_columns(beyond)?;
+        // The threshold is not below the middle where the sum there is still 1 or more.
+        let short = graph.binary(Binary::Greater, one, sum)?;
+        let raised = graph.complement(short)?;
+        let raised = graph.scaled(raised, step)?;
+        low = graph.plus(low, raised)?;
     }
-}
-
-impl Layer for ActivationLayer {
-    fn output(&self, name: &str, inputs: &[Signal]) -> Result<Signal, SpecError> {
-        one_float_input(name, inputs).cloned()
-    }
-
-    fn activation(&self) -> Option<Activation> {
-        Some(self.activation)
-    }
-
-    fn passes_mask(&self) -> bool {
-        true
-    }
-
-    fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
-        self.activation.record(context.graph, inputs[0])
-    }
+    let support = graph.binary(Binary::Greater, x, low)?;
+    let count = graph.sum_columns(support)?;
+    let supported = graph.times(x, support)?;
+    let sum = graph.sum_columns(supported)?;
+    let excess = graph.minus(sum, one)?;
+    let threshold = graph.over(excess, count)?;
+    let beyond = graph.minus(x, threshold)?;
+    graph.unary(Unary::Relu, beyond)
 }

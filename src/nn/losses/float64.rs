@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::autograd::{Graph, NodeId, Op};
+use crate::autograd::{Graph, NodeId, Op, Reduction};
 use crate::tensor::Shape;
 use crate::tensor::kernels::elementwise::{Binary, Unary};
 use crate::tensor::shape::Spread;
@@ -87,11 +87,12 @@ fn visit(graph: &Graph, node: NodeId, inputs: &[&[f32]], known: &mut HashMap<Nod
         }
         Op::Concatenate { axis } => {
             let parts: Vec<_> = (0..operands.len()).map(of).collect();
-            let mut numbers = Vec::with_capacity(shape.len());
+            let run = |part: &Shape| part.extents()[*axis..].iter().product::<usize>();
             let outer: usize = shape.extents()[..*axis].iter().product();
+            let mut numbers = Vec::with_capacity(shape.len());
             for row in 0..outer {
                 for (part, part_shape) in &parts {
-                    let width: usize = part_shape.extents()[*axis..].iter().product();
+                    let width = run(part_shape);
                     numbers.extend_from_slice(&part[row * width..(row + 1) * width]);
                 }
             }
@@ -99,15 +100,27 @@ fn visit(graph: &Graph, node: NodeId, inputs: &[&[f32]], known: &mut HashMap<Nod
         }
         Op::View(view) => {
             let (numbers, _) = of(0);
-            let place = |mut at: usize| {
-                let mut place = view.offset.cast_signed();
-                for (&extent, &stride) in view.extents.iter().zip(&view.strides).rev() {
-                    place += stride * (at % extent).cast_signed();
-                    at /= extent;
+            view.positions().map(|position| numbers[position]).collect()
+        }
+        Op::Reduce {
+            reduction,
+            axis,
+            count,
+        } => {
+            let (numbers, whole) = of(0);
+            let extent: usize = whole.extents()[*axis..axis + count].iter().product();
+            let inner: usize = whole.extents()[axis + count..].iter().product();
+            let each = (0..shape.len()).map(|at| {
+                let along = (0..extent)
+                    .map(|step| numbers[(at / inner * extent + step) * inner + at % inner]);
+                match reduction {
+                    Reduction::Sum => along.sum(),
+                    Reduction::Max => along.fold(f64::NEG_INFINITY, |high, x| {
+                        if x <= high || high.is_nan() { high } else { x }
+                    }),
                 }
-                place.cast_unsigned()
-            };
-            (0..view.len()).map(|at| numbers[place(at)]).collect()
+            });
+            each.collect()
         }
         Op::Reshape(_) => of(0).0.to_vec(),
         other => {

@@ -79,8 +79,8 @@ pub(super) fn largest_of_columns(graph: &mut Graph, x: NodeId) -> Recorded {
             return Ok(x);
         }
         let half = width / 2;
-        let last = graph.shape(x).rank() - 1;
-        let mut part = |start: usize, width: usize| graph.slice(x, last, start, width, 1);
+        let axis = graph.shape(x).rank() - 1;
+        let mut part = |start: usize, width: usize| graph.slice(x, axis, start, width, 1);
         let (left, right) = (part(0, half)?, part(half, half)?);
         let rest = match width % 2 {
             0 => None,
@@ -88,7 +88,7 @@ pub(super) fn largest_of_columns(graph: &mut Graph, x: NodeId) -> Recorded {
         };
         let larger = graph.binary(Binary::Maximum, left, right)?;
         x = match rest {
-            Some(rest) => graph.concatenate(&[larger, rest], last)?,
+            Some(rest) => graph.concatenate(&[larger, rest], axis)?,
             None => larger,
         };
     }

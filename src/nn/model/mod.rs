@@ -128,6 +128,8 @@ pub(super) struct Recorded {
     pub(super) collected: Collected,
     /// The sum of the penalties on weights, where there are any.
     pub(super) weight_penalty: Option<NodeId>,
+    /// Every layer's output, in the order of `Model::layer_names`.
+    pub(super) layers: Vec<NodeId>,
 }
 
 impl Model {
@@ -241,6 +243,11 @@ impl Model {
         &self.signal(self.output).extents
     }
 
+    /// Names of the layers, each after those it takes from.
+    pub(super) fn layer_names(&self) -> impl Iterator<Item = &str> {
+        self.layers.iter().map(|layer| layer.name.as_str())
+    }
+
     /// The layer that answers and the function its answer comes out of, if any.
     pub(super) fn last_activation(&self) -> (&str, Option<Activation>) {
         let last = &self.layers[self.output.layer];
@@ -257,7 +264,7 @@ impl Model {
         let mut collected = Collected::default();
         let mut weight_penalty = None;
         let mut values: Vec<Vec<NodeId>> = Vec::with_capacity(self.layers.len());
-        let mut masks: Vec<Option<NodeId>> = Vec::with_capacity(self.layers.len());
+        let mut masks: Vec<Vec<Option<NodeId>>> = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
             let (inputs, input_masks) = match &layer.source {
                 Source::Features(input) => {
@@ -276,7 +283,10 @@ impl Model {
                         .iter()
                         .map(|source| values[source.layer][source.number])
                         .collect::<Vec<_>>(),
-                    sources.iter().map(|source| masks[source.layer]).collect(),
+                    sources
+                        .iter()
+                        .map(|source| masks[source.layer].get(source.number).copied().flatten())
+                        .collect(),
                 ),
             };
             let described = &layer.described;
@@ -297,6 +307,7 @@ impl Model {
             }
             let output = described.layer.forward(&mut context, &inputs)?;
             let (mask, further) = (context.mask, std::mem::take(&mut context.further));
+            let further_masks = std::mem::take(&mut context.further_masks);
             if let (Some(regularizer), true) = (described.activity_regularizer, training) {
                 let penalty = regularizer.record(context.graph, output)?;
                 context.add_row_penalty(penalty);
@@ -315,13 +326,17 @@ impl Model {
                 }
             }
             values.push([vec![output], further].concat());
-            masks.push(mask);
+            masks.push([vec![mask], further_masks].concat());
         }
         Ok(Recorded {
             output: values[self.output.layer][self.output.number],
-            mask: masks[self.output.layer],
+            mask: masks[self.output.layer]
+                .get(self.output.number)
+                .copied()
+                .flatten(),
             collected,
             weight_penalty,
+            layers: values.iter().map(|outputs| outputs[0]).collect(),
         })
     }
 

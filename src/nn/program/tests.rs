@@ -386,7 +386,7 @@ fn a_plan_says_what_it_fuses_and_how_much_it_holds() {
     let trainer = LaneTrainer::new(model(&layered()), named("binary_crossentropy")).unwrap();
     let text = trainer.describe(32).unwrap();
     assert!(text.contains("chain add+relu"), "{text}");
-    assert!(text.contains("FLOPs in matrix products, arena"), "{text}");
+    assert!(text.contains("fused groups"), "{text}");
     assert_eq!(text, trainer.describe(32).unwrap());
 }
 
@@ -541,6 +541,41 @@ fn train(cuts: &[usize]) -> Vec<u32> {
         .chain(&statistics)
         .map(|value| value.to_bits())
         .collect()
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_traced_to_the_first_layer_that_made_it_so() {
+    let model = model(&json!([
+        {"name": "x", "layer": "Input"},
+        {"name": "large", "layer": "Dense", "config": {"units": 2}, "inputs": ["x"]},
+        {"name": "overflows", "layer": "Activation", "config": {"activation": "exponential"}, "inputs": ["large"]},
+        {"name": "out", "layer": "Dense", "config": {"units": 1}, "inputs": ["overflows"]},
+    ]));
+    let mut trainer = LaneTrainer::new(Arc::clone(&model), Loss::parse("mse").unwrap()).unwrap();
+    let mut origin = |parameters: &[f32]| {
+        let x = vec![1.0; model.inputs()[0].width];
+        let batch = LaneBatch {
+            rows: 1,
+            inputs: vec![InputData::Float32(&x)],
+            target: &[0.0],
+            weights: None,
+        };
+        let mut gradient = vec![0.0; parameters.len()];
+        let key = StepKey {
+            seed: 0,
+            epoch: 0,
+            step: 1,
+            lane: 0,
+        };
+        match trainer.step(parameters, &[], &batch, &key, 1.0, &mut gradient, &mut []) {
+            Err(ProgramError::NonFiniteLoss { origin, .. }) => origin,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut parameters = vec![1000.0; model.parameter_len()];
+    assert_eq!(origin(&parameters), "the output of layer \"overflows\"");
+    parameters[0] = f32::NAN;
+    assert_eq!(origin(&parameters), "the parameter \"large/kernel\"");
 }
 
 fn named(loss: &str) -> Loss {

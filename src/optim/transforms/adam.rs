@@ -6,14 +6,15 @@ use crate::tensor::kernels::multiversion;
 /// u = m^ / (sqrt(v^) + epsilon'), in Keras' placement of epsilon:
 /// `sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon)`.
 ///
-/// m += (g - m) (1 - b1); v += (g^2 - v) (1 - b2). PyTorch adds epsilon to sqrt(v / (1 - b2^t)) instead, which is the
-/// same with epsilon / sqrt(1 - b2^t). With `amsgrad` the largest v so far stands in v's place.
+/// m += (g - m) (1 - b1); v += (g^2 - v) (1 - b2). PyTorch adds epsilon to sqrt(v / (1 - b2^t)) instead, as
+/// LAMB does in Keras too: that is this form with epsilon sqrt(1 - b2^t), `epsilon_after_correction`. With `amsgrad` the largest v so far stands in v's place.
 /// Sources: Kingma and Ba, Adam (2015), end of section 2; Reddi, Kale and Kumar, On the Convergence of Adam (2018).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in super::super) struct ScaleByAdam {
     pub(in super::super) beta_1: f64,
     pub(in super::super) beta_2: f64,
     pub(in super::super) epsilon: f64,
+    pub(in super::super) epsilon_after_correction: bool,
     pub(in super::super) amsgrad: bool,
 }
 
@@ -28,11 +29,17 @@ impl GradientTransform for ScaleByAdam {
 
     fn prepare(&self, moment: &Moment) -> [f32; 4] {
         let step = moment.step as f64;
-        let correction = (1.0 - self.beta_2.powf(step)).sqrt() / (1.0 - self.beta_1.powf(step));
+        let of_velocity = (1.0 - self.beta_2.powf(step)).sqrt();
+        let correction = of_velocity / (1.0 - self.beta_1.powf(step));
+        let epsilon = if self.epsilon_after_correction {
+            self.epsilon * of_velocity
+        } else {
+            self.epsilon
+        };
         [
             (1.0 - self.beta_1) as f32,
             (1.0 - self.beta_2) as f32,
-            self.epsilon as f32,
+            epsilon as f32,
             correction as f32,
         ]
     }

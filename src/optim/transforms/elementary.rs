@@ -99,7 +99,7 @@ impl GradientTransform for DecayWeights {
 }
 
 multiversion! {
-    fn scale(factor: f32, update: &mut [f32]) {
+    pub(in super::super) fn scale(factor: f32, update: &mut [f32]) {
         for u in update {
             *u *= factor;
         }
@@ -130,7 +130,7 @@ multiversion! {
         }
     }
 
-    fn add_scaled(factor: f32, update: &mut [f32], parameters: &[f32]) {
+    pub(in super::super) fn add_scaled(factor: f32, update: &mut [f32], parameters: &[f32]) {
         for (u, &p) in update.iter_mut().zip(parameters) {
             *u += factor * p;
         }

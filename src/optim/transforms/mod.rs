@@ -7,14 +7,18 @@ mod adaptive;
 mod elementary;
 mod ftrl;
 mod lion;
+mod norm;
 
 pub(super) use adam::{ScaleByAdam, ScaleByAdamax, ScaleByNadam};
 pub(super) use adaptive::{ScaleByAdadelta, ScaleByAdagrad, ScaleByRms};
 pub(super) use elementary::{ClipByValue, DecayWeights, Momentum, ScaleByLearningRate, add};
 pub(super) use ftrl::FollowRegularizedLeader;
 pub(super) use lion::SignOfMomentum;
+pub(super) use norm::{ClipByNorm, NormOf, ScaleByLayerRate, ScaleByTrustRatio};
 
 use std::fmt::Debug;
+
+use super::blocks::ArrayNorms;
 
 /// Most slots of one transform.
 pub(super) const SLOTS_MAX: usize = 4;
@@ -24,7 +28,7 @@ pub(super) const SLOTS_MAX: usize = 4;
 pub enum Scope {
     /// Only the number itself: any cut of the vector gives the same bits.
     Elementwise,
-    /// A quantity of the whole vector, such as its norm; needs one more exchange between owners.
+    /// Norms of whole arrays too, which the owners of cuts find together by one more exchange.
     WholeModel,
 }
 
@@ -54,6 +58,17 @@ pub trait GradientTransform: Debug + Send + Sync {
 
     /// Numbers that depend on the moment alone, computed once per update and handed to every tile.
     fn prepare(&self, _moment: &Moment) -> [f32; 4] {
+        [0.0; 4]
+    }
+
+    /// Whether a whole-model transform needs the norms of the parameters beside those of the update.
+    fn measures_parameters(&self) -> bool {
+        false
+    }
+
+    /// What `prepare` is for a whole-model transform: once per update and array, with the norms of what the transforms
+    /// before it made.
+    fn prepare_array(&self, _moment: &Moment, _norms: &ArrayNorms) -> [f32; 4] {
         [0.0; 4]
     }
 

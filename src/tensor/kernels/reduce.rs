@@ -96,25 +96,51 @@ multiversion! {
 }
 
 #[inline(always)]
-fn sum_contiguous(x: &[f32]) -> f32 {
-    let mut sums = [0.0f32; WAYS];
-    let mut blocks = x.chunks_exact(WAYS);
-    for block in blocks.by_ref() {
-        for (sum, &value) in sums.iter_mut().zip(block) {
-            *sum += value;
+pub(super) fn sum_contiguous(x: &[f32]) -> f32 {
+    sum_terms(x, x, |x, _| x)
+}
+
+/// Sum of a term made of two numbers, over two rows of one length.
+#[inline(always)]
+pub(super) fn sum_terms(left: &[f32], right: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let [sum] = sums_of_terms(left, right, |left, right| [term(left, right)]);
+    sum
+}
+
+/// Several sums in one pass over two rows of one length.
+#[inline(always)]
+pub(super) fn sums_of_terms<const N: usize>(
+    left: &[f32],
+    right: &[f32],
+    terms: impl Fn(f32, f32) -> [f32; N],
+) -> [f32; N] {
+    let mut sums = [[0.0f32; WAYS]; N];
+    let (lefts, left_rest) = left.as_chunks::<WAYS>();
+    let (rights, right_rest) = right.as_chunks::<WAYS>();
+    for (left, right) in lefts.iter().zip(rights) {
+        for way in 0..WAYS {
+            let terms = terms(left[way], right[way]);
+            for (sums, term) in sums.iter_mut().zip(terms) {
+                sums[way] += term;
+            }
         }
     }
-    for (sum, &value) in sums.iter_mut().zip(blocks.remainder()) {
-        *sum += value;
-    }
-    let mut width = WAYS / 2;
-    while width > 0 {
-        for way in 0..width {
-            sums[way] += sums[way + width];
+    for (way, (&left, &right)) in left_rest.iter().zip(right_rest).enumerate() {
+        let terms = terms(left, right);
+        for (sums, term) in sums.iter_mut().zip(terms) {
+            sums[way] += term;
         }
-        width /= 2;
     }
-    sums[0]
+    sums.map(|mut sums| {
+        let mut width = WAYS / 2;
+        while width > 0 {
+            for way in 0..width {
+                sums[way] += sums[way + width];
+            }
+            width /= 2;
+        }
+        sums[0]
+    })
 }
 
 #[cfg(test)]

@@ -79,6 +79,36 @@ impl View {
         })
     }
 
+    /// The view that undoes this one, where every number of a source of so many is read once: of a permutation and of
+    /// reversed axes. Its result has the source's numbers in order; the extents may be cut otherwise.
+    pub fn inverse(&self, len: usize) -> Option<Self> {
+        let mut axes: Vec<usize> = (0..self.extents.len())
+            .filter(|&axis| self.extents[axis] != 1)
+            .collect();
+        axes.sort_by_key(|&axis| std::cmp::Reverse(self.strides[axis].unsigned_abs()));
+        let own = row_major(&self.extents);
+        let mut inverse = View {
+            extents: axes.iter().map(|&axis| self.extents[axis]).collect(),
+            strides: Vec::with_capacity(axes.len()),
+            offset: 0,
+        };
+        let packed = row_major(&inverse.extents);
+        let mut first = 0usize;
+        for (&axis, &packed) in axes.iter().zip(&packed) {
+            let stride = self.strides[axis];
+            if stride.abs() != packed {
+                return None;
+            }
+            let last = self.extents[axis].saturating_sub(1);
+            if stride < 0 {
+                first += last * stride.unsigned_abs();
+                inverse.offset += last * own[axis].unsigned_abs();
+            }
+            inverse.strides.push(own[axis] * stride.signum());
+        }
+        (inverse.len() == len && self.offset == first).then_some(inverse)
+    }
+
     /// The shape of the result.
     pub fn shape(&self) -> Shape {
         Shape::new(&self.extents)
@@ -91,6 +121,29 @@ impl View {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The axes that `permuted` was given, where the result is the whole of a source of this shape with its axes in another order.
+    pub fn permutation_of(&self, shape: &Shape) -> Option<Vec<usize>> {
+        let whole = View::whole(shape);
+        if self.offset != 0 || self.extents.len() != whole.extents.len() {
+            return None;
+        }
+        let mut free = vec![true; whole.extents.len()];
+        self.extents
+            .iter()
+            .zip(&self.strides)
+            .map(|(&extent, &stride)| {
+                // Axes of extent 1 stand for each other.
+                let axis = (0..free.len()).find(|&axis| {
+                    free[axis]
+                        && whole.extents[axis] == extent
+                        && (extent == 1 || whole.strides[axis] == stride)
+                })?;
+                free[axis] = false;
+                Some(axis)
+            })
+            .collect()
     }
 
     /// Whether the result is a stretch of the source as it stands.
@@ -119,6 +172,18 @@ impl View {
             *(if reach < 0 { &mut low } else { &mut high }) += reach;
         }
         low >= 0 && high < len as i128
+    }
+
+    /// Where each number of the result stands, in order, one at a time: plain and slow.
+    pub fn positions(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.len()).map(|flat| {
+            let (mut rest, mut at) = (flat, self.offset.cast_signed());
+            for (&extent, &stride) in self.extents.iter().zip(&self.strides).rev() {
+                at += stride * (rest % extent).cast_signed();
+                rest /= extent;
+            }
+            at.cast_unsigned()
+        })
     }
 
     /// The same view with as few extents as can be: what the kernels walk.
@@ -286,20 +351,6 @@ pub fn add(view: &View, dy: &[f32], dx: &mut [f32]) {
 mod tests {
     use super::*;
 
-    /// One index at a time, as the definition says.
-    fn positions(view: &View) -> Vec<usize> {
-        let mut found = Vec::new();
-        for flat in 0..view.len() {
-            let (mut rest, mut at) = (flat, view.offset.cast_signed());
-            for (&extent, &stride) in view.extents.iter().zip(&view.strides).rev() {
-                at += stride * (rest % extent).cast_signed();
-                rest /= extent;
-            }
-            found.push(at.cast_unsigned());
-        }
-        found
-    }
-
     fn views() -> Vec<(&'static str, usize, View)> {
         let whole = |extents: &[usize]| View::whole(&Shape::new(extents));
         vec![
@@ -354,19 +405,36 @@ mod tests {
     fn numbers_are_read_where_the_view_says_and_added_back_there() {
         for (name, len, view) in views() {
             let x: Vec<f32> = (0..len).map(|index| index as f32).collect();
-            let expected: Vec<f32> = positions(&view).iter().map(|&at| at as f32).collect();
+            let expected: Vec<f32> = view.positions().map(|at| at as f32).collect();
             let mut out = vec![f32::NAN; view.len()];
             read(&view, &x, &mut out);
             assert_eq!(out, expected, "{name}");
             let dy: Vec<f32> = (0..view.len()).map(|index| (index % 7) as f32).collect();
             let mut sums = vec![0.0; len];
-            for (&at, &dy) in positions(&view).iter().zip(&dy) {
+            for (at, &dy) in view.positions().zip(&dy) {
                 sums[at] += dy;
             }
             let mut dx = vec![f32::NAN; len];
             add(&view, &dy, &mut dx);
             assert_eq!(dx, sums, "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_permuted_and_reversed_is_put_back_by_the_inverse() {
+        let mut inverted = 0;
+        for (name, len, view) in views() {
+            let Some(inverse) = view.inverse(len) else {
+                continue;
+            };
+            inverted += 1;
+            let x: Vec<f32> = (0..len).map(|index| index as f32).collect();
+            let (mut there, mut back) = (vec![f32::NAN; len], vec![f32::NAN; len]);
+            read(&view, &x, &mut there);
+            read(&inverse, &there, &mut back);
+            assert_eq!(back, x, "{name}");
+        }
+        assert_eq!(inverted, 6);
     }
 
     #[test]
@@ -377,6 +445,6 @@ mod tests {
         assert!(!view.sliced(0, 0, 2, -1).fits(6));
         assert!(view.broadcast(&Shape::new(&[3])).is_none());
         assert!(view.broadcast(&Shape::new(&[4, 3])).is_none());
-        assert!(View::whole(&Shape::new(&[usize::MAX, 4])).fits(usize::MAX) == false);
+        assert!(!View::whole(&Shape::new(&[usize::MAX, 4])).fits(usize::MAX));
     }
 }

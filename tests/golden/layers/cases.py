@@ -34,6 +34,7 @@ def case(
     together=None,
     names=None,
     differences=True,
+    counted=False,
     seed=0,
 ):
     """One golden case.
@@ -42,7 +43,7 @@ def case(
     unless `layer` makes the Keras layer. `masks` are boolean arrays, one (or None) per input. `call` has further arguments of
     the Keras call. `together` says whether inputs go to Keras as one list (by default when there are several). `names` maps a Keras
     weight (the n-th of `layer.weights`, by its name) to our array's name. `differences=False` leaves central differences
-    out, for functions with kinks near the inputs.
+    out, for functions with kinks near the inputs. With `counted` only the steps that the output's mask counts have a gradient.
     """
     random = np.random.default_rng(zlib.crc32(name.encode()) + seed)
     arrays = [
@@ -64,13 +65,11 @@ def case(
     given = (
         tensors if (len(tensors) > 1 if together is None else together) else tensors[0]
     )
-    if masks is not None:
-        torch_masks = [None if each is None else torch.tensor(each) for each in masks]
-        for tensor, mask in zip(tensors, torch_masks, strict=True):
-            if mask is not None:
-                keras.src.backend.set_keras_mask(tensor, mask)
-
     def run():
+        # Some layers take the masks off their inputs.
+        for tensor, mask in zip(tensors, masks or (), strict=masks is not None):
+            if mask is not None:
+                keras.src.backend.set_keras_mask(tensor, torch.tensor(mask))
         return (
             built(given, **arguments)
             if isinstance(given, list) or len(tensors) == 1
@@ -89,11 +88,13 @@ def case(
     weights = [
         random.standard_normal(tuple(each.shape)).astype("float32") for each in outputs
     ]
+    mask = getattr(outputs[0], "_keras_mask", None)
+    if counted:
+        weights[0] = weights[0] * mask.numpy()[..., None].astype("float32")
     sum(
         (output * torch.tensor(each)).sum()
         for output, each in zip(outputs, weights, strict=True)
     ).backward()
-    mask = getattr(outputs[0], "_keras_mask", None)
 
     stored = {}
 

@@ -1,9 +1,10 @@
-"""Optimisers and schedules of Keras (and PyTorch's one-cycle): what src/optim/golden.rs compares with.
+"""Optimisers, schedules and plateaus of Keras (and PyTorch's one-cycle, and LARS): what src/optim/golden.rs compares with.
 
 Run from the repository root. Versions: see README.md beside this file.
 """
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -15,7 +16,36 @@ import torch
 from safetensors.numpy import save_file
 
 STEPS, NUMBERS, LEARNING_RATE = 20, 37, 0.01
+#: The numbers as the variables of a model: norms are taken of each.
+LENGTHS = [5, 8, 24]
 SCHEDULE_STEPS = 120
+
+
+class Lars:
+    """You, Gitman and Ginsburg, Large Batch Training of Convolutional Networks (2017), algorithm 1, as a plain loop in
+    float64: Keras and PyTorch have none. The rate of a variable is ``trust_coefficient * |w| / (|g| + weight_decay * |w|)``,
+    1 where a norm is 0."""
+
+    def __init__(self, learning_rate, momentum=0.9, nesterov=False, weight_decay=0.0, trust_coefficient=0.001, epsilon=0.0):
+        self.learning_rate, self.momentum, self.nesterov = learning_rate, momentum, nesterov
+        self.weight_decay, self.trust, self.epsilon = weight_decay, trust_coefficient, epsilon
+
+    def build(self, variables):
+        self.values = [keras.ops.convert_to_numpy(variable).astype("float64") for variable in variables]
+        self.velocities = [np.zeros_like(value) for value in self.values]
+
+    def apply(self, gradients, variables):
+        for index, (gradient, variable) in enumerate(zip(gradients, variables, strict=True)):
+            w, g = self.values[index], keras.ops.convert_to_numpy(gradient).astype("float64")
+            w_norm, g_norm = math.sqrt(sum(x * x for x in w)), math.sqrt(sum(x * x for x in g))
+            rate = 1.0
+            if w_norm > 0 and g_norm > 0:
+                rate = self.trust * w_norm / (g_norm + self.weight_decay * w_norm + self.epsilon)
+            step = self.learning_rate * rate * (g + self.weight_decay * w)
+            self.velocities[index] = v = self.momentum * self.velocities[index] + step
+            self.values[index] = w - (self.momentum * v + step if self.nesterov else v)
+            variable.assign(self.values[index].astype("float32"))
+
 
 #: A description as a training job has it, and Keras' class.
 OPTIMIZERS = [
@@ -48,6 +78,37 @@ OPTIMIZERS = [
     ),
     ({"name": "lion"}, keras.optimizers.Lion),
     ({"name": "lion", "beta_1": 0.7, "beta_2": 0.8, "weight_decay": 0.1}, keras.optimizers.Lion),
+    ({"name": "sgd", "clipnorm": 0.5}, keras.optimizers.SGD),
+    ({"name": "sgd", "momentum": 0.9, "global_clipnorm": 0.5}, keras.optimizers.SGD),
+    ({"name": "adam", "clipnorm": 2.0}, keras.optimizers.Adam),
+    ({"name": "rmsprop", "global_clipnorm": 20.0, "weight_decay": 0.1}, keras.optimizers.RMSprop),
+    ({"name": "ftrl", "clipnorm": 1.0}, keras.optimizers.Ftrl),
+    ({"name": "lamb"}, keras.optimizers.Lamb),
+    ({"name": "lamb", "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-3, "weight_decay": 0.3}, keras.optimizers.Lamb),
+    ({"name": "lamb", "global_clipnorm": 3.0}, keras.optimizers.Lamb),
+    ({"name": "lars"}, Lars),
+    ({"name": "lars", "learning_rate": 0.5, "momentum": 0.8, "weight_decay": 0.05, "trust_coefficient": 0.1}, Lars),
+    ({"name": "lars", "learning_rate": 0.5, "nesterov": True, "trust_coefficient": 0.01, "epsilon": 0.1}, Lars),
+    # 20 steps: six updates, and two gradients that are never used.
+    ({"name": "adam", "gradient_accumulation_steps": 3}, keras.optimizers.Adam),
+    ({"name": "sgd", "momentum": 0.9, "gradient_accumulation_steps": 4, "clipnorm": 0.5}, keras.optimizers.SGD),
+    (
+        {
+            "name": "nadam", "gradient_accumulation_steps": 2,
+            "learning_rate": {"name": "exponential_decay", "initial_learning_rate": 0.1, "decay_steps": 5, "decay_rate": 0.5},
+        },
+        keras.optimizers.Nadam,
+    ),
+    ({"name": "adam", "use_ema": True}, keras.optimizers.Adam),
+    ({"name": "sgd", "momentum": 0.9, "use_ema": True, "ema_momentum": 0.7, "ema_overwrite_frequency": 6}, keras.optimizers.SGD),
+    ({"name": "lamb", "use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 4}, keras.optimizers.Lamb),
+    (
+        {
+            "name": "adamw", "gradient_accumulation_steps": 3, "use_ema": True, "ema_momentum": 0.8,
+            "ema_overwrite_frequency": 2,
+        },
+        keras.optimizers.AdamW,
+    ),
 ]  # fmt: skip
 
 SCHEDULES = [
@@ -88,24 +149,49 @@ SCHEDULES = [
     ({"name": "piecewise_constant_decay", "boundaries": [3, 40], "values": [0.1, 0.05, 0.001]}, "PiecewiseConstantDecay"),
 ]  # fmt: skip
 
+#: Options of Keras' ReduceLROnPlateau, and what is monitored.
+PLATEAUS = [
+    ({"factor": 0.5, "patience": 2}, [1.0, 0.9, 0.95, 0.92, 0.91, 0.89, 0.9, 0.9, 0.9, 0.9, 0.9, 0.5, 0.6, 0.6]),
+    ({"factor": 0.1, "patience": 1, "min_lr": 0.002}, [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5]),
+    ({"factor": 0.5, "patience": 1, "cooldown": 2}, [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5]),
+    ({"factor": 0.3, "patience": 2, "min_delta": 0.1}, [1.0, 0.95, 0.91, 0.85, 0.8, 0.76, 0.7, 0.65, 0.6, 0.55]),
+    ({"factor": 0.5, "patience": 2, "mode": "max"}, [0.5, 0.6, 0.7, 0.6, 0.5, 0.8, 0.7, 0.7, 0.7, 0.7]),
+    ({"factor": 0.5, "patience": 0}, [1.0, 0.5, 0.6, 0.4, 0.7]),
+]
+
 random = np.random.default_rng(11)
 start = random.standard_normal(NUMBERS).astype("float32")
 # From very small to large gradients.
 gradients = (random.standard_normal((STEPS, NUMBERS)) * np.logspace(-4, 1, NUMBERS)).astype("float32")
 arrays = {"start": start, "gradients": gradients}
-cases = {"optimizers": [], "schedules": []}
+cases = {"arrays": LENGTHS, "optimizers": [], "schedules": [], "plateaus": []}
+cuts = np.cumsum(LENGTHS)[:-1]
+
+
+def keras_schedule(description):
+    options = {key: value for key, value in description.items() if key != "name"}
+    kind = {description["name"]: kind for description, kind in SCHEDULES}[description["name"]]
+    return getattr(keras.optimizers.schedules, kind)(**options)
+
+
 for number, (description, kind) in enumerate(OPTIMIZERS):
-    options = {key: value for key, value in description.items() if key != "name"}
-    optimizer = kind(learning_rate=LEARNING_RATE, **options)
-    variable = keras.Variable(start)
-    optimizer.build([variable])
+    options = {"learning_rate": LEARNING_RATE} | {key: value for key, value in description.items() if key != "name"}
+    if isinstance(options["learning_rate"], dict):
+        options["learning_rate"] = keras_schedule(options["learning_rate"])
+    optimizer = kind(**options)
+    variables = [keras.Variable(part) for part in np.split(start, cuts)]
+    optimizer.build(variables)
     for gradient in gradients:
-        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
-    arrays[f"optimizer/{number}"] = keras.ops.convert_to_numpy(variable).astype("float32")
+        optimizer.apply([keras.ops.convert_to_tensor(part) for part in np.split(gradient, cuts)], variables)
+    values = lambda variables: np.concatenate([keras.ops.convert_to_numpy(each) for each in variables]).astype("float32")
+    arrays[f"optimizer/{number}"] = values(variables)
+    if description.get("use_ema"):
+        # What a model is given in the end.
+        optimizer.finalize_variable_values(variables)
+        arrays[f"average/{number}"] = values(variables)
     cases["optimizers"].append(description)
-for description, kind in SCHEDULES:
-    options = {key: value for key, value in description.items() if key != "name"}
-    schedule = getattr(keras.optimizers.schedules, kind)(**options)
+for description, _ in SCHEDULES:
+    schedule = keras_schedule(description)
     arrays[f"schedule/{len(cases['schedules'])}"] = np.array([float(schedule(step)) for step in range(SCHEDULE_STEPS)], "float32")
     cases["schedules"].append(description)
 
@@ -121,6 +207,19 @@ for _ in range(100):
         cycle.step()
 arrays[f"schedule/{len(cases['schedules'])}"] = np.array(rates, "float32")
 cases["schedules"].append(description)
+
+for options, monitored in PLATEAUS:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(LEARNING_RATE), loss="mse")
+    callback = keras.callbacks.ReduceLROnPlateau(**{"monitor": "val_loss", **options})
+    callback.set_model(model)
+    callback.on_train_begin()
+    rates = []
+    for epoch, value in enumerate(monitored):
+        # The rate of the epoch that ends with this value.
+        rates.append(float(model.optimizer.learning_rate))
+        callback.on_epoch_end(epoch, {"val_loss": value})
+    cases["plateaus"].append({"options": options, "monitored": monitored, "rates": rates})
 
 here = Path(__file__).parent
 save_file(arrays, here / "optimizers.safetensors")

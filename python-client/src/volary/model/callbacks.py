@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from .._commands import plain
 
-__all__ = ["EarlyStopping"]
+__all__ = ["EarlyStopping", "ReduceLROnPlateau"]
+
+_MODES = ("auto", "min", "max")
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,71 @@ class EarlyStopping:
     mode: Literal["auto", "min", "max"] = "auto"
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            object.__setattr__(self, each.name, plain(getattr(self, each.name), f"{each.name} of EarlyStopping"))
+        _make_plain(self)
 
     def to_json(self) -> dict[str, Any]:
         """The ``EarlyStopping`` message."""
-        form: dict[str, Any] = {
+        return {
             "monitor": self.monitor,
             "patience": self.patience,
             "minDelta": self.min_delta,
             "restoreBestWeights": self.restore_best_weights,
+            **_direction(self.mode),
         }
-        if self.mode not in ("auto", "min", "max"):
-            raise ValueError(f'unknown mode "{self.mode}"; there are auto, min and max')
-        if self.mode != "auto":
-            form["maximize"] = self.mode == "max"
-        return form
+
+
+@dataclass(frozen=True)
+class ReduceLROnPlateau:
+    """Multiply the learning rate by ``factor`` when a history column has not become better for ``patience`` epochs.
+
+    It multiplies whatever the optimiser's schedule says. The history's ``learning_rate`` tells what each epoch ended with.
+
+    Args:
+        monitor: The column, such as ``val_loss`` or ``val_auc``.
+        factor: From 0 to below 1.
+        patience: Epochs without progress that are borne.
+        mode: Whether larger is better; "auto" decides by the metric.
+        min_delta: What counts as progress.
+        cooldown: Epochs after a reduction that do not count.
+        min_lr: No reduction goes below; a schedule may.
+
+    >>> ReduceLROnPlateau("val_auc", factor=0.5, patience=2).to_json()["factor"]
+    0.5
+    """
+
+    monitor: str = "val_loss"
+    factor: float = 0.1
+    patience: int = 10
+    mode: Literal["auto", "min", "max"] = "auto"
+    min_delta: float = 1e-4
+    cooldown: int = 0
+    min_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        _make_plain(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``ReduceOnPlateau`` message."""
+        return {
+            "monitor": self.monitor,
+            "factor": self.factor,
+            "patience": self.patience,
+            "minDelta": self.min_delta,
+            "cooldown": self.cooldown,
+            "minLearningRate": self.min_lr,
+            **_direction(self.mode),
+        }
+
+
+def _make_plain(callback: Any) -> None:
+    """The options of a frozen dataclass as Python's own values."""
+    for each in fields(callback):
+        value = plain(getattr(callback, each.name), f"{each.name} of {type(callback).__name__}")
+        object.__setattr__(callback, each.name, value)
+
+
+def _direction(mode: str) -> dict[str, bool]:
+    """The field that says whether larger is better; left out where the server decides."""
+    if mode not in _MODES:
+        raise ValueError(f'unknown mode "{mode}"; there are auto, min and max')
+    return {} if mode == "auto" else {"maximize": mode == "max"}

@@ -23,7 +23,7 @@ from .._commands import plain
 from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
 from ..handles import Rows, ServedModel, Summary, _names
-from .callbacks import EarlyStopping
+from .callbacks import EarlyStopping, ReduceLROnPlateau
 from .layers import InputLayer, Lambda, Layer
 from .losses import Loss, described
 from .metrics import Metric
@@ -45,21 +45,26 @@ LANES_MAX = 256
 SEED_MAX = (1 << 64) - 1
 _OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in Optimizer.__subclasses__()}
 
+#: Field of the request that each callback is.
+_CALLBACKS: dict[type, str] = {EarlyStopping: "earlyStopping", ReduceLROnPlateau: "reduceOnPlateau"}
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Tensor(Symbolic):
     """What a layer makes of its inputs; a place in the graph, without numbers.
 
     Operators and the functions of :mod:`volary.ops` on it are layers too.
+
+    ``options`` are those of the call, beside the layer's own. A further output of a layer that has several is told by
+    ``first``, the call's first output, and its ``number``. ``within`` names the layer as part of a model used as a layer.
     """
 
     layer: Layer
     inputs: tuple[Tensor, ...] = ()
-    program: Mapping[str, Any] | None = None
-    """What a layer of the user's own recorded over these inputs."""
+    options: Mapping[str, Any] | None = None
     first: Tensor | None = None
-    """The first output of the same call, where this is a further one."""
     number: int = 0
+    within: str | None = None
     known_shape: Shape | None = None
 
     @property
@@ -71,6 +76,11 @@ class Tensor(Symbolic):
     def dtype(self) -> str:
         """``float32``, or ``int32`` of an integer input."""
         return self.layer.dtype if isinstance(self.layer, InputLayer) else "float32"
+
+    @property
+    def origin(self) -> Tensor:
+        """The first output of its call."""
+        return self if self.first is None else self.first
 
     def __repr__(self) -> str:
         output = f", output {self.number}" if self.number else ""
@@ -96,58 +106,80 @@ def Input(
     return connect(InputLayer(names, dtype, None if shape is None else list(shape), name=name), ())
 
 
-def connect(layer: Layer, inputs: Tensor | Sequence[Tensor]) -> Any:
-    """The tensor that `layer` makes of `inputs`; a tuple where a layer of the user's own makes several."""
-    given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
-    for each in given:
-        if not isinstance(each, Tensor):
-            raise TypeError(
-                f"a layer is called on tensors, as volary.Input() gives them, not on a {type(each).__name__}"
-            )
-    shapes = [each.shape for each in given]
-    input_shape: Any = shapes[0] if len(shapes) == 1 else shapes
-    call = getattr(layer, "call", None)
-    if call is None:
-        return Tensor(layer, given, known_shape=layer.compute_output_shape(input_shape))
+def connect(
+    layer: Layer, inputs: Tensor | Sequence[Tensor], options: Mapping[str, Any] | None = None, within: str | None = None
+) -> Any:
+    """The tensor that `layer` makes of `inputs`; a tuple of them where it has several outputs."""
+    given = _tensors(inputs, "a layer")
+    read = [each.shape for each in given]
+    input_shape: Any = read[0] if len(read) == 1 else read
+    if not hasattr(layer, "call"):
+        shapes = [layer.compute_output_shape(input_shape), *[None] * (layer.output_count() - 1)]
+    elif options is not None and "program" in options:
+        shapes = [None] * len(options["program"].get("outputs", [None]))
+    else:
+        program, shapes = _recorded(layer, given, input_shape)
+        options = {**(options or {}), "program": program}
+    return _outputs(layer, given, options, within, shapes)
+
+
+def _outputs(
+    layer: Layer,
+    inputs: tuple[Tensor, ...],
+    options: Mapping[str, Any] | None,
+    within: str | None,
+    shapes: Sequence[Shape | None],
+) -> Any:
+    """The tensors of one call, one for each shape."""
+    first = Tensor(layer, inputs, options, within=within, known_shape=shapes[0])
+    if len(shapes) == 1:
+        return first
+    return (
+        first,
+        *(Tensor(layer, inputs, options, first, n, within, shape) for n, shape in enumerate(shapes[1:], 1)),
+    )
+
+
+def _recorded(
+    layer: Layer, given: tuple[Tensor, ...], input_shape: Any
+) -> tuple[Mapping[str, Any], list[Shape | None]]:
+    """The program of a layer of the user's own over these tensors, and the shapes of its outputs."""
     if isinstance(layer, Lambda) and layer.function is None:
         assert layer.program is not None
-        count = len(layer.program.get("outputs", [None]))
-        made = connect_program("", layer.program, given, [None] * count, layer)
-        return made[0] if count == 1 else made
+        return layer.program, [None] * len(layer.program.get("outputs", [None]))
     layer.build(input_shape)
 
     def name_of(parameter: Parameter) -> str | None:
         return next((name for name, value in vars(layer).items() if value is parameter), None)
 
     what = f"the function of {layer}" if isinstance(layer, Lambda) else f"call of {type(layer).__name__}"
-    function = layer.function if isinstance(layer, Lambda) and layer.function is not None else call
+    function = layer.function if isinstance(layer, Lambda) else layer.call  # type: ignore[attr-defined]
     program, outputs = trace(function, [(each.shape, each.dtype) for each in given], name_of, what=what)
     if isinstance(layer, Lambda):
         layer.program = program
-    made = connect_program("", program, given, [output.shape for output in outputs], layer)
-    return made[0] if len(made) == 1 else made
+    return program, [output.shape for output in outputs]
 
 
-def connect_program(
-    op: str,
-    program: Mapping[str, Any],
-    inputs: Sequence[Tensor],
-    shapes: Sequence[Shape | None],
-    layer: Layer | None = None,
-) -> tuple[Tensor, ...]:
-    """The tensors of a recorded program over `inputs`; a layer of its own, named after its function, where none is given."""
-    if layer is None:
-        layer = Lambda(program=program)
-        layer.title = op
-    first = Tensor(layer, tuple(inputs), program, known_shape=shapes[0])
-    further = (
-        Tensor(layer, tuple(inputs), program, first, number, shape) for number, shape in enumerate(shapes[1:], 1)
-    )
-    return (first, *further)
+def connect_function(op: str, program: Mapping[str, Any], inputs: Sequence[Tensor], shape: Shape | None) -> Tensor:
+    """The tensor of one function of :mod:`volary.ops`: a layer by itself, named after it."""
+    layer = Lambda(program=program)
+    layer.title = op
+    tensor: Tensor = _outputs(layer, tuple(inputs), {"program": program}, None, [shape])
+    return tensor
+
+
+def _tensors(inputs: Tensor | Sequence[Tensor], caller: str) -> tuple[Tensor, ...]:
+    given = tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)
+    for each in given:
+        if not isinstance(each, Tensor):
+            raise TypeError(
+                f"{caller} is called on tensors, as volary.Input() gives them, not on a {type(each).__name__}"
+            )
+    return given
 
 
 class Model:
-    """A network from inputs to outputs.
+    """A network from inputs to outputs. Called on tensors it is a layer of another network: see :meth:`__call__`.
 
     Args:
         inputs: The tensors of :func:`volary.Input`; may be left out, for the outputs know them.
@@ -189,31 +221,79 @@ class Model:
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers, inputs before the layers that read them."""
-        return [tensor.layer for tensor in _ordered(self._graph()) if tensor.first is None]
+        """The layers, inputs before the layers that read them, each once."""
+        return list({id(tensor.layer): tensor.layer for tensor in _ordered(self._graph())}.values())
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any layer learns; set it to ``False`` to keep the arrays of all of them as they start."""
+        return any(layer.trainable for layer in self.layers if not isinstance(layer, InputLayer))
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.layers:
+            if not isinstance(layer, InputLayer):
+                layer.trainable = bool(value)
+
+    def __call__(self, inputs: Tensor | Sequence[Tensor]) -> Any:
+        """What this network makes of other tensors than its own inputs; called twice, its layers are shared.
+
+        Its layers become the other network's, named after this one. A tuple where it has several outputs.
+
+        >>> from volary import Input, Model, layers
+        >>> words = Input(["a"], shape=(4, 2))
+        >>> encoder = Model(words, layers.LSTM(3)(words), name="encoder")
+        >>> other = Input(["b"], shape=(4, 2))
+        >>> both = layers.Concatenate()([encoder(Input(["c"], shape=(4, 2))), encoder(other)])
+        >>> [(layer["name"], layer.get("shares")) for layer in Model(outputs=both).to_json()["layers"] if "lstm" in layer["name"]]
+        [('encoder.lstm', None), ('encoder.lstm_1', 'encoder.lstm')]
+        """
+        given = _tensors(inputs, "a model")
+        own = self.input_tensors()
+        if len(given) != len(own):
+            raise TypeError(f"the model {self.name!r} has {len(own)} inputs and is called on {len(given)}")
+        ordered = _ordered(self._graph())
+        made: dict[int, tuple[Tensor, ...]] = {id(tensor): (each,) for tensor, each in zip(own, given, strict=True)}
+        for tensor, name in zip(ordered, _named(ordered), strict=True):
+            if id(tensor) not in made:
+                read = [made[id(each.origin)][each.number] for each in tensor.inputs]
+                answer = connect(tensor.layer, read, tensor.options, f"{self.name}.{name}")
+                made[id(tensor)] = answer if isinstance(answer, tuple) else (answer,)
+        outputs = tuple(made[id(each.origin)][each.number] for each in self._graph())
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def input_tensors(self) -> tuple[Tensor, ...]:
+        """The tensors that it reads: those it was given, else all that its outputs depend on."""
+        known = _ordered(self._graph())
+        return self._inputs or tuple(each for each in known if isinstance(each.layer, InputLayer))
 
     def to_json(self) -> dict[str, Any]:
         """The description that the servers read."""
-        everything = _ordered(self._graph())
-        tensors = [tensor for tensor in everything if tensor.first is None]
-        names = _named([tensor.layer for tensor in tensors])
-        name_of = {id(tensor): name for tensor, name in zip(tensors, names, strict=True)}
-        for tensor in everything:
-            if tensor.first is not None:
-                name_of[id(tensor)] = f"{name_of[id(tensor.first)]}:{tensor.number}"
+        tensors = _ordered(self._graph())
+        names = dict(zip((id(tensor) for tensor in tensors), _named(tensors), strict=True))
+        first_of: dict[int, str] = {}
+
+        def reference(tensor: Tensor) -> str:
+            name = names[id(tensor.origin)]
+            return f"{name}:{tensor.number}" if tensor.number else name
+
+        described = []
+        for tensor in tensors:
+            name = names[id(tensor)]
+            layer = {
+                "name": name,
+                "layer": tensor.layer.kind(),
+                "config": {**tensor.layer.get_config(), **(tensor.options or {})},
+                "inputs": [reference(each) for each in tensor.inputs],
+            }
+            if (shared := first_of.setdefault(id(tensor.layer), name)) != name:
+                layer["shares"] = shared
+            described.append(layer)
         return {
             "format_version": FORMAT_VERSION,
             "name": self.name,
-            "layers": [
-                {
-                    "name": name_of[id(tensor)],
-                    "layer": _kind(tensor.layer),
-                    "config": _config(tensor),
-                    "inputs": [name_of[id(each)] for each in tensor.inputs],
-                }
-                for tensor in tensors
-            ],
-            "outputs": [name_of[id(tensor)] for tensor in self._graph()],
+            "layers": described,
+            "outputs": [reference(tensor) for tensor in self._graph()],
         }
 
     def compile(
@@ -276,7 +356,7 @@ class Model:
         seed: int | None = None,
         sample_weight: str | None = None,
         class_weight: Mapping[Any, float] | None = None,
-        callbacks: Sequence[EarlyStopping] = (),
+        callbacks: Sequence[EarlyStopping | ReduceLROnPlateau] = (),
         shuffle: bool = True,
         lanes: int = 0,
         name: str | None = None,
@@ -302,7 +382,8 @@ class Model:
             sample_weight: A column of row weights for the loss.
             class_weight: Weight of a class in the loss, as ``dict(zip(numpy.unique(y), weights))`` makes it; classes not
                 named weigh 1.
-            callbacks: At most one :class:`volary.callbacks.EarlyStopping`.
+            callbacks: At most one :class:`volary.callbacks.EarlyStopping` and one
+                :class:`volary.callbacks.ReduceLROnPlateau`.
             shuffle: Meet the rows in a new order every epoch.
             lanes: Parts of a minibatch that are summed in a fixed order, a power of two up to 256; 0 leaves it to the server.
             name: The model on the cluster; this object's name when left out.
@@ -315,9 +396,11 @@ class Model:
             raise RuntimeError("the model is not compiled; call compile(optimizer=, loss=, metrics=) first")
         if validation_split is not None and validation_data is not None:
             raise TypeError("give validation_split or validation_data, not both")
-        stopping = [each.to_json() for each in callbacks if isinstance(each, EarlyStopping)]
-        if len(stopping) != len(callbacks) or len(stopping) > 1:
-            raise TypeError("callbacks takes one volary.callbacks.EarlyStopping at most")
+        watching = {type(each): each.to_json() for each in callbacks if type(each) in _CALLBACKS}
+        if len(watching) != len(callbacks):
+            raise TypeError(
+                "callbacks takes one volary.callbacks.EarlyStopping and one volary.callbacks.ReduceLROnPlateau at most"
+            )
         if features is not None and not _names("features", features):
             raise InvalidArgumentError(
                 "features is empty; name at least one column, or leave it out for every column but the label"
@@ -360,8 +443,7 @@ class Model:
             if validation_data is not None:
                 purpose = f"{name or self.name}-validation"
                 request["validationSource"] = sources.enter_context(connection.sourced(validation_data, purpose))
-            if stopping:
-                request["earlyStopping"] = stopping[0]
+            request.update((_CALLBACKS[kind], form) for kind, form in watching.items())
             if sample_weight is not None:
                 request["sampleWeight"] = sample_weight
             job = connection.train(request)
@@ -398,10 +480,10 @@ class Model:
 
 
 def _ordered(outputs: Sequence[Tensor]) -> list[Tensor]:
-    """Every tensor that the outputs depend on, each once, what is read before what reads it."""
+    """The first output of every call that the outputs depend on, each once, what is read before what reads it."""
     order: list[Tensor] = []
     seen: set[int] = set()
-    waiting = [(tensor, False) for tensor in reversed(outputs)]
+    waiting = [(tensor.origin, False) for tensor in reversed(outputs)]
     while waiting:
         tensor, ready = waiting.pop()
         if ready:
@@ -409,39 +491,26 @@ def _ordered(outputs: Sequence[Tensor]) -> list[Tensor]:
         elif id(tensor) not in seen:
             seen.add(id(tensor))
             waiting.append((tensor, True))
-            needed = tensor.inputs if tensor.first is None else (tensor.first,)
-            waiting.extend((each, False) for each in reversed(needed))
+            waiting.extend((each.origin, False) for each in reversed(tensor.inputs))
     return order
 
 
-def _kind(layer: Layer) -> str:
-    if isinstance(layer, InputLayer):
-        return "Input"
-    return "Lambda" if hasattr(layer, "call") else type(layer).__name__
-
-
-def _config(tensor: Tensor) -> dict[str, Any]:
-    config = tensor.layer.get_config()
-    return config if tensor.program is None else {**config, "program": tensor.program}
-
-
-def _title(layer: Layer) -> str:
-    """What a layer without a name is called after: its kind, its own class, or the function that it is."""
-    own = type(layer).__name__ if hasattr(layer, "call") else _kind(layer)
-    return getattr(layer, "title", None) or own
-
-
-def _named(layers: Sequence[Layer]) -> list[str]:
-    """Names given, else the kind in snake case, numbered from the second on."""
-    if len({id(layer) for layer in layers}) != len(layers):
-        raise ValueError("a layer is used twice; shared layers are not supported, make two layers")
-    taken = {layer.name for layer in layers if layer.name is not None}
+def _named(tensors: Sequence[Tensor]) -> list[str]:
+    """Names given, else the kind in snake case, numbered from the second on; a layer's second use is numbered too."""
+    given: dict[int, str] = {}
+    for tensor in tensors:
+        if tensor.within is None and tensor.layer.name is not None:
+            given.setdefault(id(tensor.layer), tensor.layer.name)
+    taken = set(given.values())
     names = []
-    for layer in layers:
-        if layer.name is not None:
-            names.append(layer.name)
+    for tensor in tensors:
+        layer = tensor.layer
+        if tensor.within is None and id(layer) in given:
+            # The first use has the name itself.
+            names.append(given.pop(id(layer)))
             continue
-        base = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", _title(layer)).lower()
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", layer.name_base()).lower()
+        base = tensor.within or layer.name or kind
         name, number = base, 0
         while name in taken:
             number += 1

@@ -1,7 +1,8 @@
 """Learning-rate schedules, as data: Keras' names and meaning, and PyTorch's ``StepLR`` and ``OneCycleLR``.
 
 Steps are counted over the whole job. A schedule stands where an optimiser takes a learning rate, and where another schedule
-is made of schedules:
+is made of schedules. A rate that falls when a measure no longer gets better is not a schedule but
+:class:`volary.callbacks.ReduceLROnPlateau`, which multiplies any of these.
 
 >>> warm = WarmUp(500, CosineDecay(1e-3, decay_steps=10_000))
 >>> warm.to_json()["then"]["name"]
@@ -115,7 +116,14 @@ class CosineDecayRestarts(Schedule):
 
 @dataclass(frozen=True)
 class PiecewiseConstantDecay(Schedule):
-    """``values[i]`` up to and with step ``boundaries[i]``, the last value after the last boundary."""
+    """``values[i]`` up to and with step ``boundaries[i]``, the last value after the last boundary.
+
+    It is the multi-step schedule, PyTorch's ``MultiStepLR``, with boundaries in steps and not in epochs:
+
+    >>> rates = [0.1 * 0.5**reductions for reductions in range(3)]
+    >>> PiecewiseConstantDecay([3_000, 8_000], rates).values
+    (0.1, 0.05, 0.025)
+    """
 
     name = "piecewise_constant_decay"
     boundaries: Several[int]

@@ -23,7 +23,7 @@ class Sequential(Model):
     :func:`volary.Input` as the first item to choose columns.
     """
 
-    def __init__(self, layers: Iterable[Layer | Tensor], *, name: str = "model") -> None:
+    def __init__(self, layers: Iterable[Layer | Model | Tensor], *, name: str = "model") -> None:
         tensor: Tensor | None = None
         for each in layers:
             if isinstance(each, Tensor):
@@ -33,9 +33,21 @@ class Sequential(Model):
             elif isinstance(each, Layer):
                 if tensor is None:
                     tensor = Input(dtype="int32" if isinstance(each, Embedding) else "float32")
-                tensor = each(tensor)
+                tensor = _single(each(tensor), repr(each))
+            elif isinstance(each, Model):
+                if tensor is None:
+                    tensor = _single(each.input_tensors(), f"the model {each.name!r}")
+                tensor = _single(each(tensor), f"the model {each.name!r}")
             else:
-                raise TypeError(f"a Sequential holds layers of volary.layers, not {type(each).__name__}")
+                raise TypeError(f"a Sequential holds layers of volary.layers and models, not {type(each).__name__}")
         if tensor is None:
             raise TypeError("a Sequential needs at least one layer")
         super().__init__(outputs=tensor, name=name)
+
+
+def _single(given: Tensor | tuple[Tensor, ...], what: str) -> Tensor:
+    """The only tensor."""
+    tensors = given if isinstance(given, tuple) else (given,)
+    if len(tensors) != 1:
+        raise TypeError(f"{what} has {len(tensors)} tensors, a Sequential goes along one; use volary.Model")
+    return tensors[0]

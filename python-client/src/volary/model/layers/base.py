@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from ..shapes import Shape
     from ..symbolic import Parameter, Symbolic
 
-__all__ = ["Initializer", "Layer", "Regularizer"]
+__all__ = ["Function", "Initializer", "Layer", "Regularizer"]
+
+Function = str | Mapping[str, Any]
+"""An activation by name, or a name with arguments (``{"name": "elu", "alpha": 0.5}``); docs/model-spec.md lists them all."""
 
 Initializer = str | Mapping[str, Any]
 """A name (``"glorot_uniform"``), or a name with arguments (``{"name": "random_normal", "stddev": 0.1}``)."""
@@ -48,18 +51,33 @@ class Layer:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            setattr(self, each.name, plain(getattr(self, each.name), f"{each.name} of {type(self).__name__}"))
+            value = getattr(self, each.name)
+            if not isinstance(value, Layer):
+                setattr(self, each.name, plain(value, f"{each.name} of {type(self).__name__}"))
+
+    @classmethod
+    def kind(cls) -> str:
+        """The class as the servers know it."""
+        return "Lambda" if hasattr(cls, "call") else cls.__name__
+
+    def name_base(self) -> str:
+        """What it is named after where it has no name."""
+        return type(self).__name__ if hasattr(self, "call") else self.kind()
+
+    def output_count(self) -> int:
+        """How many tensors a call gives."""
+        return 1
 
     def get_config(self) -> dict[str, Any]:
         """Every option but the name; of those that all layers have, the ones that were given."""
         common = {each.name: each.default for each in fields(Layer)}
-        given = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "name"}
+        given = {each.name: _described(getattr(self, each.name)) for each in fields(self) if each.name != "name"}
         return {name: value for name, value in given.items() if name not in common or value != common[name]}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """The layer of a configuration."""
-        return cls(**config)
+        return cls(**{name: _layer_of(value) for name, value in config.items()})
 
     def build(self, input_shape: Any) -> None:
         """Make parameters for inputs of this shape (a list of shapes for several); for layers of your own."""
@@ -103,3 +121,17 @@ class Layer:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     __hash__ = object.__hash__
+
+
+def _described(value: Any) -> Any:
+    """A layer inside a layer as its class and options; anything else as it is."""
+    return {"layer": value.kind(), "config": value.get_config()} if isinstance(value, Layer) else value
+
+
+def _layer_of(value: Any) -> Any:
+    """The inverse: a layer where its class and options stand."""
+    if isinstance(value, Mapping) and set(value) == {"layer", "config"}:
+        from .. import layers
+
+        return getattr(layers, value["layer"]).from_config(value["config"])
+    return value

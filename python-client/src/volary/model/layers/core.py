@@ -1,4 +1,4 @@
-"""Dense layers, embeddings, dropout and what joins and shapes."""
+"""Inputs, dense layers, embeddings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..shapes import Shape
-from .base import Initializer, Layer, Regularizer
+from .base import Function, Initializer, Layer, Regularizer
 
 
 @dataclass(eq=True, repr=False)
@@ -28,16 +28,21 @@ class InputLayer(Layer):
 
     __hash__ = object.__hash__
 
+    @classmethod
+    def kind(cls) -> str:
+        """The class as the servers know it."""
+        return "Input"
+
 
 @dataclass(eq=True, repr=False)
 class Dense(Layer):
     """activation(inputs @ kernel + bias).
 
-    Activations: linear, relu, sigmoid, tanh, softmax, gelu.
+    An activation is a name, or a name with arguments: ``{"name": "leaky_relu", "negative_slope": 0.1}``.
     """
 
     units: int
-    activation: str | None = None
+    activation: Function | None = None
     use_bias: bool = True
     kernel_initializer: Initializer = "glorot_uniform"
     bias_initializer: Initializer = "zeros"
@@ -68,70 +73,6 @@ class Embedding(Layer):
     def compute_output_shape(self, input_shape: Any) -> Shape | None:
         """The shape that it makes."""
         return None if input_shape is None else (*input_shape, self.output_dim)
-
-    __hash__ = object.__hash__
-
-
-@dataclass(eq=True, repr=False)
-class Dropout(Layer):
-    """While training, a share ``rate`` of the numbers is 0 and the rest is scaled up by 1 / (1 - rate)."""
-
-    rate: float
-
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        return input_shape
-
-    __hash__ = object.__hash__
-
-
-@dataclass(eq=True, repr=False)
-class Activation(Layer):
-    """An activation by itself, by name; docs/model-spec.md lists them all."""
-
-    activation: str
-
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        return input_shape
-
-    __hash__ = object.__hash__
-
-
-@dataclass(eq=True, repr=False)
-class Concatenate(Layer):
-    """Several tensors side by side."""
-
-    axis: int = -1
-
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        given = input_shape if isinstance(input_shape, list) else [input_shape]
-        if any(shape is None for shape in given):
-            return None
-        last = [shape[-1] for shape in given]
-        return (*given[0][:-1], None if None in last else sum(last))
-
-    __hash__ = object.__hash__
-
-
-@dataclass(eq=True, repr=False)
-class BatchNormalization(Layer):
-    """Each column to mean 0 and variance 1 over the rows at hand (moving averages when answering), then scaled and shifted."""
-
-    axis: int = -1
-    momentum: float = 0.99
-    epsilon: float = 1e-3
-    center: bool = True
-    scale: bool = True
-    beta_initializer: Initializer = "zeros"
-    gamma_initializer: Initializer = "ones"
-    moving_mean_initializer: Initializer = "zeros"
-    moving_variance_initializer: Initializer = "ones"
-
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        return input_shape
 
     __hash__ = object.__hash__
 

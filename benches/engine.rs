@@ -1,51 +1,187 @@
-//! Training samples per second of the census-size MLP (108-128-64-1, Adam) on two threads, without data loading or network:
-//! lanes, their fixed tree of sums, sharded update. `benches/peers/torch_mlp.py` is the same in PyTorch.
+//! Samples per second of one model on one or two threads, without data loading or network: lanes, their fixed tree of sums,
+//! sharded update; or prediction. `benches/peers/torch_engine.py` is the same in PyTorch.
 //!
-//! Arguments: batch size, seconds, threads (1 or 2), "explain" for the plan. Prints samples per second of the clock, and on one
-//! thread per second of processor time too, which a busy machine disturbs less. "Best" is the fastest run of 8 steps.
+//! Arguments: a file with the workload (`benches/workloads.py` writes it), batch size, seconds, threads (1 or 2), "train",
+//! "predict" or "explain" for the plan, and lanes (0: as many as a job has by default). Prints samples per second of the clock, and on one thread per second of processor time
+//! too, which a busy machine disturbs less. "Best" is the fastest run of 8 steps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use volary::nn::{
-    FeatureColumn, FeatureKind, InputData, LaneBatch, LaneTrainer, Loss, Model, ModelSpec, StepKey,
+    FeatureColumn, FeatureKind, InputData, LaneBatch, LaneTrainer, Loss, Model, ModelSpec,
+    Predictor, StepKey,
 };
 use volary::optim::{Optimizer, OptimizerSpec};
 use volary::support::random::{Purpose, RandomKey};
 use volary::tensor::kernels::reduce::accumulate;
 
-const WIDTH: usize = 108;
+/// Minibatches of random rows that are gone through in turn.
+const BATCHES: usize = 16;
 
 fn main() {
     let arguments: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
+    let [file, rest @ ..] = arguments.as_slice() else {
+        println!(
+            "engine WORKLOAD.json [BATCH] [SECONDS] [THREADS] [train|predict|explain] [LANES]"
+        );
+        return;
+    };
     let number = |index: usize, default: f64| {
-        arguments
-            .get(index)
+        rest.get(index)
             .and_then(|text| text.parse().ok())
             .unwrap_or(default)
     };
-    let (batch, seconds) = (number(0, 256.0) as usize, number(1, 2.0));
-    let lanes = (0..=4)
+    let (batch, seconds) = (number(0, 64.0) as usize, number(1, 2.0));
+    let threads = number(2, 1.0).clamp(1.0, 2.0) as usize;
+    let workload = Workload::read(file, batch);
+    let by_default = (0..=4)
         .rev()
         .map(|power| 1usize << power)
         .find(|lanes| batch / lanes >= 32)
         .unwrap_or(1);
-    let threads = number(2, 2.0).clamp(1.0, 2.0) as usize;
-    if arguments.get(3).is_some_and(|text| text == "explain") {
-        println!(
-            "{}",
-            LaneTrainer::new(Arc::new(model()), Loss::BinaryCrossentropy)
-                .unwrap()
-                .describe(batch / lanes)
-                .unwrap()
-        );
+    let lanes = match number(4, 0.0) as usize {
+        0 => by_default.max(threads),
+        lanes => lanes,
+    };
+    match rest.get(3).map_or("train", String::as_str) {
+        "explain" => println!("{}", workload.trainer().describe(batch / lanes).unwrap()),
+        "predict" => predict(&workload, threads, seconds),
+        _ => train(&workload, lanes, threads, seconds),
     }
-    run(batch, lanes.max(threads), threads, seconds);
+}
+
+/// A model, what it learns from, and random rows of the right shapes.
+struct Workload {
+    model: Arc<Model>,
+    loss: Loss,
+    batch: usize,
+    /// Numbers of one row, per input.
+    widths: Vec<usize>,
+    inputs: Vec<Numbers>,
+    target: Vec<f32>,
+    target_width: usize,
+}
+
+enum Numbers {
+    Float32(Vec<f32>),
+    Int32(Vec<i32>),
+}
+
+impl Numbers {
+    fn rows(&self, first: usize, rows: usize, width: usize) -> InputData<'_> {
+        let range = first * width..(first + rows) * width;
+        match self {
+            Numbers::Float32(values) => InputData::Float32(&values[range]),
+            Numbers::Int32(values) => InputData::Int32(&values[range]),
+        }
+    }
+}
+
+impl Workload {
+    fn read(file: &str, batch: usize) -> Self {
+        let text = std::fs::read(file).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let json: Value = serde_json::from_slice(&text).unwrap();
+        let mut stream = RandomKey::of(1, 0).stream(Purpose::Test);
+        let rows = BATCHES * batch;
+        let (mut features, mut widths, mut inputs) = (Vec::new(), Vec::new(), Vec::new());
+        for input in json["inputs"].as_array().unwrap() {
+            let width = input["width"].as_u64().unwrap() as usize;
+            let below = input["below"].as_u64();
+            features.push(FeatureColumn {
+                name: input["name"].as_str().unwrap().to_string(),
+                width,
+                kind: if below.is_some() {
+                    FeatureKind::Integer
+                } else {
+                    FeatureKind::Float
+                },
+            });
+            widths.push(width);
+            inputs.push(match below {
+                Some(below) => Numbers::Int32(
+                    (0..rows * width)
+                        .map(|_| stream.below(below) as i32)
+                        .collect(),
+                ),
+                None => {
+                    Numbers::Float32((0..rows * width).map(|_| stream.normal() as f32).collect())
+                }
+            });
+        }
+        let model =
+            Model::build(&ModelSpec::from_json(&json["model"]).unwrap(), &features).unwrap();
+        let loss = Loss::parse(json["loss"].as_str().unwrap()).unwrap();
+        let target_width = json["target_width"].as_u64().unwrap() as usize;
+        let classes = json["classes"].as_u64();
+        let target = (0..rows * target_width)
+            .map(|_| match classes {
+                Some(classes) => stream.below(classes) as f32,
+                None => stream.normal() as f32,
+            })
+            .collect();
+        Workload {
+            model: Arc::new(model),
+            loss,
+            batch,
+            widths,
+            inputs,
+            target,
+            target_width,
+        }
+    }
+
+    fn trainer(&self) -> LaneTrainer {
+        LaneTrainer::new(Arc::clone(&self.model), self.loss).unwrap()
+    }
+
+    fn inputs(&self, first: usize, rows: usize) -> Vec<InputData<'_>> {
+        let numbers = self.inputs.iter().zip(&self.widths);
+        numbers
+            .map(|(numbers, &width)| numbers.rows(first, rows, width))
+            .collect()
+    }
+
+    fn target(&self, first: usize, rows: usize) -> &[f32] {
+        &self.target[first * self.target_width..(first + rows) * self.target_width]
+    }
+}
+
+fn predict(workload: &Workload, threads: usize, seconds: f64) {
+    let (parameters, statistics) = (
+        workload.model.initial_parameters(1),
+        workload.model.initial_statistics(),
+    );
+    let done = AtomicUsize::new(0);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (done, parameters, statistics) = (&done, &parameters, &statistics);
+            scope.spawn(move || {
+                let mut predictor = Predictor::new(Arc::clone(&workload.model));
+                let mut round = thread;
+                while start.elapsed().as_secs_f64() < seconds {
+                    let inputs = workload.inputs(round % BATCHES * workload.batch, workload.batch);
+                    predictor
+                        .predict(parameters, statistics, workload.batch, &inputs)
+                        .unwrap();
+                    done.fetch_add(workload.batch, Ordering::Relaxed);
+                    round += 1;
+                }
+            });
+        }
+    });
+    let samples = done.load(Ordering::Relaxed) as f64;
+    println!(
+        "{:.0} samples/s predicted, at batch {} on {threads} threads",
+        samples / start.elapsed().as_secs_f64(),
+        workload.batch
+    );
 }
 
 /// One thread's places: its lanes' gradients, its half of the sums.
@@ -59,17 +195,10 @@ struct SharedPointer(*mut Shared);
 // SAFETY: threads write apart from each other between barriers (see `run`).
 unsafe impl Sync for SharedPointer {}
 
-fn run(batch: usize, lanes: usize, threads: usize, seconds: f64) {
-    let model = Arc::new(model());
+fn train(workload: &Workload, lanes: usize, threads: usize, seconds: f64) {
+    let (model, batch) = (&workload.model, workload.batch);
     let optimizer = Optimizer::build(&OptimizerSpec::from_json(&json!("adam")).unwrap()).unwrap();
-    let mut stream = RandomKey::of(1, 0).stream(Purpose::Test);
-    let batches = 16;
-    let features: Vec<f32> = (0..batches * batch * WIDTH)
-        .map(|_| stream.normal() as f32)
-        .collect();
-    let target: Vec<f32> = (0..batches * batch)
-        .map(|_| stream.below(2) as f32)
-        .collect();
+    let statistics = model.initial_statistics();
     let len = model.parameter_len();
     let half = if threads == 1 { len } else { len / 2 };
     let mut shared = Shared {
@@ -92,16 +221,14 @@ fn run(batch: usize, lanes: usize, threads: usize, seconds: f64) {
     let start = Instant::now();
     std::thread::scope(|scope| {
         for thread in 0..threads {
-            let (model, optimizer, pointer, barrier, stop, steps_done) =
-                (&model, &optimizer, &pointer, &barrier, &stop, &steps_done);
-            let (processor_ns, best_ns) = (&processor_ns, &best_ns);
-            let (features, target) = (&features, &target);
+            let (optimizer, pointer, barrier, stop, steps_done) =
+                (&optimizer, &pointer, &barrier, &stop, &steps_done);
+            let (processor_ns, best_ns, statistics) = (&processor_ns, &best_ns, &statistics);
             scope.spawn(move || {
-                let mut trainer =
-                    LaneTrainer::new(Arc::clone(model), Loss::BinaryCrossentropy).unwrap();
+                let mut trainer = workload.trainer();
+                let mut statistics_out = statistics.clone();
                 let rows = batch / lanes;
                 let mine = lanes / threads;
-                let mut inputs: Vec<InputData<'_>> = vec![InputData::Float32(&[])];
                 let mut step = 0;
                 let mut window = Instant::now();
                 while stop.load(Ordering::Relaxed) == 0 {
@@ -113,13 +240,11 @@ fn run(batch: usize, lanes: usize, threads: usize, seconds: f64) {
                         )
                     };
                     for lane in thread * mine..(thread + 1) * mine {
-                        let first = (step % batches) * batch + lane * rows;
-                        inputs[0] =
-                            InputData::Float32(&features[first * WIDTH..(first + rows) * WIDTH]);
+                        let first = (step % BATCHES) * batch + lane * rows;
                         let batch_rows = LaneBatch {
                             rows,
-                            inputs,
-                            target: &target[first..first + rows],
+                            inputs: workload.inputs(first, rows),
+                            target: workload.target(first, rows),
                             weights: None,
                         };
                         let key = StepKey {
@@ -133,15 +258,14 @@ fn run(batch: usize, lanes: usize, threads: usize, seconds: f64) {
                         trainer
                             .step(
                                 parameters,
-                                &[],
+                                statistics,
                                 &batch_rows,
                                 &key,
                                 batch as f32,
                                 gradient,
-                                &mut [],
+                                &mut statistics_out,
                             )
                             .unwrap();
-                        inputs = batch_rows.inputs;
                         // The tree's sums that this lane completes, while both sides are in the cache.
                         let (place, mut width) = (lane - thread * mine, 1);
                         while width < mine && place & width != 0 {
@@ -240,19 +364,4 @@ impl Barrier {
             }
         }
     }
-}
-
-fn model() -> Model {
-    let json = json!({"format_version": 1, "name": "census", "layers": [
-        {"name": "features", "layer": "Input"},
-        {"name": "dense", "layer": "Dense", "config": {"units": 128, "activation": "relu"}, "inputs": ["features"]},
-        {"name": "dense_1", "layer": "Dense", "config": {"units": 64, "activation": "relu"}, "inputs": ["dense"]},
-        {"name": "dense_2", "layer": "Dense", "config": {"units": 1, "activation": "sigmoid"}, "inputs": ["dense_1"]},
-    ], "outputs": ["dense_2"]});
-    let features = [FeatureColumn {
-        name: "features".to_string(),
-        width: WIDTH,
-        kind: FeatureKind::Float,
-    }];
-    Model::build(&ModelSpec::from_json(&json).unwrap(), &features).unwrap()
 }

@@ -1,0 +1,40 @@
+"""Dense layers with gates, as Keras 1 and Analytics Zoo have them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .base import Function, Initializer, Layer, Regularizer
+
+
+@dataclass(eq=True, repr=False)
+class Highway(Layer):
+    """``t * activation(x @ kernel + bias) + (1 - t) * x`` with the gate ``t`` of a kernel and a bias of its own.
+
+    The gate's bias starts at ``transform_bias``: a new layer mostly passes its input on.
+    """
+
+    activation: Function | None = None
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer | None = None
+    bias_regularizer: Regularizer | None = None
+    transform_bias: float = -2.0
+
+    __hash__ = object.__hash__
+
+
+@dataclass(eq=True, repr=False)
+class MaxoutDense(Layer):
+    """The greatest of ``nb_feature`` dense layers, number by number."""
+
+    output_dim: int
+    nb_feature: int = 4
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    bias_initializer: Initializer = "zeros"
+    kernel_regularizer: Regularizer | None = None
+    bias_regularizer: Regularizer | None = None
+
+    __hash__ = object.__hash__

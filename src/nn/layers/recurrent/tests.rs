@@ -1,0 +1,255 @@
+//! Refusals, and what is random and so has no golden file: dropout along the steps.
+
+use serde_json::{Value, json};
+
+use super::super::super::layer::{Collected, Place};
+use super::super::super::model::InputType;
+use super::super::read;
+use super::*;
+use crate::autograd::{Bindings, Data, Destination, Graph, Plan, check};
+use crate::support::random::RandomKey;
+use crate::tensor::Shape;
+
+const ROWS: usize = 50;
+const STEPS: usize = 4;
+const UNITS: usize = 3;
+
+#[test]
+fn what_is_no_sequence_and_states_that_do_not_fit_are_refused() {
+    refused("LSTM", &[], "layer \"rnn\": it has no inputs");
+    refused(
+        "LSTM",
+        &[&[5]],
+        "layer \"rnn\": its input has shape [5] per row; give a sequence",
+    );
+    refused(
+        "GRU",
+        &[&[1 << 30, 5]],
+        "layer \"rnn\": its input has 1073741824 steps of 5 columns; give 1 to 4096 steps",
+    );
+    refused(
+        "LSTM",
+        &[&[4, 5], &[3]],
+        "layer \"rnn\": it has 2 inputs; connect the sequence alone, or with 2 first states",
+    );
+    refused(
+        "SimpleRNN",
+        &[&[4, 5], &[2]],
+        "layer \"rnn\": a first state has shape [2] per row; it must be (3)",
+    );
+}
+
+#[test]
+fn options_that_cannot_be_are_refused() {
+    for (kind, option, value) in [
+        ("LSTM", "stateful", json!(true)),
+        ("LSTM", "reset_after", json!(true)),
+        ("SimpleRNN", "recurrent_activation", json!("tanh")),
+        ("GRU", "unit_forget_bias", json!(true)),
+        ("GRU", "recurrent_dropout", json!(1)),
+        ("LSTM", "recurrent_activation", json!("sigmoidal")),
+        ("LSTM", "units", json!(0)),
+    ] {
+        let mut config = json!({"units": UNITS});
+        config[option] = value;
+        let message = read("rnn", kind, config.as_object().unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(option), "{kind}, {option}: {message}");
+    }
+}
+
+#[test]
+fn the_forget_gate_of_an_lstm_starts_open() {
+    let config = json!({"units": UNITS, "bias_initializer": {"name": "constant", "value": 0.5}});
+    let described = read("rnn", "LSTM", config.as_object().unwrap()).unwrap();
+    let arrays = described.layer.parameters(&[Signal::float(&[STEPS, 5])]);
+    let mut bias = [0.0; 12];
+    arrays[2]
+        .initializer
+        .fill(&arrays[2].shape, 3, 2, &mut bias);
+    assert_eq!(
+        bias,
+        [0.5, 0.5, 0.5, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    );
+}
+
+#[test]
+fn dropout_takes_the_same_columns_of_a_row_at_every_step() {
+    // Linear, kernel the identity, no recurrence, ones in: the answer is the mask.
+    let answer = answer_of_simple(
+        json!({"dropout": 0.5}),
+        &[1.0; ROWS * STEPS * UNITS],
+        &[0.0; ROWS * UNITS],
+        &[0.0; UNITS * UNITS],
+    );
+    let mut kept = 0;
+    for row in answer.chunks(STEPS * UNITS) {
+        for step in row.chunks(UNITS) {
+            assert_eq!(step, &row[..UNITS]);
+        }
+        kept += row[..UNITS].iter().filter(|&&number| number == 2.0).count();
+        assert!(row.iter().all(|&number| number == 0.0 || number == 2.0));
+    }
+    // 150 fair coins: three deviations are 18.
+    assert!((57..=93).contains(&kept), "seed 5: {kept}");
+}
+
+#[test]
+fn recurrent_dropout_takes_the_same_units_of_a_row_at_every_step() {
+    // Linear, nothing in, the recurrent kernel the identity, a state of ones: step t answers the mask to the power t.
+    let answer = answer_of_simple(
+        json!({"recurrent_dropout": 0.5}),
+        &[0.0; ROWS * STEPS * UNITS],
+        &[1.0; ROWS * UNITS],
+        &identity(),
+    );
+    for row in answer.chunks(STEPS * UNITS) {
+        for (step, numbers) in row.chunks(UNITS).enumerate() {
+            for (number, first) in numbers.iter().zip(row) {
+                assert_eq!(*number, first.powi(step as i32 + 1));
+            }
+        }
+    }
+    assert!(answer.contains(&0.0) && answer.contains(&2.0));
+}
+
+#[test]
+fn gradients_with_both_dropouts_are_those_that_differences_show() {
+    for (kind, options) in [
+        ("SimpleRNN", json!({})),
+        ("LSTM", json!({})),
+        ("GRU", json!({})),
+        ("GRU", json!({"reset_after": false})),
+        ("LSTM", json!({"recurrent_dropout": 0.0})),
+    ] {
+        let mut config = json!({"units": UNITS, "dropout": 0.3, "recurrent_dropout": 0.3,
+            "return_sequences": true});
+        for (option, value) in options.as_object().unwrap() {
+            config[option] = value.clone();
+        }
+        let alone = Alone::new(kind, &config, 2, &[&[STEPS, 5]]);
+        let numbers: Vec<f32> = (0..alone.len)
+            .map(|number| ((number * 37 % 101) as f32 / 50.0 - 1.0) * 0.8)
+            .collect();
+        check::check_gradient(&numbers, &[], |graph| alone.record(graph))
+            .unwrap_or_else(|error| panic!("{kind} {options}: {error}"));
+    }
+}
+
+/// A layer in training over leaves: inputs, then arrays, side by side in one vector.
+struct Alone {
+    layer: Box<dyn Layer>,
+    rows: usize,
+    inputs: Vec<Place>,
+    arrays: Vec<Place>,
+    len: usize,
+}
+
+impl Alone {
+    fn new(kind: &str, config: &Value, rows: usize, inputs: &[&[usize]]) -> Self {
+        let described = read("rnn", kind, config.as_object().unwrap()).unwrap();
+        let signals: Vec<Signal> = inputs
+            .iter()
+            .map(|extents| Signal::float(extents))
+            .collect();
+        described.layer.output("rnn", &signals).unwrap();
+        let mut len = 0;
+        let mut place = |extents: &[usize]| {
+            let place = Place {
+                offset: len,
+                shape: Shape::new(extents),
+                trainable: true,
+                regularizer: None,
+            };
+            len += place.shape.len();
+            place
+        };
+        let inputs = inputs
+            .iter()
+            .map(|extents| place(&[&[rows], *extents].concat()))
+            .collect();
+        let arrays = described
+            .layer
+            .parameters(&signals)
+            .iter()
+            .map(|array| place(&array.shape))
+            .collect();
+        Alone {
+            layer: described.layer,
+            rows,
+            inputs,
+            arrays,
+            len,
+        }
+    }
+
+    fn record(&self, graph: &mut Graph) -> Result<NodeId, GraphError> {
+        let inputs = self
+            .inputs
+            .iter()
+            .map(|place| place.leaf(graph))
+            .collect::<Result<Vec<_>, _>>()?;
+        let masks = vec![None; inputs.len()];
+        let mut collected = Collected::default();
+        let mut context = Context::new(
+            graph,
+            self.rows,
+            true,
+            0,
+            &self.arrays,
+            &[],
+            &masks,
+            &mut collected,
+        );
+        self.layer.forward(&mut context, &inputs)
+    }
+}
+
+fn identity() -> [f32; UNITS * UNITS] {
+    std::array::from_fn(|number| f32::from(u8::from(number % (UNITS + 1) == 0)))
+}
+
+/// All steps' answers of a linear SimpleRNN whose kernel is the identity.
+fn answer_of_simple(options: Value, x: &[f32], state: &[f32], recurrent: &[f32]) -> Vec<f32> {
+    let mut config =
+        json!({"units": UNITS, "activation": null, "return_sequences": true, "use_bias": false});
+    for (option, value) in options.as_object().unwrap() {
+        config[option] = value.clone();
+    }
+    let alone = Alone::new("SimpleRNN", &config, ROWS, &[&[STEPS, UNITS], &[UNITS]]);
+    let numbers = [x, state, &identity(), recurrent].concat();
+    let mut graph = Graph::new();
+    let answer = alone.record(&mut graph).unwrap();
+    let mut plan = Plan::new(&graph, &[(answer, Destination::Keep)]).unwrap();
+    let none: [Data<'_>; 0] = [];
+    plan.run(&mut Bindings {
+        inputs: &none,
+        more_inputs: &[],
+        parameters: &numbers,
+        statistics: &[],
+        gradient: &mut [],
+        statistics_out: &mut [],
+        key: RandomKey::of(5, 0),
+    })
+    .unwrap();
+    plan.kept(0).to_vec()
+}
+
+/// Expects the refusal of a layer of three units over inputs of these shapes to start so.
+fn refused(kind: &str, inputs: &[&[usize]], expected: &str) {
+    let described = read("rnn", kind, json!({"units": UNITS}).as_object().unwrap()).unwrap();
+    let signals: Vec<Signal> = inputs
+        .iter()
+        .map(|extents| Signal {
+            extents: extents.to_vec(),
+            dtype: InputType::Float32,
+        })
+        .collect();
+    let message = described
+        .layer
+        .output("rnn", &signals)
+        .unwrap_err()
+        .to_string();
+    assert!(message.starts_with(expected), "{message}");
+}
