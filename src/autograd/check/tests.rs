@@ -645,7 +645,7 @@ fn the_gradient_of_axes_in_another_order_is_in_the_first_order_again() {
         let x = graph.add(Op::Parameter(0, shape.clone()), &[]).unwrap();
         let slope = gradients(&mut graph, &[(y, y)], &[x]).unwrap()[0].unwrap();
         assert!(
-            matches!(graph.op(slope), Op::View(_)),
+            !matches!(graph.op(slope), Op::ViewAdd(..)),
             "{extents:?}, {axes:?}"
         );
     }
