@@ -53,8 +53,9 @@ _CALLBACKS: dict[type, str] = {EarlyStopping: "earlyStopping", ReduceLROnPlateau
 class Tensor(Symbolic):
     """What a layer makes of its inputs; a place in the graph, without numbers.
 
-    Operators and the functions of :mod:`volary.ops` on it are layers too. ``options`` are those of the call, beside the
-    layer's own: the program of a layer of your own is one. A further output of a layer that has several is told by
+    Operators and the functions of :mod:`volary.ops` on it are layers too.
+
+    ``options`` are those of the call, beside the layer's own. A further output of a layer that has several is told by
     ``first``, the call's first output, and its ``number``. ``within`` names the layer as part of a model used as a layer.
     """
 
@@ -75,6 +76,11 @@ class Tensor(Symbolic):
     def dtype(self) -> str:
         """``float32``, or ``int32`` of an integer input."""
         return self.layer.dtype if isinstance(self.layer, InputLayer) else "float32"
+
+    @property
+    def origin(self) -> Tensor:
+        """The first output of its call."""
+        return self if self.first is None else self.first
 
     def __repr__(self) -> str:
         output = f", output {self.number}" if self.number else ""
@@ -105,31 +111,43 @@ def connect(
 ) -> Any:
     """The tensor that `layer` makes of `inputs`; a tuple of them where it has several outputs."""
     given = _tensors(inputs, "a layer")
-    if hasattr(layer, "call"):
-        made = _connect_own(layer, given, within)
+    read = [each.shape for each in given]
+    input_shape: Any = read[0] if len(read) == 1 else read
+    if not hasattr(layer, "call"):
+        shapes = [layer.compute_output_shape(input_shape), *[None] * (layer.output_count() - 1)]
+    elif options is not None and "program" in options:
+        shapes = [None] * len(options["program"].get("outputs", [None]))
     else:
-        count = layer.output_count()
-        shape = layer.compute_output_shape(_shapes(given)) if count == 1 else None
-        made = _outputs(layer, given, options, within, [shape] * count)
-    return made[0] if len(made) == 1 else made
+        program, shapes = _recorded(layer, given, input_shape)
+        options = {**(options or {}), "program": program}
+    return _outputs(layer, given, options, within, shapes)
 
 
-def connect_program(
-    op: str, program: Mapping[str, Any], inputs: Sequence[Tensor], shapes: Sequence[Shape | None]
-) -> tuple[Tensor, ...]:
-    """The tensors of a recorded program over `inputs`: a layer of its own, named after its function."""
-    layer = Lambda(program=program)
-    layer.title = op
-    return _outputs(layer, tuple(inputs), {"program": program}, None, shapes)
+def _outputs(
+    layer: Layer,
+    inputs: tuple[Tensor, ...],
+    options: Mapping[str, Any] | None,
+    within: str | None,
+    shapes: Sequence[Shape | None],
+) -> Any:
+    """The tensors of one call, one for each shape."""
+    first = Tensor(layer, inputs, options, within=within, known_shape=shapes[0])
+    if len(shapes) == 1:
+        return first
+    return (
+        first,
+        *(Tensor(layer, inputs, options, first, n, within, shape) for n, shape in enumerate(shapes[1:], 1)),
+    )
 
 
-def _connect_own(layer: Layer, given: tuple[Tensor, ...], within: str | None) -> tuple[Tensor, ...]:
-    """The tensors of a layer of the user's own, whose function is recorded here."""
+def _recorded(
+    layer: Layer, given: tuple[Tensor, ...], input_shape: Any
+) -> tuple[Mapping[str, Any], list[Shape | None]]:
+    """The program of a layer of the user's own over these tensors, and the shapes of its outputs."""
     if isinstance(layer, Lambda) and layer.function is None:
         assert layer.program is not None
-        count = len(layer.program.get("outputs", [None]))
-        return _outputs(layer, given, {"program": layer.program}, within, [None] * count)
-    layer.build(_shapes(given))
+        return layer.program, [None] * len(layer.program.get("outputs", [None]))
+    layer.build(input_shape)
 
     def name_of(parameter: Parameter) -> str | None:
         return next((name for name, value in vars(layer).items() if value is parameter), None)
@@ -139,26 +157,15 @@ def _connect_own(layer: Layer, given: tuple[Tensor, ...], within: str | None) ->
     program, outputs = trace(function, [(each.shape, each.dtype) for each in given], name_of, what=what)
     if isinstance(layer, Lambda):
         layer.program = program
-    return _outputs(layer, given, {"program": program}, within, [output.shape for output in outputs])
+    return program, [output.shape for output in outputs]
 
 
-def _outputs(
-    layer: Layer,
-    given: tuple[Tensor, ...],
-    options: Mapping[str, Any] | None,
-    within: str | None,
-    shapes: Sequence[Shape | None],
-) -> tuple[Tensor, ...]:
-    """One tensor for each output of a call."""
-    first = Tensor(layer, given, options, within=within, known_shape=shapes[0])
-    further = enumerate(shapes[1:], 1)
-    return (first, *(Tensor(layer, given, options, first, number, within, shape) for number, shape in further))
-
-
-def _shapes(given: Sequence[Tensor]) -> Any:
-    """The shape of the one input, or the list of all their shapes."""
-    shapes = [each.shape for each in given]
-    return shapes[0] if len(shapes) == 1 else shapes
+def connect_function(op: str, program: Mapping[str, Any], inputs: Sequence[Tensor], shape: Shape | None) -> Tensor:
+    """The tensor of one function of :mod:`volary.ops`: a layer by itself, named after it."""
+    layer = Lambda(program=program)
+    layer.title = op
+    tensor: Tensor = _outputs(layer, tuple(inputs), {"program": program}, None, [shape])
+    return tensor
 
 
 def _tensors(inputs: Tensor | Sequence[Tensor], caller: str) -> tuple[Tensor, ...]:
@@ -249,10 +256,10 @@ class Model:
         made: dict[int, tuple[Tensor, ...]] = {id(tensor): (each,) for tensor, each in zip(own, given, strict=True)}
         for tensor, name in zip(ordered, _named(ordered), strict=True):
             if id(tensor) not in made:
-                read = [made[id(_first(each))][each.number] for each in tensor.inputs]
+                read = [made[id(each.origin)][each.number] for each in tensor.inputs]
                 answer = connect(tensor.layer, read, tensor.options, f"{self.name}.{name}")
                 made[id(tensor)] = answer if isinstance(answer, tuple) else (answer,)
-        outputs = tuple(made[id(_first(each))][each.number] for each in self._graph())
+        outputs = tuple(made[id(each.origin)][each.number] for each in self._graph())
         return outputs[0] if len(outputs) == 1 else outputs
 
     def input_tensors(self) -> tuple[Tensor, ...]:
@@ -267,7 +274,7 @@ class Model:
         first_of: dict[int, str] = {}
 
         def reference(tensor: Tensor) -> str:
-            name = names[id(_first(tensor))]
+            name = names[id(tensor.origin)]
             return f"{name}:{tensor.number}" if tensor.number else name
 
         described = []
@@ -472,16 +479,11 @@ class Model:
         return f"{type(self).__name__}({self.name!r})\n" + "\n".join(f"    {layer}" for layer in self.layers)
 
 
-def _first(tensor: Tensor) -> Tensor:
-    """The first output of the call that made a tensor; a symbolic tensor is neither true nor false, so no ``or``."""
-    return tensor if tensor.first is None else tensor.first
-
-
 def _ordered(outputs: Sequence[Tensor]) -> list[Tensor]:
     """The first output of every call that the outputs depend on, each once, what is read before what reads it."""
     order: list[Tensor] = []
     seen: set[int] = set()
-    waiting = [(_first(tensor), False) for tensor in reversed(outputs)]
+    waiting = [(tensor.origin, False) for tensor in reversed(outputs)]
     while waiting:
         tensor, ready = waiting.pop()
         if ready:
@@ -489,14 +491,8 @@ def _ordered(outputs: Sequence[Tensor]) -> list[Tensor]:
         elif id(tensor) not in seen:
             seen.add(id(tensor))
             waiting.append((tensor, True))
-            waiting.extend((_first(each), False) for each in reversed(tensor.inputs))
+            waiting.extend((each.origin, False) for each in reversed(tensor.inputs))
     return order
-
-
-def _title(layer: Layer) -> str:
-    """What a layer without a name is called after: its kind, its own class, or the function that it is."""
-    own = type(layer).__name__ if hasattr(layer, "call") else layer.kind()
-    return getattr(layer, "title", None) or own
 
 
 def _named(tensors: Sequence[Tensor]) -> list[str]:
@@ -513,7 +509,7 @@ def _named(tensors: Sequence[Tensor]) -> list[str]:
             # The first use has the name itself.
             names.append(given.pop(id(layer)))
             continue
-        kind = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", _title(layer)).lower()
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", layer.name_base()).lower()
         base = tensor.within or layer.name or kind
         name, number = base, 0
         while name in taken:

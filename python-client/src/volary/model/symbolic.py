@@ -417,7 +417,7 @@ def node(
 ) -> Symbolic:
     """Record `op` over `inputs`; `infer` makes the answer's shape of theirs, when all are known (or, `partial`, anyhow)."""
     described = {key: value for key, value in (arguments or {}).items() if value is not None}
-    from .functional import Tensor, connect_program
+    from .functional import Tensor, connect_function
 
     recorder = current()
     if recorder is None:
@@ -458,4 +458,4 @@ def node(
         for each in operands
     ]
     answer = program.add({"op": op, "inputs": positions, **described}, shape)
-    return connect_program(op, program.to_json([answer]), tensors, [shape])[0]
+    return connect_function(op, program.to_json([answer]), tensors, shape)

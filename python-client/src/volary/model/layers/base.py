@@ -57,8 +57,12 @@ class Layer:
 
     @classmethod
     def kind(cls) -> str:
-        """The class as the servers know it; layers of your own are recorded and sent as a Lambda."""
+        """The class as the servers know it."""
         return "Lambda" if hasattr(cls, "call") else cls.__name__
+
+    def name_base(self) -> str:
+        """What it is named after where it has no name."""
+        return type(self).__name__ if hasattr(self, "call") else self.kind()
 
     def output_count(self) -> int:
         """How many tensors a call gives."""

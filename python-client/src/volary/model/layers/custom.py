@@ -35,6 +35,10 @@ class Lambda(Layer):
         self.function = function
         self.program = None if program is None else dict(program)
 
+    def name_base(self) -> str:
+        """The function that it is, where it is one of :mod:`volary.ops`."""
+        return self.title or "Lambda"
+
     def call(self, *inputs: Any) -> Any:
         """What the function answers."""
         assert self.function is not None
