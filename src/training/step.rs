@@ -543,6 +543,7 @@ impl Pass<'_> {
                 loss: (output.loss_sum / rows.rows as f64) as f32,
                 epoch: self.epoch as u32 + 1,
                 step: self.total_step,
+                origin: "the loss".to_owned(),
             });
         }
         lane.report.loss_sum += output.loss_sum;
@@ -558,10 +559,11 @@ impl Pass<'_> {
 
     fn step_error(&self, error: ProgramError) -> TrainingError {
         match error {
-            ProgramError::NonFiniteLoss { value, .. } => TrainingError::NotFinite {
+            ProgramError::NonFiniteLoss { value, origin, .. } => TrainingError::NotFinite {
                 loss: value.parse().unwrap_or(f32::NAN),
                 epoch: self.epoch as u32 + 1,
                 step: self.total_step,
+                origin,
             },
             other => program_error(other),
         }
