@@ -14,6 +14,7 @@ mod optimizer;
 mod options;
 mod plateau;
 mod recipes;
+mod rows;
 mod schedule;
 mod transforms;
 
@@ -22,5 +23,6 @@ pub use chain::{Chain, Cut};
 pub use error::OptimizerError;
 pub use optimizer::{Optimizer, OptimizerSpec, Stage};
 pub use plateau::{PlateauRule, ReduceOnPlateau};
+pub use rows::RowUpdate;
 pub use schedule::Schedule;
 pub use transforms::{GradientTransform, Moment, Scope};

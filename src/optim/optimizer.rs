@@ -12,6 +12,7 @@ use super::chain::{Chain, Cut};
 use super::error::OptimizerError;
 use super::options::{Options, name_of, unknown};
 use super::recipes::{RECIPES, Recipe, Setting};
+use super::rows::RowUpdate;
 use super::schedule::Schedule;
 use super::transforms::{
     ClipByNorm, ClipByValue, DecayWeights, GradientTransform, Moment, NormOf, Scope,
@@ -112,6 +113,50 @@ impl OptimizerSpec {
             accumulation,
             average,
         })
+    }
+
+    /// Whether tables with sparse gradients may be trained by it: only the rows of a step are updated then, so everything
+    /// that would change or count the other rows is refused.
+    pub fn check_sparse(&self) -> Result<(), OptimizerError> {
+        let json = self.to_json();
+        let refuse = |option: &str, reason: &str| {
+            Err(OptimizerError::BadOption {
+                name: self.recipe.name.to_string(),
+                option: option.to_string(),
+                found: json[option].to_string(),
+                hint: format!(
+                    "the model has an Embedding with \"sparse\": true, and {reason}; leave it out, or leave out \"sparse\""
+                ),
+            })
+        };
+        if self.weight_decay.is_some_and(|decay| decay > 0.0) {
+            return refuse("weight_decay", "decay changes all rows at every step");
+        }
+        match self.clip {
+            Some(Clip::Norm(_)) => {
+                return refuse("clipnorm", "norms of its tables are not computed");
+            }
+            Some(Clip::GlobalNorm(_)) => {
+                return refuse("global_clipnorm", "norms of its tables are not computed");
+            }
+            Some(Clip::Value(_)) | None => {}
+        }
+        if self.accumulation.is_some() {
+            return refuse(
+                "gradient_accumulation_steps",
+                "lists of rows are not gathered over steps",
+            );
+        }
+        if self.average.is_some() {
+            return refuse("use_ema", "averages change all rows at every step");
+        }
+        if Optimizer::build(self)?.scope() == Scope::WholeModel {
+            return refuse(
+                "name",
+                "this optimizer needs norms of whole tables; take adam, say",
+            );
+        }
+        Ok(())
     }
 
     pub fn to_json(&self) -> Value {
@@ -320,6 +365,17 @@ impl Optimizer {
             (None, _) => self.chain.update(&moment, parameters, gradient, of_chain),
         }
         self.follow(step, parameters, average);
+    }
+
+    /// What a step does to the rows of a table with sparse gradients; `step` counts from 1.
+    ///
+    /// Panics when `OptimizerSpec::check_sparse` refuses the optimiser.
+    pub fn row_update(&self, step: u64, learning_rate: f32) -> RowUpdate<'_> {
+        assert!(
+            self.accumulation.is_none() && self.average.is_none(),
+            "rows are neither gathered nor averaged"
+        );
+        RowUpdate::new(&self.chain, &self.moment(step, learning_rate))
     }
 
     /// One stage of a step of a cut, from 0 to `rounds(step)`, where that is not 0; `norms` come from the stage before.

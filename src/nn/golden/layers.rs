@@ -150,6 +150,7 @@ impl<'a> Alone<'a> {
                             shape,
                             trainable,
                             regularizer: None,
+                            sparse: false,
                         }
                     })
                     .collect::<Vec<_>>()
