@@ -23,6 +23,6 @@ pub use chain::{Chain, Cut};
 pub use error::OptimizerError;
 pub use optimizer::{Optimizer, OptimizerSpec, Stage};
 pub use plateau::{PlateauRule, ReduceOnPlateau};
-pub use rows::RowUpdate;
+pub use rows::{RowUpdate, TableRows};
 pub use schedule::Schedule;
 pub use transforms::{GradientTransform, Moment, Scope};

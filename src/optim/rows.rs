@@ -5,6 +5,8 @@
 
 use super::chain::{Chain, Prepared};
 use super::transforms::{Moment, Scope};
+use crate::tensor::kernels::gather::ask_for;
+use crate::tensor::row_sums::{KnownRows, for_each_sum};
 
 /// One step's update, prepared once for all its rows.
 #[derive(Debug)]
@@ -26,20 +28,63 @@ impl<'a> RowUpdate<'a> {
         }
     }
 
-    /// Updates one row from the sum of its gradients; its slots begin at number `at` of each of `slots`.
+    /// Updates the rows that the known lists hold, each from its sum at the root of the tree of so many lanes, in ascending
+    /// order; `met` is told each. The lists are of these rows alone, and are used up.
     ///
-    /// Panics when the gradient is shorter than the row or the slots end before it.
-    pub fn update(&self, row: &mut [f32], gradient: &[f32], slots: &mut [Vec<f32>], at: usize) {
-        self.chain
-            .update_part(&self.prepared, row, gradient, slots, at);
+    /// Panics when a list has another row, or a slot is shorter than the rows.
+    pub fn update_rows(
+        &self,
+        rows: TableRows<'_>,
+        lanes: u32,
+        known: &mut [KnownRows<'_>],
+        scratch: &mut Vec<f32>,
+        mut met: impl FnMut(u32),
+    ) {
+        let TableRows {
+            first,
+            width,
+            values,
+            slots,
+        } = rows;
+        for_each_sum(lanes, 1, width, known, scratch, |row, sum, soon| {
+            let place = |row: u32| {
+                let start = (row - first) as usize * width;
+                start..start + width
+            };
+            if let Some(soon) = soon {
+                ask_for(&values[place(soon)]);
+                for slot in &*slots {
+                    ask_for(&slot[place(soon)]);
+                }
+            }
+            let at = place(row);
+            let values = &mut values[at.clone()];
+            self.chain
+                .update_part(&self.prepared, values, sum, slots, at.start);
+            met(row);
+        });
     }
+}
+
+/// A stretch of a table's rows and what an optimiser keeps of them.
+#[derive(Debug)]
+pub struct TableRows<'a> {
+    /// The first row.
+    pub first: u32,
+    /// Numbers of a row.
+    pub width: usize,
+    pub values: &'a mut [f32],
+    /// As long as `values`.
+    pub slots: &'a mut [Vec<f32>],
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
+    use super::TableRows;
     use crate::optim::{Optimizer, OptimizerSpec};
+    use crate::tensor::row_sums::{Entry, KnownRows};
 
     const WIDTH: usize = 5;
     const ROWS: usize = 4;
@@ -71,12 +116,22 @@ mod tests {
         for step in 1..=7 {
             let gradient: Vec<f32> = (0..WIDTH).map(|i| ((step + i) as f32).sin()).collect();
             let rate = optimizer.learning_rate(step as u64, 0);
-            optimizer.row_update(step as u64, rate).update(
-                &mut table[met.clone()],
-                &gradient,
-                &mut slots,
-                met.start,
-            );
+            let entries = [Entry { row: 11, at: 0 }];
+            let mut known = [KnownRows {
+                node: 1,
+                entries: &entries,
+                values: &gradient,
+            }];
+            let rows = TableRows {
+                first: 10,
+                width: WIDTH,
+                values: &mut table,
+                slots: &mut slots,
+            };
+            let update = optimizer.row_update(step as u64, rate);
+            update.update_rows(rows, 1, &mut known, &mut Vec::new(), |row| {
+                assert_eq!(row, 11);
+            });
             optimizer.update(step as u64, rate, &mut dense, &gradient, &mut dense_slots);
         }
         assert_eq!(table[met.clone()], dense, "{description}");

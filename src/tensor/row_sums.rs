@@ -9,6 +9,9 @@
 
 use std::ops::Range;
 
+/// How many rows ahead a taker is told what comes: far enough for memory to answer, near enough to stay in the cache.
+const AHEAD: usize = 12;
+
 /// One row of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
@@ -176,22 +179,28 @@ pub struct KnownRows<'a> {
 }
 
 /// Joins known lists along the tree of so many leaves and hands the sum at `node` out row by row, in ascending order, with
-/// the entry's numbers. `known` are nodes below `node` (or itself), none below another; they are used up.
+/// the entry's numbers, and with a row that comes soon, if one is known, so that its memory can be asked for. `known` are
+/// nodes below `node` (or itself), none below another; they are used up.
 pub fn for_each_sum(
     leaves: u32,
     node: u32,
     width: usize,
     known: &mut [KnownRows<'_>],
     scratch: &mut Vec<f32>,
-    mut take: impl FnMut(u32, &[f32]),
+    mut take: impl FnMut(u32, &[f32], Option<u32>),
 ) {
+    let soon = |entries: &[Entry]| entries.get(AHEAD).map(|entry| entry.row);
     let numbers = |known: &KnownRows<'_>, entry: Entry| {
         let start = entry.at as usize * width;
         start..(start + width).min(known.values.len())
     };
     if let [only] = known {
-        for &entry in only.entries {
-            take(entry.row, &only.values[numbers(only, entry)]);
+        for (index, &entry) in only.entries.iter().enumerate() {
+            take(
+                entry.row,
+                &only.values[numbers(only, entry)],
+                soon(&only.entries[index..]),
+            );
         }
         return;
     }
@@ -205,10 +214,15 @@ pub fn for_each_sum(
         let has_row = |known: &&KnownRows<'_>| known.entries.first().is_some_and(|e| e.row == row);
         let mut having = known.iter().filter(has_row);
         match (having.next(), having.next()) {
-            (Some(only), None) => take(row, &only.values[numbers(only, only.entries[0])]),
-            _ => {
+            (Some(only), None) => take(
+                row,
+                &only.values[numbers(only, only.entries[0])],
+                soon(only.entries),
+            ),
+            (first, _) => {
+                let soon = first.and_then(|known| soon(known.entries));
                 sum_row(leaves, node, row, width, known, scratch);
-                take(row, &scratch[..width]);
+                take(row, &scratch[..width], soon);
             }
         }
         for known in known.iter_mut() {
@@ -416,11 +430,18 @@ mod tests {
                 );
             }
             let mut last = None;
-            for_each_sum(leaves, 1, WIDTH, &mut known, &mut Vec::new(), |row, sum| {
-                assert!(owned.contains(&row) && last < Some(row));
-                last = Some(row);
-                found[row as usize] = Some(sum.iter().map(|value| value.to_bits()).collect());
-            });
+            for_each_sum(
+                leaves,
+                1,
+                WIDTH,
+                &mut known,
+                &mut Vec::new(),
+                |row, sum, _| {
+                    assert!(owned.contains(&row) && last < Some(row));
+                    last = Some(row);
+                    found[row as usize] = Some(sum.iter().map(|value| value.to_bits()).collect());
+                },
+            );
         }
         found
     }
