@@ -224,7 +224,7 @@ fn train(workload: &Workload, lanes: usize, threads: usize, seconds: f64) {
             .map(|thread| {
                 let of_table = tables.iter().map(|table| {
                     let rows = own_rows(table.rows, threads, thread);
-                    optimizer.first_slots(rows.len() * table.width)
+                    optimizer.first_row_slots(rows.len() * table.width)
                 });
                 of_table.collect()
             })

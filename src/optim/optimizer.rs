@@ -17,6 +17,7 @@ use super::schedule::Schedule;
 use super::transforms::{
     ClipByNorm, ClipByValue, DecayWeights, GradientTransform, Moment, NormOf, Scope,
 };
+use crate::support::huge_pages::prefer_huge_pages;
 
 /// An optimiser as described by a client, every option filled in.
 #[derive(Debug, Clone)]
@@ -302,6 +303,21 @@ impl Optimizer {
         let starts = self.slots.iter().map(|(_, start)| *start);
         let starts = gathered.into_iter().chain(starts).chain(average);
         starts.map(|start| vec![start; parameters]).collect()
+    }
+
+    /// The same for so many numbers of a table of which a step meets a few rows.
+    pub fn first_row_slots(&self, numbers: usize) -> Vec<Vec<f32>> {
+        let starts = self.slots.iter().map(|(_, start)| *start);
+        let slot = |start: f32| {
+            let mut slot = vec![0.0; numbers];
+            prefer_huge_pages(&slot);
+            // Memory of zeros is not touched before it is needed.
+            if start.to_bits() != 0 {
+                slot.fill(start);
+            }
+            slot
+        };
+        starts.map(slot).collect()
     }
 
     /// Whether an update needs more than the numbers of the cut itself.

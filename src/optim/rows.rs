@@ -108,7 +108,7 @@ mod tests {
         let start = |row: usize| (0..WIDTH).map(move |i| (row * WIDTH + i) as f32 * 0.1 - 0.7);
         let mut table: Vec<f32> = (0..ROWS).flat_map(start).collect();
         let before = table.clone();
-        let mut slots = optimizer.first_slots(ROWS * WIDTH);
+        let mut slots = optimizer.first_row_slots(ROWS * WIDTH);
         let slots_before = slots.clone();
         let met = WIDTH..2 * WIDTH;
         let mut dense = before[met.clone()].to_vec();

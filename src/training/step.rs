@@ -348,6 +348,13 @@ impl Crew {
         unsafe { self.vector.read(0..self.length()) }.to_vec()
     }
 
+    /// Whether all parameters and statistics are numbers. Called while the crew is at rest.
+    pub(crate) fn is_finite(&self) -> bool {
+        // SAFETY: the crew is at rest; nobody writes.
+        let values = unsafe { self.vector.read(0..self.length()) };
+        values.iter().all(|value| value.is_finite())
+    }
+
     /// Other parameters and statistics. Called while the crew is at rest.
     #[cfg(test)]
     pub(crate) fn replace_values(&self, values: &[f32]) {

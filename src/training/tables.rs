@@ -71,7 +71,7 @@ impl Share {
                 let rows = first + part.start as u32..first + part.end as u32;
                 OwnedRows {
                     table: *table,
-                    slots: self.optimizer.first_slots(rows.len() * table.width),
+                    slots: self.optimizer.first_row_slots(rows.len() * table.width),
                     rows,
                     met: Vec::new(),
                     scratch: Vec::new(),

@@ -507,7 +507,7 @@ impl Leader<'_> {
 
     /// Weights that are no numbers end the job now rather than in a model.
     fn check_finite(&self, epoch: u32, total_step: u64) -> Result<(), TrainingError> {
-        if self.crew.values().iter().all(|value| value.is_finite()) {
+        if self.crew.is_finite() {
             return Ok(());
         }
         Err(TrainingError::NotFinite {

@@ -3,6 +3,7 @@
 //! Tables with sparse gradients stand first in the vector of parameters, whatever the order of layers, so that all other
 //! parameters are one stretch.
 
+use crate::support::huge_pages::prefer_huge_pages;
 use crate::tensor::Shape;
 
 use super::super::error::SpecError;
@@ -79,6 +80,8 @@ impl Arrays {
     /// First values: a function of the seed and of each array's position, nothing else.
     pub(super) fn initial(&self, seed: u64) -> Vec<f32> {
         let mut values = vec![0.0; self.len];
+        // Tables are read a row here and a row there.
+        prefer_huge_pages(&values[..self.tables_len]);
         for (position, (info, initializer)) in self.infos.iter().zip(&self.initializers).enumerate()
         {
             let out = &mut values[info.offset..info.offset + info.len()];
