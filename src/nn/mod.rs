@@ -24,6 +24,8 @@ pub mod spec;
 pub use error::{ProgramError, SpecError};
 pub use losses::{Loss, TargetKind};
 pub use metrics::{Metric, MetricState};
-pub use model::{FeatureColumn, FeatureKind, InputType, Model, ModelInput, ParameterInfo};
+pub use model::{
+    FeatureColumn, FeatureKind, InputType, Model, ModelInput, ParameterInfo, SparseTable,
+};
 pub use program::{InputData, LaneBatch, LaneTrainer, Predictor, StepKey, StepOutput};
 pub use spec::{LayerSpec, ModelSpec};

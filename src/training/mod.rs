@@ -35,6 +35,7 @@ pub mod reduction;
 mod report;
 mod rows;
 mod step;
+mod tables;
 mod update;
 mod worker;
 

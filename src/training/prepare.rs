@@ -198,6 +198,9 @@ pub(crate) async fn prepare(
         .boxed()
         .await?;
     let model = Model::build(&checked.spec, &feature_columns(&fitted)?).map_err(bad_model)?;
+    if !model.sparse_tables().is_empty() {
+        checked.optimizer.check_sparse().map_err(bad_model)?;
+    }
     let target = if label.classes.is_empty() {
         TargetKind::Numeric {
             width: label_width(&checked.label_type),

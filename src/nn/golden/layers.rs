@@ -218,6 +218,7 @@ impl<'a> Alone<'a> {
                             shape,
                             trainable,
                             regularizer: None,
+                            sparse: false,
                         }
                     })
                     .collect::<Vec<_>>()

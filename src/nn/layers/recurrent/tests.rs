@@ -161,6 +161,7 @@ impl Alone {
                 shape: Shape::new(extents),
                 trainable: true,
                 regularizer: None,
+                sparse: false,
             };
             len += place.shape.len();
             place

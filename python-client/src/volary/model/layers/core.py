@@ -62,6 +62,10 @@ class Embedding(Layer):
 
     With ``mask_zero``, 0 is padding: recurrent, pooling and attention layers behind leave it out. A pretrained table is
     ``embeddings_initializer={"name": "values", "values": rows}``, kept as it is by ``trainable=False``.
+
+    With ``sparse``, a step costs as much as the rows it looks up and not as the table: only those rows are updated, and
+    the moments of the others do not decay (as with PyTorch's ``SparseAdam``). docs/model-spec.md says which optimizers
+    allow it.
     """
 
     input_dim: int
@@ -69,6 +73,7 @@ class Embedding(Layer):
     embeddings_initializer: Initializer = "uniform"
     embeddings_regularizer: Regularizer | None = None
     mask_zero: bool = False
+    sparse: bool = False
 
     def compute_output_shape(self, input_shape: Any) -> Shape | None:
         """The shape that it makes."""
