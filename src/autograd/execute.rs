@@ -309,6 +309,7 @@ fn run_step(
             out,
         ),
         Kernel::SumRows => reduce::sum_rows(read(0), out),
+        Kernel::SumProductRows => reduce::sum_product_rows(read(0), read(1), out),
         Kernel::SumColumns { inner } => reduce::sum_columns(read(0), *inner, out),
         Kernel::SumAll => out[0] = reduce::sum_all(read(0)),
         Kernel::Softmax { inner } => softmax::softmax(read(0), *inner, out),

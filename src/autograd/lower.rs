@@ -66,6 +66,8 @@ pub(super) enum Kernel {
         stream: u32,
     },
     SumRows,
+    /// Of products, number by number: `absorb.rs`.
+    SumProductRows,
     SumColumns {
         inner: usize,
     },
@@ -259,6 +261,7 @@ impl Kernel {
                 )
             }
             Kernel::SumRows => "sum over rows".into(),
+            Kernel::SumProductRows => "sum of products over rows".into(),
             Kernel::SumColumns { inner } => format!("sum over {inner} columns"),
             Kernel::SumAll => "sum".into(),
             Kernel::Softmax { inner } => format!("softmax over {inner}"),

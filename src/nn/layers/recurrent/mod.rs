@@ -8,10 +8,11 @@
 //! read from its end, and its outputs stand in that order. (Keras leaves the mask out where first states are given, unless the
 //! call names it; here it always counts.)
 //!
-//! The cells' equations are in `cell.rs`. This is the general form, step after step; it is also the reference for any kernel
-//! that does all steps at once.
+//! The cells' equations are in `cell.rs`, the general form, step after step, in `unrolled.rs`. It is also the reference for
+//! `fused.rs`, which has a kernel do all steps at once where it knows the cell.
 
 mod cell;
+mod fused;
 mod unrolled;
 
 pub(super) use cell::Cell;
@@ -193,7 +194,11 @@ impl Layer for Recurrent {
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         context.mask = context.input_mask().filter(|_| self.return_sequences);
-        self.unrolled(context, inputs)
+        if self.is_fused(context.training) {
+            self.fused(context, inputs)
+        } else {
+            self.unrolled(context, inputs)
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::super::layer::{Collected, Place};
 use super::super::super::model::InputType;
 use super::super::read;
 use super::*;
-use crate::autograd::{Bindings, Data, Destination, Graph, Plan, check};
+use crate::autograd::{Bindings, Destination, Graph, Plan, check, gradients};
 use crate::support::random::RandomKey;
 use crate::tensor::Shape;
 
@@ -137,6 +137,91 @@ fn gradients_with_both_dropouts_are_those_that_differences_show() {
     }
 }
 
+#[test]
+fn the_kernel_of_all_steps_gives_what_the_steps_give_one_by_one() {
+    let all = json!({"return_sequences": true, "return_state": true});
+    let backwards = json!({"return_sequences": true, "go_backwards": true, "dropout": 0.3});
+    let zero = json!({"zero_output_for_mask": true, "use_bias": false});
+    for (kind, states) in [("LSTM", 2), ("GRU", 1)] {
+        for options in [&json!({}), &all, &backwards, &zero] {
+            for (states, masked) in [(0, false), (0, true), (states, false), (states, true)] {
+                check_fused(kind, options, states, masked);
+            }
+        }
+    }
+}
+
+/// Answers, states and all gradients of a layer in training, by both ways.
+fn check_fused(kind: &str, options: &Value, states: usize, masked: bool) {
+    let mut config = json!({"units": UNITS});
+    for (option, value) in options.as_object().unwrap() {
+        config[option] = value.clone();
+    }
+    let cell = KINDS.iter().find(|(name, _)| *name == kind).unwrap().1;
+    let config = config.as_object().unwrap();
+    let layer = Recurrent::read(&mut Options::new("rnn", kind, config), cell).unwrap();
+    assert!(layer.is_fused(true));
+    let (rows, sequence, state) = (4, [STEPS, 5], [UNITS]);
+    let extents = [&[&sequence[..]][..], &vec![&state[..]; states]].concat();
+    let alone = Alone::new(kind, &Value::Object(config.clone()), rows, &extents);
+    let numbers: Vec<f32> = (0..alone.len)
+        .map(|number| ((number * 37 % 101) as f32 / 50.0 - 1.0) * 0.8)
+        .collect();
+    // Rows that are whole, that end early, that begin late, and that have no step at all.
+    let steps = [1, 1, 1, 1, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0].map(|step: u8| f32::from(step));
+    let mut graph = Graph::new();
+    let leaves = |graph: &mut Graph, places: &[Place]| {
+        let leaves = places.iter().map(|place| place.leaf(graph).unwrap());
+        leaves.collect::<Vec<_>>()
+    };
+    let inputs = leaves(&mut graph, &alone.inputs);
+    let sources = [inputs.clone(), leaves(&mut graph, &alone.arrays)].concat();
+    let mask = masked.then(|| graph.literal(&steps, &[rows, STEPS]).unwrap());
+    let mut kept = Vec::new();
+    for fused in [true, false] {
+        let mut collected = Collected::default();
+        let masks = [vec![mask], vec![None; states]].concat();
+        let mut context = Context::new(
+            &mut graph,
+            rows,
+            true,
+            0,
+            &alone.arrays,
+            &[],
+            &masks,
+            &mut collected,
+        );
+        let answer = if fused {
+            layer.fused(&mut context, &inputs)
+        } else {
+            layer.unrolled(&mut context, &inputs)
+        };
+        let answers = [vec![answer.unwrap()], std::mem::take(&mut context.further)].concat();
+        let mut seeded = Vec::new();
+        for &answer in &answers {
+            let shape = graph.shape(answer).clone();
+            let seeds: Vec<f32> = (0..shape.len()).map(|at| (at % 7) as f32 - 2.5).collect();
+            seeded.push((answer, graph.literal(&seeds, shape.extents()).unwrap()));
+        }
+        kept.extend(answers);
+        for slope in gradients(&mut graph, &seeded, &sources).unwrap() {
+            kept.push(slope.unwrap());
+        }
+    }
+    let outputs: Vec<_> = kept.iter().map(|&node| (node, Destination::Keep)).collect();
+    let mut plan = Plan::new(&graph, &outputs).unwrap();
+    run(&mut plan, &numbers);
+    for number in 0..kept.len() / 2 {
+        let (found, expected) = (plan.kept(number), plan.kept(kept.len() / 2 + number));
+        for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+            assert!(
+                (found - expected).abs() <= 2e-5 * expected.abs().max(1.0),
+                "{kind} {options}, {states} states, masked {masked}, result {number} at {at}: {found}, step by step {expected}"
+            );
+        }
+    }
+}
+
 /// A layer in training over leaves: inputs, then arrays, side by side in one vector.
 struct Alone {
     layer: Box<dyn Layer>,
@@ -223,18 +308,21 @@ fn answer_of_simple(options: Value, x: &[f32], state: &[f32], recurrent: &[f32])
     let mut graph = Graph::new();
     let answer = alone.record(&mut graph).unwrap();
     let mut plan = Plan::new(&graph, &[(answer, Destination::Keep)]).unwrap();
-    let none: [Data<'_>; 0] = [];
+    run(&mut plan, &numbers);
+    plan.kept(0).to_vec()
+}
+
+fn run(plan: &mut Plan, numbers: &[f32]) {
     plan.run(&mut Bindings {
-        inputs: &none,
+        inputs: &[],
         more_inputs: &[],
-        parameters: &numbers,
+        parameters: numbers,
         statistics: &[],
         gradient: &mut [],
         statistics_out: &mut [],
         key: RandomKey::of(5, 0),
     })
     .unwrap();
-    plan.kept(0).to_vec()
 }
 
 /// Expects the refusal of a layer of three units over inputs of these shapes to start so.

@@ -119,7 +119,7 @@ impl Recurrent {
     }
 
     /// One dropout mask for all steps; one per gate where Keras takes them apart, which is with recurrent dropout.
-    fn masks(
+    pub(super) fn masks(
         &self,
         context: &mut Context<'_>,
         rate: f32,
