@@ -1,10 +1,11 @@
 //! Losses, with Keras' names, options and meaning: probabilities come out of sigmoid or softmax.
 //!
 //! `recipes.rs` is the table of them; each is a function that records a graph (`regression.rs`, `crossentropy.rs`,
-//! `margin.rs`, `overlap.rs`). Every one is held to Keras' by golden values (`tests/golden/losses/`). A row's loss is of
+//! `margin.rs`, `overlap.rs`, `alignment.rs`). Every one is held to Keras' by golden values (`tests/golden/losses/`). A row's loss is of
 //! its numbers alone: losses that Keras takes over a whole batch (the default of its dice) are taken over a row.
 //! Does not know where labels come from.
 
+mod alignment;
 mod crossentropy;
 mod float64;
 mod margin;
@@ -152,7 +153,7 @@ impl Loss {
     pub(super) fn target_width_for(self, extents: &[usize]) -> usize {
         let numbers: usize = extents.iter().product();
         match self.recipe.label {
-            Label::Index => numbers / extents.last().copied().unwrap_or(1).max(1),
+            Label::Index | Label::Sequence => numbers / extents.last().copied().unwrap_or(1).max(1),
             _ => numbers,
         }
     }
@@ -173,6 +174,10 @@ impl Loss {
                 *indices == width / last.max(1),
                 "give a list of one class index per position",
             ),
+            (Label::Sequence, TargetKind::Numeric { width: places }) => (
+                *places == width / last.max(1),
+                "give a list of as many numbers as the model answers steps: classes from 1, then zeros",
+            ),
             (Label::Shares, TargetKind::Classes { classes }) if self.recipe.classes => (
                 *classes == last && one_position,
                 "end the model with one unit per class",
@@ -180,6 +185,10 @@ impl Loss {
             (Label::Binary, TargetKind::Classes { classes }) if self.recipe.classes => (
                 *classes <= 2 && width == 1,
                 "use \"sparse_categorical_crossentropy\", or one unit and two classes",
+            ),
+            (Label::Sequence, TargetKind::Classes { .. }) => (
+                false,
+                "give a list of as many numbers as the model answers steps: classes from 1, then zeros",
             ),
             (_, TargetKind::Classes { .. }) => {
                 (false, "make the label numbers, or use a cross-entropy")
@@ -227,6 +236,9 @@ impl Loss {
 
     /// What can be said without knowing the label.
     pub(super) fn check_model(self, model: &Model) -> Result<(), SpecError> {
+        if self.recipe.label == Label::Sequence {
+            return self.check_alignment(model);
+        }
         let last = model.output_extents().last().copied().unwrap_or(1);
         if matches!(self.recipe.label, Label::Shares | Label::Index) && last < 2 {
             return Err(self.mismatch(
@@ -252,6 +264,24 @@ impl Loss {
             ));
         }
         Ok(())
+    }
+
+    /// Logits of a blank and at least one class, for each of some steps.
+    fn check_alignment(self, model: &Model) -> Result<(), SpecError> {
+        let extents = model.output_extents();
+        if !matches!(extents, [(1..), (2..)]) {
+            return Err(self.mismatch(
+                format!("its output has extents {extents:?} per row"),
+                "answer (steps, classes): for each step the logits of a blank, class 0, and of every class",
+            ));
+        }
+        match model.last_activation() {
+            (layer, Some(Activation::Sigmoid | Activation::Softmax)) => Err(self.mismatch(
+                format!("its last layer {layer:?} answers probabilities and \"ctc\" takes logits"),
+                "leave out that layer's activation",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn mismatch(self, problem: String, hint: &str) -> SpecError {
@@ -409,6 +439,54 @@ mod tests {
         let odd = Loss::parse("rank_hinge").unwrap();
         let message = odd.check_model(&model(3, "linear")).unwrap_err();
         assert!(message.to_string().contains("an even count"), "{message}");
+    }
+
+    #[test]
+    fn ctc_takes_logits_of_steps_and_a_label_with_a_place_for_each() {
+        let ctc = Loss::parse("ctc").unwrap();
+        let steps = sequence(&[4, 3], "linear");
+        ctc.check(&steps, &TargetKind::Numeric { width: 4 })
+            .unwrap();
+        assert_eq!(ctc.target_width(&steps), 4);
+        let refused = |model: &Model, target: TargetKind| {
+            let message = ctc.check(model, &target).unwrap_err().to_string();
+            let start = "loss \"ctc\" does not fit the model: ";
+            message.strip_prefix(start).unwrap().to_string()
+        };
+        let numbers = TargetKind::Numeric { width: 4 };
+        assert_eq!(
+            refused(&steps, TargetKind::Numeric { width: 3 }),
+            "its output has extents [4, 3] per row and the label is 3 numbers; give a list of as many numbers as the \
+             model answers steps: classes from 1, then zeros"
+        );
+        assert!(
+            refused(&steps, TargetKind::Classes { classes: 3 })
+                .starts_with("its output has extents [4, 3] per row and the label is one of 3 classes; give a list")
+        );
+        assert!(
+            refused(&sequence(&[4, 3], "softmax"), numbers)
+                .contains("answers probabilities and \"ctc\" takes logits")
+        );
+        for extents in [&[12][..], &[4, 1], &[2, 2, 3]] {
+            assert!(
+                refused(&sequence(extents, "linear"), numbers)
+                    .contains("per row; answer (steps, classes)")
+            );
+        }
+    }
+
+    /// A model whose answer has these extents.
+    fn sequence(extents: &[usize], activation: &str) -> Model {
+        let spec = json!({"format_version": 1, "name": "small", "outputs": ["answer"], "layers": [
+            {"name": "features", "layer": "Input", "config": {"columns": ["age"], "shape": extents}},
+            {"name": "answer", "layer": "Activation", "config": {"activation": activation}, "inputs": ["features"]},
+        ]});
+        let feature = FeatureColumn {
+            name: "age".to_string(),
+            width: extents.iter().product(),
+            kind: FeatureKind::Float,
+        };
+        Model::build(&ModelSpec::from_json(&spec).unwrap(), &[feature]).unwrap()
     }
 
     fn model(units: usize, activation: &str) -> Model {
