@@ -137,7 +137,7 @@ impl Workload {
     }
 
     fn trainer(&self) -> LaneTrainer {
-        LaneTrainer::new(Arc::clone(&self.model), self.loss).unwrap()
+        LaneTrainer::new(Arc::clone(&self.model), self.loss.clone()).unwrap()
     }
 
     fn inputs(&self, first: usize, rows: usize) -> Vec<InputData<'_>> {

@@ -6,6 +6,7 @@
 
 mod error;
 pub mod explain;
+mod expression;
 #[cfg(test)]
 mod golden;
 mod initialize;

@@ -97,7 +97,7 @@ impl LaneTrainer {
         gradient: &mut [f32],
         statistics_out: &mut [f32],
     ) -> Result<StepOutput<'_>, ProgramError> {
-        let (model, loss) = (&*self.model, self.loss);
+        let (model, loss) = (&*self.model, &self.loss);
         check_vectors(model, parameters, statistics)?;
         check_len("the gradient", model.parameter_len(), gradient.len())?;
         check_len(
@@ -191,7 +191,9 @@ impl LaneTrainer {
 
     /// The plan for so many rows as text: operations, fused groups, FLOPs, arena bytes.
     pub fn describe(&self, rows: usize) -> Result<String, ProgramError> {
-        Ok(plan_training(&self.model, self.loss, rows)?.plan.describe())
+        Ok(plan_training(&self.model, &self.loss, rows)?
+            .plan
+            .describe())
     }
 }
 
@@ -294,7 +296,7 @@ impl<P> Plans<P> {
 
 /// Model, loss and gradient as one plan. Inputs are the model's, then target, row weights and 1 / denominator.
 /// Keeps the predictions and the loss of each row.
-fn plan_training(model: &Model, loss: Loss, rows: usize) -> Result<TrainingPlan, ProgramError> {
+fn plan_training(model: &Model, loss: &Loss, rows: usize) -> Result<TrainingPlan, ProgramError> {
     let planned = |error| graph_error(error, rows);
     let mut graph = Graph::new();
     let recorded = model.record(&mut graph, rows, true).map_err(planned)?;

@@ -58,7 +58,7 @@ impl super::Serving {
         } else {
             metrics
         };
-        let mut empty = empty_states(asked, loss, model.network().output_extents())?;
+        let mut empty = empty_states(asked, &loss, model.network().output_extents())?;
         for (_, state) in &mut empty {
             state.begin_at(0);
         }
@@ -188,13 +188,13 @@ impl Evaluation {
 }
 
 /// The loss, then each metric once.
-fn empty_states(asked: &[String], loss: Loss, extents: &[usize]) -> Result<States, ServingError> {
+fn empty_states(asked: &[String], loss: &Loss, extents: &[usize]) -> Result<States, ServingError> {
     let all = asked.join(", ");
     let metrics = Metric::parse_all(asked).map_err(|error| bad(&all, &error))?;
     let metrics = std::iter::once(Metric::loss()).chain(metrics);
     metrics
         .map(|metric| {
-            let state = MetricState::new(metric, loss, extents);
+            let state = MetricState::new(metric.clone(), loss.clone(), extents);
             let state = state.map_err(|error| bad(&metric.name(), &error))?;
             Ok((metric, state))
         })
@@ -216,10 +216,10 @@ mod tests {
     fn a_metric_over_classes_is_refused_for_numbers() {
         for metric in ["auc", "accuracy"] {
             let asked = [metric.to_owned()];
-            let error = empty_states(&asked, Loss::parse("mse").unwrap(), &[1]).unwrap_err();
+            let error = empty_states(&asked, &Loss::parse("mse").unwrap(), &[1]).unwrap_err();
             assert!(error.to_string().contains("label of classes"), "{error}");
             assert!(
-                empty_states(&asked, Loss::parse("binary_crossentropy").unwrap(), &[1]).is_ok()
+                empty_states(&asked, &Loss::parse("binary_crossentropy").unwrap(), &[1]).is_ok()
             );
         }
     }

@@ -127,7 +127,7 @@ pub(crate) fn feature_columns(
 }
 
 /// Which matrices a row is decoded into.
-pub(crate) fn row_shape(model: &Model, loss: Loss, weighted: bool) -> RowShape {
+pub(crate) fn row_shape(model: &Model, loss: &Loss, weighted: bool) -> RowShape {
     let input = |input: &ModelInput| {
         let kind = match input.dtype {
             InputType::Float32 => MatrixKind::Float32,
@@ -195,7 +195,7 @@ impl DatasetRows {
         };
         let class_weighted =
             matches!(&target, Target::Class { weights, .. } if !weights.is_empty());
-        let shape = row_shape(model, loss, sample_weight.is_some() || class_weighted);
+        let shape = row_shape(model, &loss, sample_weight.is_some() || class_weighted);
         let places = dataset.files.iter().enumerate().flat_map(|(file, data)| {
             (0..data.row_groups.len()).map(move |row_group| (file, row_group))
         });

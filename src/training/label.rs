@@ -113,7 +113,7 @@ impl<'a> LabelReader<'a> {
             problem,
             hint: hint.to_owned(),
         };
-        match (classes.as_slice(), self.loss) {
+        match (classes.as_slice(), &self.loss) {
             ([only], _) => Err(bad(
                 format!("has one class only, {only:?}"),
                 "give rows of at least two classes",

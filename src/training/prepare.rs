@@ -135,7 +135,7 @@ pub(crate) async fn check(
         let hint = "a model that reads its label learns nothing else";
         return Err(bad_option("features", received, hint));
     }
-    check_label_type(loss, &request.label, &label_type)?;
+    check_label_type(&loss, &request.label, &label_type)?;
     if let Validation::Source(source) = &request.validation {
         let query = queries.open(source).await?;
         if query.rows_expected() == Some(0) {
@@ -177,7 +177,7 @@ pub(crate) async fn prepare(
     let mut label = LabelReader::new(
         &request.label,
         &checked.label_type,
-        checked.loss,
+        checked.loss.clone(),
         request.sample_weight.as_deref(),
     )?;
     let (train, validation) = place_rows(request, job, catalog, queries, &mut label)
@@ -209,10 +209,13 @@ pub(crate) async fn prepare(
     };
     checked.loss.check(&model, &target).map_err(bad_model)?;
     for metric in &checked.metrics {
-        MetricState::new(*metric, checked.loss, model.output_extents()).map_err(bad_model)?;
+        MetricState::new(metric.clone(), checked.loss.clone(), model.output_extents())
+            .map_err(bad_model)?;
     }
     let weighted = request.sample_weight.is_some() || !class_weight.is_empty();
-    let row_bytes = row_shape(&model, checked.loss, weighted).row_bytes().max(1);
+    let row_bytes = row_shape(&model, &checked.loss, weighted)
+        .row_bytes()
+        .max(1);
     let side = |placed: &PlacedRows| Side {
         rows: placed.dataset.rows,
         row_bytes,
@@ -448,7 +451,7 @@ fn check_columns(
     }
 }
 
-fn check_label_type(loss: Loss, label: &str, data_type: &DataType) -> Result<(), TrainingError> {
+fn check_label_type(loss: &Loss, label: &str, data_type: &DataType) -> Result<(), TrainingError> {
     let logical = match data_type {
         DataType::Dictionary(_, value) => value.as_ref(),
         other => other,

@@ -409,11 +409,11 @@ impl Share {
     }
 
     fn train_states(&self) -> Result<Vec<MetricState>, TrainingError> {
-        self.states(self.metrics.iter().copied())
+        self.states(self.metrics.iter().cloned())
     }
 
     fn validation_states(&self) -> Result<Vec<MetricState>, TrainingError> {
-        self.states(std::iter::once(Metric::loss()).chain(self.metrics.iter().copied()))
+        self.states(std::iter::once(Metric::loss()).chain(self.metrics.iter().cloned()))
     }
 
     fn states(
@@ -421,7 +421,7 @@ impl Share {
         metrics: impl Iterator<Item = Metric>,
     ) -> Result<Vec<MetricState>, TrainingError> {
         metrics
-            .map(|metric| MetricState::new(metric, self.loss, self.model.output_extents()))
+            .map(|metric| MetricState::new(metric, self.loss.clone(), self.model.output_extents()))
             .collect::<Result<_, _>>()
             .map_err(|error| TrainingError::BadModel {
                 reason: error.to_string(),
@@ -449,7 +449,7 @@ impl Hand {
         Ok(Self {
             lanes: lanes.map(lane).collect(),
             nodes,
-            trainer: LaneTrainer::new(Arc::clone(&share.model), share.loss)
+            trainer: LaneTrainer::new(Arc::clone(&share.model), share.loss.clone())
                 .map_err(program_error)?,
             predictor: Predictor::new(Arc::clone(&share.model)),
             sum: vec![0.0; owned.len()],
@@ -543,6 +543,7 @@ impl Pass<'_> {
                 loss: (output.loss_sum / rows.rows as f64) as f32,
                 epoch: self.epoch as u32 + 1,
                 step: self.total_step,
+                origin: "the loss".to_owned(),
             });
         }
         lane.report.loss_sum += output.loss_sum;
@@ -558,10 +559,11 @@ impl Pass<'_> {
 
     fn step_error(&self, error: ProgramError) -> TrainingError {
         match error {
-            ProgramError::NonFiniteLoss { value, .. } => TrainingError::NotFinite {
+            ProgramError::NonFiniteLoss { value, origin, .. } => TrainingError::NotFinite {
                 loss: value.parse().unwrap_or(f32::NAN),
                 epoch: self.epoch as u32 + 1,
                 step: self.total_step,
+                origin,
             },
             other => program_error(other),
         }

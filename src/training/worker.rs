@@ -486,13 +486,28 @@ impl Leader<'_> {
 
     /// Weights that are no numbers end the job now rather than in a model.
     fn check_finite(&self, epoch: u32, total_step: u64) -> Result<(), TrainingError> {
-        if self.crew.values().iter().all(|value| value.is_finite()) {
+        let values = self.crew.values();
+        if values.iter().all(|value| value.is_finite()) {
             return Ok(());
         }
+        let model = &self.crew.share.model;
+        let (parameters, statistics) = values.split_at(model.parameter_len());
+        let arrays = |infos: &[ParameterInfo], values: &[f32]| {
+            let broken = |info: &&ParameterInfo| {
+                !values[info.offset..info.offset + info.len()]
+                    .iter()
+                    .all(|value| value.is_finite())
+            };
+            infos.iter().find(broken).map(|info| info.name.clone())
+        };
+        let name = arrays(model.parameters(), parameters)
+            .or_else(|| arrays(model.statistics(), statistics))
+            .unwrap_or_default();
         Err(TrainingError::NotFinite {
             loss: f32::NAN,
             epoch: epoch + 1,
             step: total_step,
+            origin: format!("the array {name:?} after the last update"),
         })
     }
 

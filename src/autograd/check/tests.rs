@@ -107,6 +107,10 @@ fn operations() -> Vec<(&'static str, bool, Program)> {
         ("square", false, unary(Unary::Square)),
         ("absolute", false, unary(Unary::Absolute)),
         ("erf", false, unary(Unary::Erf)),
+        ("log of one more", true, unary(Unary::Log1p)),
+        ("exp less one", false, unary(Unary::Expm1)),
+        ("sine", false, unary(Unary::Sin)),
+        ("cosine", false, unary(Unary::Cos)),
         ("add", false, binary(Binary::Add)),
         ("subtract", false, binary(Binary::Subtract)),
         ("multiply", false, binary(Binary::Multiply)),
@@ -667,7 +671,7 @@ fn the_gradient_of_axes_in_another_order_is_in_the_first_order_again() {
         let x = graph.add(Op::Parameter(0, shape.clone()), &[]).unwrap();
         let slope = gradients(&mut graph, &[(y, y)], &[x]).unwrap()[0].unwrap();
         assert!(
-            matches!(graph.op(slope), Op::View(_)),
+            !matches!(graph.op(slope), Op::ViewAdd(..)),
             "{extents:?}, {axes:?}"
         );
     }

@@ -10,6 +10,7 @@ mod embedding;
 mod flatten;
 mod highway;
 pub(super) mod input;
+mod lambda;
 mod masks;
 mod maxout_dense;
 mod merging;
@@ -276,6 +277,8 @@ const LAYERS: &[(&str, Constructor)] = &[
     ("AdaptiveAveragePooling3D", |options| {
         boxed(pooling::AdaptivePooling::read(options, 3, Summary::Mean))
     }),
+    // What a client recorded.
+    ("Lambda", |options| boxed(lambda::Lambda::read(options))),
 ];
 
 /// Other names that Keras has for layers.

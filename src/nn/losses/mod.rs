@@ -14,6 +14,8 @@ mod recipes;
 mod regression;
 mod words;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::autograd::{Graph, GraphError, NodeId, Op};
@@ -21,6 +23,7 @@ use crate::tensor::Shape;
 use crate::tensor::kernels::elementwise::Unary;
 
 use super::error::SpecError;
+use super::expression::Objective;
 use super::layers::activation::Activation;
 use super::model::Model;
 use super::settings::{Values, description_of, name_and_options, shortened, text_of};
@@ -39,15 +42,17 @@ pub enum TargetKind {
 }
 
 /// What training lowers: a loss with its options.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Loss {
     recipe: &'static Recipe,
     values: Values,
+    /// What a loss of the client's own is.
+    own: Option<Arc<Objective>>,
 }
 
 impl PartialEq for Loss {
     fn eq(&self, other: &Self) -> bool {
-        (self.name(), self.values) == (other.name(), other.values)
+        (self.name(), self.values, &self.own) == (other.name(), other.values, &other.own)
     }
 }
 
@@ -60,6 +65,13 @@ impl Loss {
     /// A name, or an object of `name` and options.
     pub fn read(description: &Value) -> Result<Loss, SpecError> {
         let (name, options) = name_and_options("loss", description)?;
+        if name == recipes::OWN.names[0] {
+            return Ok(Loss {
+                recipe: &recipes::OWN,
+                values: Values::defaults(&[]),
+                own: Some(Objective::read("loss", description)?),
+            });
+        }
         let recipe = RECIPES
             .iter()
             .find(|recipe| recipe.names.contains(&name.as_str()))
@@ -68,6 +80,7 @@ impl Loss {
                 found: shortened(&name),
                 known: RECIPES
                     .iter()
+                    .chain([&recipes::OWN])
                     .flat_map(|recipe| recipe.names)
                     .copied()
                     .collect::<Vec<_>>()
@@ -76,21 +89,25 @@ impl Loss {
         Ok(Loss {
             recipe,
             values: Values::read("loss", &name, recipe.settings, &options)?,
+            own: None,
         })
     }
 
     /// The shortest description that `read` takes.
-    pub fn to_json(self) -> Value {
-        self.values.describe(self.name(), self.recipe.settings)
+    pub fn to_json(&self) -> Value {
+        match &self.own {
+            Some(own) => own.to_json(),
+            None => self.values.describe(self.name(), self.recipe.settings),
+        }
     }
 
     /// The shortest text that `parse` takes.
-    pub fn text(self) -> String {
+    pub fn text(&self) -> String {
         text_of(&self.to_json())
     }
 
     /// The long Keras name.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         self.recipe.names[0]
     }
 
@@ -101,33 +118,33 @@ impl Loss {
     }
 
     /// Whether a label column of single values is read as classes; otherwise it is numbers.
-    pub fn takes_classes(self) -> bool {
+    pub fn takes_classes(&self) -> bool {
         self.recipe.classes
     }
 
     /// Whether its classes are two at most.
-    pub fn is_binary(self) -> bool {
+    pub fn is_binary(&self) -> bool {
         self.recipe.label == Label::Binary
     }
 
     /// Whether a class is to be written as one number per class.
-    pub fn one_hot(self) -> bool {
+    pub fn one_hot(&self) -> bool {
         self.recipe.label == Label::Shares
     }
 
     /// Whether its answers are of classes, so that metrics of classes mean something.
-    pub fn has_classes(self) -> bool {
+    pub fn has_classes(&self) -> bool {
         self.recipe.label != Label::Numbers
     }
 
-    pub(super) fn label(self) -> Label {
+    pub(super) fn label(&self) -> Label {
         self.recipe.label
     }
 
     /// For a loss told `from_logits`: the same loss without, and the activation that a model needs for it at its end.
     /// Trained so the numbers are the same (they are computed from what the activation reads), and the model answers
     /// probabilities.
-    pub fn of_probabilities(self) -> Option<(Loss, &'static str)> {
+    pub fn of_probabilities(&self) -> Option<(Loss, &'static str)> {
         let place = self.place_of("from_logits")?;
         let activation = match self.recipe.label {
             Label::Binary => "sigmoid",
@@ -135,22 +152,22 @@ impl Loss {
         };
         let without = Loss {
             values: self.values.with(place, 0.0),
-            ..self
+            ..self.clone()
         };
         self.values.flag(place).then_some((without, activation))
     }
 
-    fn place_of(self, setting: &str) -> Option<usize> {
+    fn place_of(&self, setting: &str) -> Option<usize> {
         let mut settings = self.recipe.settings.iter();
         settings.position(|known| known.name() == setting)
     }
 
     /// Numbers per row of `LaneBatch::target`: one per position for class indices, else as many as the model answers.
-    pub fn target_width(self, model: &Model) -> usize {
+    pub fn target_width(&self, model: &Model) -> usize {
         self.target_width_for(model.output_extents())
     }
 
-    pub(super) fn target_width_for(self, extents: &[usize]) -> usize {
+    pub(super) fn target_width_for(&self, extents: &[usize]) -> usize {
         let numbers: usize = extents.iter().product();
         match self.recipe.label {
             Label::Index | Label::Sequence => numbers / extents.last().copied().unwrap_or(1).max(1),
@@ -159,7 +176,7 @@ impl Loss {
     }
 
     /// Whether the model's answer fits this loss and this kind of label. Of classes, the answer must be probabilities.
-    pub fn check(self, model: &Model, target: &TargetKind) -> Result<(), SpecError> {
+    pub fn check(&self, model: &Model, target: &TargetKind) -> Result<(), SpecError> {
         self.check_model(model)?;
         let extents = model.output_extents();
         let width = model.output_width();
@@ -219,7 +236,7 @@ impl Loss {
     }
 
     /// What is served as a probability must be one: sigmoid for one unit, softmax for one unit per class.
-    fn check_probabilities(self, model: &Model) -> Result<(), SpecError> {
+    fn check_probabilities(&self, model: &Model) -> Result<(), SpecError> {
         let (wanted, activation) = match self.recipe.label {
             Label::Binary => (Activation::Sigmoid, "sigmoid"),
             _ => (Activation::Softmax, "softmax"),
@@ -235,7 +252,10 @@ impl Loss {
     }
 
     /// What can be said without knowing the label.
-    pub(super) fn check_model(self, model: &Model) -> Result<(), SpecError> {
+    pub(super) fn check_model(&self, model: &Model) -> Result<(), SpecError> {
+        if let Some(own) = &self.own {
+            return own.check("loss", model.output_extents());
+        }
         if self.recipe.label == Label::Sequence {
             return self.check_alignment(model);
         }
@@ -267,7 +287,7 @@ impl Loss {
     }
 
     /// Logits of a blank and at least one class, for each of some steps.
-    fn check_alignment(self, model: &Model) -> Result<(), SpecError> {
+    fn check_alignment(&self, model: &Model) -> Result<(), SpecError> {
         let extents = model.output_extents();
         if !matches!(extents, [(1..), (2..)]) {
             return Err(self.mismatch(
@@ -284,7 +304,7 @@ impl Loss {
         }
     }
 
-    fn mismatch(self, problem: String, hint: &str) -> SpecError {
+    fn mismatch(&self, problem: String, hint: &str) -> SpecError {
         SpecError::LossMismatch {
             loss: self.name().to_string(),
             problem,
@@ -295,11 +315,14 @@ impl Loss {
     /// Records the loss of each row: output (R, ..., K) and target (R, `target_width`) to (R, 1). Over sequences it is
     /// the mean over a row's positions, as Keras' `sum_over_batch_size`.
     pub(super) fn record(
-        self,
+        &self,
         graph: &mut Graph,
         output: NodeId,
         target: NodeId,
     ) -> Result<NodeId, GraphError> {
+        if let Some(own) = &self.own {
+            return own.record(graph, output, target);
+        }
         let shape = graph.shape(output).clone();
         let rows = shape.extents().first().copied().unwrap_or(1);
         let width = match self.recipe.over {
@@ -332,7 +355,10 @@ impl Loss {
 
     /// The loss of each row from the model's answers, in float64: what validation adds up. `extents` are those of one
     /// row of the answer. Empty when the slices do not go together.
-    pub fn of_rows(self, predictions: &[f32], targets: &[f32], extents: &[usize]) -> Vec<f64> {
+    pub fn of_rows(&self, predictions: &[f32], targets: &[f32], extents: &[usize]) -> Vec<f64> {
+        if let Some(own) = &self.own {
+            return own.of_rows(predictions, targets, extents);
+        }
         let width: usize = extents.iter().product();
         let rows = predictions.len() / width.max(1);
         let mut graph = Graph::new();
@@ -378,7 +404,7 @@ mod tests {
             );
         }
         for activation in ["linear", "sigmoid"] {
-            for loss in [sparse, shares] {
+            for loss in [&sparse, &shares] {
                 let message = loss.check(&model(3, activation), &three).unwrap_err();
                 assert!(message.to_string().contains("activation=\"softmax\""));
             }

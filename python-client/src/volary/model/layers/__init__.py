@@ -24,6 +24,7 @@ from .convolution import (
     SeparableConv2D,
 )
 from .core import Dense, Embedding, Flatten, InputLayer
+from .custom import Lambda
 from .gated import Highway, MaxoutDense
 from .merging import Add, Average, Concatenate, Dot, Maximum, Minimum, Multiply, Subtract
 from .noise import (
@@ -168,6 +169,7 @@ __all__ = [
     "GroupNormalization",
     "Highway",
     "InputLayer",
+    "Lambda",
     "Layer",
     "LayerNormalization",
     "LeakyReLU",
