@@ -467,54 +467,6 @@ mod tests {
         assert!(message.to_string().contains("an even count"), "{message}");
     }
 
-    #[test]
-    fn ctc_takes_logits_of_steps_and_a_label_with_a_place_for_each() {
-        let ctc = Loss::parse("ctc").unwrap();
-        let steps = sequence(&[4, 3], "linear");
-        ctc.check(&steps, &TargetKind::Numeric { width: 4 })
-            .unwrap();
-        assert_eq!(ctc.target_width(&steps), 4);
-        let refused = |model: &Model, target: TargetKind| {
-            let message = ctc.check(model, &target).unwrap_err().to_string();
-            let start = "loss \"ctc\" does not fit the model: ";
-            message.strip_prefix(start).unwrap().to_string()
-        };
-        let numbers = TargetKind::Numeric { width: 4 };
-        assert_eq!(
-            refused(&steps, TargetKind::Numeric { width: 3 }),
-            "its output has extents [4, 3] per row and the label is 3 numbers; give a list of as many numbers as the \
-             model answers steps: classes from 1, then zeros"
-        );
-        assert!(
-            refused(&steps, TargetKind::Classes { classes: 3 })
-                .starts_with("its output has extents [4, 3] per row and the label is one of 3 classes; give a list")
-        );
-        assert!(
-            refused(&sequence(&[4, 3], "softmax"), numbers)
-                .contains("answers probabilities and \"ctc\" takes logits")
-        );
-        for extents in [&[12][..], &[4, 1], &[2, 2, 3]] {
-            assert!(
-                refused(&sequence(extents, "linear"), numbers)
-                    .contains("per row; answer (steps, classes)")
-            );
-        }
-    }
-
-    /// A model whose answer has these extents.
-    fn sequence(extents: &[usize], activation: &str) -> Model {
-        let spec = json!({"format_version": 1, "name": "small", "outputs": ["answer"], "layers": [
-            {"name": "features", "layer": "Input", "config": {"columns": ["age"], "shape": extents}},
-            {"name": "answer", "layer": "Activation", "config": {"activation": activation}, "inputs": ["features"]},
-        ]});
-        let feature = FeatureColumn {
-            name: "age".to_string(),
-            width: extents.iter().product(),
-            kind: FeatureKind::Float,
-        };
-        Model::build(&ModelSpec::from_json(&spec).unwrap(), &[feature]).unwrap()
-    }
-
     fn model(units: usize, activation: &str) -> Model {
         let spec = json!({"format_version": 1, "name": "small", "outputs": ["answer"], "layers": [
             {"name": "features", "layer": "Input"},

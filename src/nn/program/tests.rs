@@ -357,51 +357,6 @@ fn indices_and_classes_outside_their_range_are_named_with_row_and_column() {
 }
 
 #[test]
-fn a_label_that_the_steps_cannot_read_as_is_refused_with_its_row() {
-    let model = model(&json!([
-        {"name": "steps", "layer": "Input", "config": {"columns": ["x"], "shape": [3, 2]}},
-        {"name": "out", "layer": "Dense", "config": {"units": 3}, "inputs": ["steps"]},
-    ]));
-    let mut trainer = LaneTrainer::new(Arc::clone(&model), named("ctc")).unwrap();
-    let parameters = model.initial_parameters(1);
-    let numbers: Vec<f32> = (0..12).map(|number| number as f32 * 0.1).collect();
-    let mut step = |target: &[f32]| {
-        let mut gradient = vec![0.0; model.parameter_len()];
-        let batch = LaneBatch {
-            rows: 2,
-            inputs: vec![InputData::Float32(&numbers)],
-            target,
-            weights: None,
-        };
-        let key = StepKey {
-            seed: 1,
-            epoch: 0,
-            step: 1,
-            lane: 0,
-        };
-        let found = trainer.step(&parameters, &[], &batch, &key, 2.0, &mut gradient, &mut []);
-        found
-            .map(|output| output.loss_sum)
-            .map_err(|error| error.to_string())
-    };
-    assert!(step(&[1.0, 2.0, 1.0, 2.0, 2.0, 0.0]).unwrap() > 0.0);
-    assert_eq!(
-        step(&[1.0, 2.0, 1.0, 2.0, 2.0, 1.0]).unwrap_err(),
-        "the label of row 1 needs 4 steps, a blank between equal neighbours included, and there are 3; shorten it or \
-         answer more steps"
-    );
-    assert_eq!(
-        step(&[0.0, 2.0, 0.0, 2.0, 2.0, 0.0]).unwrap_err(),
-        "the label of row 0 has a class behind a 0; 0 is blank and only fills up its end"
-    );
-    assert!(
-        step(&[1.0, 0.0, 0.0, 2.0, 3.0, 0.0])
-            .unwrap_err()
-            .starts_with("target 3 in row 1 is no class index from 0 to 2")
-    );
-}
-
-#[test]
 fn a_loss_that_does_not_fit_the_model_is_refused() {
     let one = model(&plain());
     let error =
