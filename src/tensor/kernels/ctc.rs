@@ -298,7 +298,7 @@ pub fn loss_in_float64(classes: usize, log_p: &[f64], label: &[f64]) -> f64 {
     }
     let label = &label[..length];
     let class = |state: usize| {
-        if state % 2 == 0 {
+        if state.is_multiple_of(2) {
             0
         } else {
             label[state / 2] as usize
