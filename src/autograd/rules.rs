@@ -200,6 +200,11 @@ pub(super) fn pull_back(
             | Op::GruGradient(_),
             _,
         ) => pull_back_definition(graph, &op, &inputs, dy),
+        (Op::Ctc, &[log_p, labels]) => Ok(vec![
+            Some(graph.add(Op::CtcGradient, &[log_p, labels, dy])?),
+            None,
+        ]),
+        (Op::CtcGradient, _) => Err(GraphError::NoSecondDerivative { operation: "ctc" }),
         (Op::Gather, &[table, indices]) => {
             let rows = graph.shape(table).extents()[0];
             Ok(vec![
@@ -242,6 +247,7 @@ pub(super) fn pull_back(
             | Op::ToFloat
             | Op::Reduce { .. }
             | Op::CumulativeSum { .. }
+            | Op::Ctc
             | Op::View(_)
             | Op::ViewAdd(..)
             | Op::Unary(_)

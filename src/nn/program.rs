@@ -547,7 +547,7 @@ fn graph_error(error: GraphError, rows: usize) -> ProgramError {
             floats,
             limit,
         },
-        GraphError::Shape(error) => ProgramError::Graph(error.to_string()),
+        other => ProgramError::Graph(other.to_string()),
     }
 }
 
@@ -571,6 +571,9 @@ fn explain(
                 value,
                 last: classes - 1,
             }
+        }
+        RunError::LabelTooLong { .. } | RunError::BlankInLabel { .. } => {
+            ProgramError::BadSequence(error.to_string())
         }
         other => explain_index(other, model, 0),
     }

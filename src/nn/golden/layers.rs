@@ -84,6 +84,11 @@ fn recurrent_layers_agree_with_keras() {
 }
 
 #[test]
+fn convolutional_recurrent_layers_agree_with_keras() {
+    check_group("conv_recurrent");
+}
+
+#[test]
 fn layers_that_apply_another_agree_with_keras() {
     check_group("wrappers");
 }

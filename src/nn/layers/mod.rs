@@ -30,7 +30,7 @@ use super::options::Options;
 use super::regularize::Regularizer;
 use merging::{Merge, Rule};
 use pooling::Summary;
-use recurrent::{Cell, Recurrent};
+use recurrent::{Cell, ConvLstm, Recurrent};
 use shaping::{Cropping, Grid, UpSampling, ZeroPadding};
 
 type Constructor = fn(&mut Options<'_>) -> Result<Box<dyn Layer>, SpecError>;
@@ -168,6 +168,9 @@ const LAYERS: &[(&str, Constructor)] = &[
     ("GRU", |options| {
         boxed(Recurrent::read(options, Cell::Gated { reset_after: true }))
     }),
+    ("ConvLSTM1D", |options| boxed(ConvLstm::read(options, 1))),
+    ("ConvLSTM2D", |options| boxed(ConvLstm::read(options, 2))),
+    ("ConvLSTM3D", |options| boxed(ConvLstm::read(options, 3))),
     // Layers that apply another layer.
     ("Bidirectional", |options| {
         boxed(wrappers::Bidirectional::read(options))

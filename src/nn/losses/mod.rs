@@ -1,10 +1,11 @@
 //! Losses, with Keras' names, options and meaning: probabilities come out of sigmoid or softmax.
 //!
 //! `recipes.rs` is the table of them; each is a function that records a graph (`regression.rs`, `crossentropy.rs`,
-//! `margin.rs`, `overlap.rs`). Every one is held to Keras' by golden values (`tests/golden/losses/`). A row's loss is of
+//! `margin.rs`, `overlap.rs`, `alignment.rs`). Every one is held to Keras' by golden values (`tests/golden/losses/`). A row's loss is of
 //! its numbers alone: losses that Keras takes over a whole batch (the default of its dice) are taken over a row.
 //! Does not know where labels come from.
 
+mod alignment;
 mod crossentropy;
 mod float64;
 mod margin;
@@ -169,7 +170,7 @@ impl Loss {
     pub(super) fn target_width_for(&self, extents: &[usize]) -> usize {
         let numbers: usize = extents.iter().product();
         match self.recipe.label {
-            Label::Index => numbers / extents.last().copied().unwrap_or(1).max(1),
+            Label::Index | Label::Sequence => numbers / extents.last().copied().unwrap_or(1).max(1),
             _ => numbers,
         }
     }
@@ -190,6 +191,10 @@ impl Loss {
                 *indices == width / last.max(1),
                 "give a list of one class index per position",
             ),
+            (Label::Sequence, TargetKind::Numeric { width: places }) => (
+                *places == width / last.max(1),
+                "give a list of as many numbers as the model answers steps: classes from 1, then zeros",
+            ),
             (Label::Shares, TargetKind::Classes { classes }) if self.recipe.classes => (
                 *classes == last && one_position,
                 "end the model with one unit per class",
@@ -197,6 +202,10 @@ impl Loss {
             (Label::Binary, TargetKind::Classes { classes }) if self.recipe.classes => (
                 *classes <= 2 && width == 1,
                 "use \"sparse_categorical_crossentropy\", or one unit and two classes",
+            ),
+            (Label::Sequence, TargetKind::Classes { .. }) => (
+                false,
+                "give a list of as many numbers as the model answers steps: classes from 1, then zeros",
             ),
             (_, TargetKind::Classes { .. }) => {
                 (false, "make the label numbers, or use a cross-entropy")
@@ -247,6 +256,9 @@ impl Loss {
         if let Some(own) = &self.own {
             return own.check("loss", model.output_extents());
         }
+        if self.recipe.label == Label::Sequence {
+            return self.check_alignment(model);
+        }
         let last = model.output_extents().last().copied().unwrap_or(1);
         if matches!(self.recipe.label, Label::Shares | Label::Index) && last < 2 {
             return Err(self.mismatch(
@@ -272,6 +284,24 @@ impl Loss {
             ));
         }
         Ok(())
+    }
+
+    /// Logits of a blank and at least one class, for each of some steps.
+    fn check_alignment(&self, model: &Model) -> Result<(), SpecError> {
+        let extents = model.output_extents();
+        if !matches!(extents, [(1..), (2..)]) {
+            return Err(self.mismatch(
+                format!("its output has extents {extents:?} per row"),
+                "answer (steps, classes): for each step the logits of a blank, class 0, and of every class",
+            ));
+        }
+        match model.last_activation() {
+            (layer, Some(Activation::Sigmoid | Activation::Softmax)) => Err(self.mismatch(
+                format!("its last layer {layer:?} answers probabilities and \"ctc\" takes logits"),
+                "leave out that layer's activation",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn mismatch(&self, problem: String, hint: &str) -> SpecError {

@@ -5,7 +5,7 @@
 
 use super::super::settings::Setting;
 use super::words::{Given, Recorded};
-use super::{crossentropy, margin, overlap, regression};
+use super::{alignment, crossentropy, margin, overlap, regression};
 
 /// What the numbers of a label mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(in super::super) enum Label {
     Shares,
     /// The index of a class; one number for each position.
     Index,
+    /// Indices of classes from 1 that the steps of the answer are to read as, and zeros behind them: one number for each step.
+    Sequence,
 }
 
 /// What one value of a loss is taken over.
@@ -217,5 +219,9 @@ pub(super) const RECIPES: &[Recipe] = &[
             ],
             overlap::tversky,
         )
+    },
+    Recipe {
+        over: Over::Row,
+        ..of_marks(Label::Sequence, &["ctc"], alignment::ctc)
     },
 ];

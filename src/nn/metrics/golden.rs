@@ -175,6 +175,8 @@ fn a_metric_that_does_not_fit_is_refused_with_a_remedy() {
             4,
             "count from 0",
         ),
+        ("accuracy", "ctc", 4, "the label is a sequence"),
+        ("mae", "ctc", 4, "the loss is measured in any case"),
     ] {
         let described = serde_json::from_str(metric).unwrap_or_else(|_| Value::from(metric));
         let metric = Metric::read(&described).unwrap();

@@ -186,6 +186,12 @@ impl Metric {
                 hint: hint.to_string(),
             })
         };
+        if form.label == Label::Sequence && !matches!(self.recipe.measure, Measure::Loss) {
+            return bad(
+                "it compares numbers place by place and the label is a sequence whose places among the steps are not known",
+                "leave it out; the loss is measured in any case",
+            );
+        }
         if self.needs_classes() && !loss.has_classes() {
             return bad(
                 "it needs a label of classes and the model's is numbers",

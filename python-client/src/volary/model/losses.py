@@ -20,6 +20,7 @@ from .shapes import Shape, is_known
 from .symbolic import trace
 
 __all__ = [
+    "CTC",
     "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
     "CategoricalCrossentropy",
@@ -306,3 +307,14 @@ class Tversky(Loss):
     name = "tversky"
     alpha: float = 0.5
     beta: float = 0.5
+
+
+class CTC(Loss):
+    """How likely the steps of an answer read as a sequence of classes (Graves et al., 2006): speech, handwriting.
+
+    The model ends in logits ``(steps, classes)``, without a softmax; class 0 is blank. The label is a list column of as many
+    numbers as there are steps: the classes of the sequence, from 1, then zeros. A sequence that needs more steps than there are,
+    counting a blank between equal neighbours, is refused with its row; Keras' loss is infinite there.
+    """
+
+    name = "ctc"
