@@ -61,14 +61,7 @@ pub(super) fn pull_back(
         }
         (Op::View(view), &[x]) => {
             let shape = graph.shape(x).clone();
-            if let Some(axes) = view.permutation_of(&shape) {
-                let mut inverse = vec![0; axes.len()];
-                for (position, axis) in axes.into_iter().enumerate() {
-                    inverse[axis] = position;
-                }
-                return Ok(vec![Some(graph.permute(dy, &inverse)?)]);
-            }
-            // Reversed axes are undone; anything else adds up where it was read.
+            // A reordering is undone; anything else adds up where it was read.
             Ok(vec![Some(match view.inverse(shape.len()) {
                 Some(inverse) => {
                     let back = graph.add(Op::View(inverse), &[dy])?;

@@ -135,8 +135,6 @@ enum Source {
 #[derive(Debug)]
 pub(super) struct Recorded {
     pub(super) output: NodeId,
-    /// Which steps of the output count, where it is a sequence that was masked: (rows, steps).
-    pub(super) mask: Option<NodeId>,
     pub(super) collected: Collected,
     /// The sum of the penalties on weights, where there are any.
     pub(super) weight_penalty: Option<NodeId>,
@@ -365,10 +363,6 @@ impl Model {
         }
         Ok(Recorded {
             output: values[self.output.layer][self.output.number],
-            mask: masks[self.output.layer]
-                .get(self.output.number)
-                .copied()
-                .flatten(),
             collected,
             weight_penalty,
             layers: values.iter().map(|outputs| outputs[0]).collect(),
