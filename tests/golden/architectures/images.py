@@ -4,6 +4,7 @@
 """
 
 import numpy as np
+
 from parity import ROWS, Architecture, Task, record
 
 CLASSES = 10
@@ -84,9 +85,7 @@ def mobile_net(library):
 
     x = settled(layers.Conv2D(8, 3, 2, padding="same", use_bias=False)(image))
     for filters, strides in ((16, 1), (24, 2), (24, 1), (32, 2)):
-        x = settled(
-            layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False)(x)
-        )
+        x = settled(layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False)(x))
         x = settled(layers.Conv2D(filters, 1, use_bias=False)(x))
     # The same in one layer, without what stands between.
     x = settled(layers.SeparableConv2D(32, 3, padding="same", depth_multiplier=2)(x))
@@ -185,18 +184,12 @@ if __name__ == "__main__":
         "images",
         [
             Architecture(lenet_5, classes(1), lambda o: o.SGD(0.05, momentum=0.9)),
-            Architecture(
-                vgg, classes(3), lambda o: o.SGD(0.02, momentum=0.9, nesterov=True)
-            ),
+            Architecture(vgg, classes(3), lambda o: o.SGD(0.001, momentum=0.9, nesterov=True)),
             Architecture(resnet_20, classes(3), lambda o: o.SGD(1e-5, momentum=0.9)),
-            Architecture(
-                resnet_20_swish, classes(3), lambda o: o.SGD(0.02, momentum=0.9)
-            ),
+            Architecture(resnet_20_swish, classes(3), lambda o: o.SGD(0.02, momentum=0.9)),
             Architecture(mobile_net, classes(3), lambda o: o.RMSprop(1e-3)),
             Architecture(u_net, discs, lambda o: o.Adam(3e-3)),
             Architecture(autoencoder, itself, lambda o: o.Adam(0.02)),
-            Architecture(
-                squeeze_and_excitation, classes(3), lambda o: o.AdamW(3e-3)
-            ),
+            Architecture(squeeze_and_excitation, classes(3), lambda o: o.AdamW(3e-3)),
         ],
     )

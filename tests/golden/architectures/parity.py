@@ -49,9 +49,7 @@ class Highway(keras.layers.Layer):
         self.kernel = self.add_weight((width, width), name="kernel")
         self.transform_kernel = self.add_weight((width, width), name="transform_kernel")
         self.bias = self.add_weight((width,), "zeros", name="bias")
-        self.transform_bias = self.add_weight(
-            (width,), keras.initializers.Constant(-2.0), name="transform_bias"
-        )
+        self.transform_bias = self.add_weight((width,), keras.initializers.Constant(-2.0), name="transform_bias")
 
     def call(self, x):
         gate = keras.ops.sigmoid(x @ self.transform_kernel + self.transform_bias)
@@ -65,9 +63,7 @@ class Named:
         self.modules, self.counts = modules, {}
 
     def __getattr__(self, kind):
-        made = next(
-            getattr(each, kind) for each in self.modules if hasattr(each, kind)
-        )
+        made = next(getattr(each, kind) for each in self.modules if hasattr(each, kind))
         snake = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", kind).lower()
 
         def make(*arguments, **options):
@@ -154,11 +150,7 @@ def record(group: str, architectures: list[Architecture]) -> None:
         )
         assert apart < STABLE, "choose another learning rate: rounding matters"
         kept = {**task.inputs, "target": task.target, "losses": losses, **first}
-        kept |= {
-            f"{path}/last": weight.numpy()
-            for path, weight in named(model)
-            if not weight.trainable
-        }
+        kept |= {f"{path}/last": weight.numpy() for path, weight in named(model) if not weight.trainable}
         for key, values in kept.items():
             arrays[f"{name}/{key}"] = np.ascontiguousarray(values, dtype="float32")
     path = HERE / f"{group}.safetensors"

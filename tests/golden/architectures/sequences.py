@@ -4,6 +4,7 @@
 """
 
 import numpy as np
+
 from parity import ROWS, Architecture, Task, record
 
 STEPS = 12  # words of a text, the last of them 0 where it is shorter
@@ -56,9 +57,7 @@ def temporal_convolutions(library):
     for reach in (1, 2, 4):
         inner = x
         for _ in range(2):
-            inner = layers.Conv1D(
-                8, 3, padding="causal", dilation_rate=reach, activation="relu"
-            )(inner)
+            inner = layers.Conv1D(8, 3, padding="causal", dilation_rate=reach, activation="relu")(inner)
         if reach == 1:
             x = layers.Conv1D(8, 1)(x)
         x = layers.Activation("relu")(layers.Add()([x, inner]))
@@ -103,9 +102,7 @@ def transformer_decoder(library):
     other = library.Input("other", (OTHER_STEPS,), "int32")
     read = layers.Embedding(OTHER_WORDS, 16, mask_zero=True)(other)
     x = placed(library, words, places, 16, mask_zero=False)
-    seen = layers.MultiHeadAttention(num_heads=2, key_dim=8, dropout=0.0)(
-        x, x, use_causal_mask=True
-    )
+    seen = layers.MultiHeadAttention(num_heads=2, key_dim=8, dropout=0.0)(x, x, use_causal_mask=True)
     x = layers.LayerNormalization(epsilon=1e-6)(layers.Add()([x, seen]))
     seen = layers.MultiHeadAttention(num_heads=2, key_dim=8)(x, read)
     x = layers.LayerNormalization(epsilon=1e-6)(layers.Add()([x, seen]))
@@ -120,9 +117,7 @@ def sequence_to_sequence(library):
     words = library.Input("words", (STEPS,), "int32")
     other = library.Input("other", (OTHER_STEPS,), "int32")
     read = layers.Embedding(OTHER_WORDS, 12, mask_zero=True)(other)
-    read, hidden, carried = layers.LSTM(
-        12, return_sequences=True, return_state=True
-    )(read)
+    read, hidden, carried = layers.LSTM(12, return_sequences=True, return_state=True)(read)
     x = layers.Embedding(WORDS, 12)(words)
     x = layers.LSTM(12, return_sequences=True)(x, initial_state=[hidden, carried])
     x = layers.Concatenate()([x, layers.Attention()([x, read])])
@@ -185,9 +180,7 @@ if __name__ == "__main__":
     record(
         "sequences",
         [
-            Architecture(
-                lstm_classifier, classes(CLASSES, several), lambda o: o.Adam(0.01)
-            ),
+            Architecture(lstm_classifier, classes(CLASSES, several), lambda o: o.Adam(0.01)),
             Architecture(
                 bidirectional_gru_classifier,
                 classes(2, "binary_crossentropy"),
@@ -204,11 +197,7 @@ if __name__ == "__main__":
                 classes(CLASSES, several, places=True),
                 lambda o: o.Adam(2e-3, beta_2=0.98, epsilon=1e-9),
             ),
-            Architecture(
-                transformer_decoder, next_words(True), lambda o: o.Adam(2e-3)
-            ),
-            Architecture(
-                sequence_to_sequence, next_words(False), lambda o: o.Adamax(0.05)
-            ),
+            Architecture(transformer_decoder, next_words(True), lambda o: o.Adam(2e-3)),
+            Architecture(sequence_to_sequence, next_words(False), lambda o: o.Adamax(0.05)),
         ],
     )

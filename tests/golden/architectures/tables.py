@@ -4,6 +4,7 @@
 """
 
 import numpy as np
+
 from parity import ROWS, Architecture, Task, record
 
 NUMBERS = 6
@@ -51,9 +52,7 @@ def residual_perceptron(library):
 
 def people(random):
     numbers = random.standard_normal((ROWS, NUMBERS)).astype("float32")
-    job, town = (
-        random.integers(0, count, (ROWS, 1)).astype("int32") for count in (JOBS, TOWNS)
-    )
+    job, town = (random.integers(0, count, (ROWS, 1)).astype("int32") for count in (JOBS, TOWNS))
     return numbers, job, town
 
 
@@ -85,9 +84,7 @@ if __name__ == "__main__":
     record(
         "tables",
         [
-            Architecture(
-                highway_network, job_of_numbers, lambda o: o.SGD(0.1, momentum=0.9)
-            ),
+            Architecture(highway_network, job_of_numbers, lambda o: o.SGD(0.1, momentum=0.9)),
             Architecture(wide_and_deep, income, lambda o: o.Ftrl(0.5)),
             Architecture(residual_perceptron, product, lambda o: o.Lion(3e-3)),
         ],
