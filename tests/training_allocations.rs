@@ -62,8 +62,11 @@ fn a_training_step_and_an_update_allocate_nothing() {
     ];
     let model = Arc::new(Model::build(&ModelSpec::from_json(&json).unwrap(), &features).unwrap());
     let optimizer = Optimizer::build(&OptimizerSpec::from_json(&json!("adamw")).unwrap()).unwrap();
-    let mut trainer =
-        LaneTrainer::new(Arc::clone(&model), Loss::SparseCategoricalCrossentropy).unwrap();
+    let mut trainer = LaneTrainer::new(
+        Arc::clone(&model),
+        Loss::parse("sparse_categorical_crossentropy").unwrap(),
+    )
+    .unwrap();
     let mut parameters = model.initial_parameters(1);
     let statistics = model.initial_statistics();
     let (mut gradient, mut new_statistics) =
@@ -130,7 +133,7 @@ fn a_step_with_a_sparse_table_and_its_update_allocate_nothing() {
     }];
     let model = Arc::new(Model::build(&ModelSpec::from_json(&json).unwrap(), &features).unwrap());
     let optimizer = Optimizer::build(&OptimizerSpec::from_json(&json!("adam")).unwrap()).unwrap();
-    let mut trainer = LaneTrainer::new(Arc::clone(&model), Loss::MeanSquaredError).unwrap();
+    let mut trainer = LaneTrainer::new(Arc::clone(&model), Loss::parse("mse").unwrap()).unwrap();
     let mut parameters = model.initial_parameters(1);
     let table_len = model.sparse_len();
     let mut gradient = vec![0.0; parameters.len() - table_len];
