@@ -72,7 +72,7 @@ fn trains_as_in_keras(group: &str, name: &str) {
     let mut gradient = vec![f32::NAN; parameters.len()];
     let mut slots = optimizer.first_slots(parameters.len());
     let blocks = ArrayBlocks::new(model.parameters().iter().map(ParameterInfo::len));
-    let mut trainer = LaneTrainer::new(Arc::clone(&model), loss).unwrap();
+    let mut trainer = LaneTrainer::new(Arc::clone(&model), loss.clone()).unwrap();
     let rows = Rows::new(&model, loss, &arrays);
     assert_eq!(arrays["losses"].len(), STEPS);
     for (step, &expected) in arrays["losses"].iter().enumerate() {
