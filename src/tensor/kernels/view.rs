@@ -116,7 +116,9 @@ impl View {
 
     /// How many numbers the result has; saturates.
     pub fn len(&self) -> usize {
-        self.shape().len()
+        self.extents
+            .iter()
+            .fold(1usize, |product, &extent| product.saturating_mul(extent))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -125,11 +127,16 @@ impl View {
 
     /// Whether the result is a stretch of the source as it stands.
     pub fn is_contiguous(&self) -> bool {
+        let mut packed = 1isize;
         self.extents
             .iter()
             .zip(&self.strides)
-            .zip(row_major(&self.extents))
-            .all(|((&extent, &stride), expected)| extent == 1 || stride == expected)
+            .rev()
+            .all(|(&extent, &stride)| {
+                let fits = extent == 1 || stride == packed;
+                packed = packed.saturating_mul(extent.cast_signed());
+                fits
+            })
     }
 
     /// Whether every number read stands inside a source of so many numbers.
