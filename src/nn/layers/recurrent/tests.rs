@@ -408,7 +408,7 @@ fn answer_of(alone: &Alone, numbers: &[f32]) -> Vec<f32> {
     let mut graph = Graph::new();
     let answer = alone.record(&mut graph).unwrap();
     let mut plan = Plan::new(&graph, &[(answer, Destination::Keep)]).unwrap();
-    run(&mut plan, &numbers);
+    run(&mut plan, numbers);
     plan.kept(0).to_vec()
 }
 
