@@ -183,10 +183,10 @@ impl Model {
                     .collect();
                 (Source::Layers(sources), signals)
             };
-            let shared = layer_spec
-                .shares
-                .as_ref()
-                .and_then(|other| built_as.get(other.as_str()).copied());
+            let shared = match &layer_spec.shares {
+                Some(other) => Some(model.find(&built_as, &layer_spec.name, other)?.layer),
+                None => None,
+            };
             model.add_layer(layer_spec, position, described, source, &signals, shared)?;
             built_as.insert(layer_spec.name.as_str(), model.layers.len() - 1);
         }
