@@ -14,9 +14,10 @@ use volary::nn::{
     FeatureColumn, FeatureKind, InputData, LaneBatch, LaneTrainer, Loss, Model, ModelSpec,
     Predictor, StepKey,
 };
-use volary::optim::{Optimizer, OptimizerSpec};
+use volary::optim::{Optimizer, OptimizerSpec, TableRows};
 use volary::support::random::{Purpose, RandomKey};
 use volary::tensor::kernels::reduce::accumulate;
+use volary::tensor::row_sums::{KnownRows, RowSums, within};
 
 /// Minibatches of random rows that are gone through in turn.
 const BATCHES: usize = 16;
@@ -137,7 +138,7 @@ impl Workload {
     }
 
     fn trainer(&self) -> LaneTrainer {
-        LaneTrainer::new(Arc::clone(&self.model), self.loss).unwrap()
+        LaneTrainer::new(Arc::clone(&self.model), self.loss.clone()).unwrap()
     }
 
     fn inputs(&self, first: usize, rows: usize) -> Vec<InputData<'_>> {
@@ -189,6 +190,14 @@ struct Shared {
     parameters: Vec<f32>,
     gradients: Vec<Vec<f32>>,
     slots: Vec<Vec<Vec<f32>>>,
+    /// Each thread's lists of the rows of each sparse table, and the slots of the rows that it updates.
+    lists: Vec<Vec<RowSums>>,
+    row_slots: Vec<Vec<Vec<Vec<f32>>>>,
+}
+
+/// A thread's rows of a table.
+fn own_rows(rows: usize, threads: usize, thread: usize) -> std::ops::Range<u32> {
+    (rows * thread / threads) as u32..(rows * (thread + 1) / threads) as u32
 }
 
 struct SharedPointer(*mut Shared);
@@ -199,13 +208,26 @@ fn train(workload: &Workload, lanes: usize, threads: usize, seconds: f64) {
     let (model, batch) = (&workload.model, workload.batch);
     let optimizer = Optimizer::build(&OptimizerSpec::from_json(&json!("adam")).unwrap()).unwrap();
     let statistics = model.initial_statistics();
-    let len = model.parameter_len();
+    let (tables, tables_len) = (model.sparse_tables(), model.sparse_len());
+    let len = model.parameter_len() - tables_len;
     let half = if threads == 1 { len } else { len / 2 };
     let mut shared = Shared {
         parameters: model.initial_parameters(1),
         gradients: vec![vec![0.0; len]; lanes],
         slots: (0..threads)
             .map(|thread| vec![vec![0.0; if thread == 0 { half } else { len - half }]; 2])
+            .collect(),
+        lists: (0..threads)
+            .map(|_| tables.iter().map(|t| RowSums::new(t.width)).collect())
+            .collect(),
+        row_slots: (0..threads)
+            .map(|thread| {
+                let of_table = tables.iter().map(|table| {
+                    let rows = own_rows(table.rows, threads, thread);
+                    optimizer.first_row_slots(rows.len() * table.width)
+                });
+                of_table.collect()
+            })
             .collect(),
     };
     let pointer = SharedPointer(&mut shared);
@@ -230,6 +252,7 @@ fn train(workload: &Workload, lanes: usize, threads: usize, seconds: f64) {
                 let rows = batch / lanes;
                 let mine = lanes / threads;
                 let mut step = 0;
+                let mut scratch = Vec::new();
                 let mut window = Instant::now();
                 while stop.load(Ordering::Relaxed) == 0 {
                     // SAFETY: parameters are only read here, and each thread writes its own lanes' gradients.
@@ -239,6 +262,9 @@ fn train(workload: &Workload, lanes: usize, threads: usize, seconds: f64) {
                             (*pointer.0).gradients.as_mut_ptr(),
                         )
                     };
+                    // SAFETY: a thread's lists are its own until the barrier.
+                    let lists = unsafe { &mut *(*pointer.0).lists.as_mut_ptr().add(thread) };
+                    lists.iter_mut().for_each(RowSums::clear);
                     for lane in thread * mine..(thread + 1) * mine {
                         let first = (step % BATCHES) * batch + lane * rows;
                         let batch_rows = LaneBatch {
@@ -256,7 +282,7 @@ fn train(workload: &Workload, lanes: usize, threads: usize, seconds: f64) {
                         // SAFETY: a lane belongs to one thread until the barrier.
                         let gradient = unsafe { &mut *gradients.add(lane) };
                         trainer
-                            .step(
+                            .step_with_tables(
                                 parameters,
                                 statistics,
                                 &batch_rows,
@@ -264,6 +290,7 @@ fn train(workload: &Workload, lanes: usize, threads: usize, seconds: f64) {
                                 batch as f32,
                                 gradient,
                                 &mut statistics_out,
+                                lists,
                             )
                             .unwrap();
                         // The tree's sums that this lane completes, while both sides are in the cache.
@@ -277,6 +304,7 @@ fn train(workload: &Workload, lanes: usize, threads: usize, seconds: f64) {
                                 )
                             };
                             accumulate(left, right);
+                            lists.iter_mut().for_each(RowSums::join);
                             width *= 2;
                         }
                     }
@@ -296,11 +324,48 @@ fn train(workload: &Workload, lanes: usize, threads: usize, seconds: f64) {
                             accumulate(left, right);
                         }
                         let shard = std::slice::from_raw_parts_mut(
-                            (*pointer.0).parameters.as_mut_ptr().add(range.start),
+                            (*pointer.0)
+                                .parameters
+                                .as_mut_ptr()
+                                .add(tables_len + range.start),
                             range.len(),
                         );
                         let slots = &mut *(*pointer.0).slots.as_mut_ptr().add(thread);
                         optimizer.update(step as u64 + 1, 1e-3, shard, left, slots);
+                        // Each thread finishes the tree over its own rows and writes them; lists are only read.
+                        let update = optimizer.row_update(step as u64 + 1, 1e-3);
+                        for (index, table) in tables.iter().enumerate() {
+                            let rows = own_rows(table.rows, threads, thread);
+                            let all_lists = (&raw const (*pointer.0).lists).as_ref().unwrap();
+                            let mut known: Vec<KnownRows<'_>> = all_lists
+                                .iter()
+                                .enumerate()
+                                .map(|(other, tables)| {
+                                    let list = &tables[index].lists()[0];
+                                    KnownRows {
+                                        node: (threads + other) as u32,
+                                        entries: &list[within(list, &rows)],
+                                        values: tables[index].values(),
+                                    }
+                                })
+                                .collect();
+                            let own = std::slice::from_raw_parts_mut(
+                                (*pointer.0)
+                                    .parameters
+                                    .as_mut_ptr()
+                                    .add(table.offset + rows.start as usize * table.width),
+                                rows.len() * table.width,
+                            );
+                            let slots =
+                                &mut (&mut *(*pointer.0).row_slots.as_mut_ptr().add(thread))[index];
+                            let own = TableRows {
+                                first: rows.start,
+                                width: table.width,
+                                values: own,
+                                slots,
+                            };
+                            update.update_rows(own, lanes as u32, &mut known, &mut scratch, |_| {});
+                        }
                     }
                     step += 1;
                     if thread == 0 {

@@ -126,10 +126,10 @@ def transformer():
 
 
 def embedding_bag():
-    """26 rows of a table of a million by 32, their mean, and one logit."""
+    """26 rows of a table of a million by 32, their mean, and one logit; the table's gradient is a list of rows."""
     sketch = Sketch()
     sketch.add("Input", dtype="int32")
-    sketch.add("Embedding", input_dim=1_000_000, output_dim=32)
+    sketch.add("Embedding", input_dim=1_000_000, output_dim=32, sparse=True)
     sketch.add("GlobalAveragePooling1D")
     sketch.add("Dense", units=1, activation="sigmoid")
     inputs = [{"name": "x", "width": 26, "below": 1_000_000}]

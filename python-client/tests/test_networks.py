@@ -22,6 +22,15 @@ def test_states_are_further_outputs_and_first_states_further_inputs():
     assert Model(outputs=state).to_json()["outputs"] == ["gru:1"]
 
 
+def test_a_convolutional_cell_hands_on_two_images():
+    frames = Input(["frames"], shape=(4, 8, 8, 1), name="frames")
+    _, hidden, carried = layers.ConvLSTM2D(3, 3, padding="same", return_state=True, name="encoder")(frames)
+    decoded = layers.ConvLSTM2D(3, 3, padding="same", name="decoder")(frames, initial_state=[hidden, carried])
+    assert inputs_of(Model(outputs=decoded).to_json())["decoder"] == ["frames", "encoder:1", "encoder:2"]
+    with pytest.raises(TypeError, match="a Bidirectional holds a SimpleRNN, LSTM or GRU, not ConvLSTM2D"):
+        layers.Bidirectional(layers.ConvLSTM2D(3, 3))
+
+
 def test_a_bidirectional_layer_describes_the_one_inside():
     steps = Input(["a"], shape=(4, 2))
     inside = layers.LSTM(3, return_state=True, activation=None)

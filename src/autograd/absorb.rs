@@ -1,12 +1,15 @@
 //! Products that read their operands through views, and write their result through a permutation.
 //!
 //! A matrix product takes matrices that lie in wider ones, so the heads of an attention layer need not be copied
-//! apart and together again. This pass says which views no kernel has to run for.
+//! apart and together again. This pass says which views no kernel has to run for; and which sums over rows are sums of
+//! products, whose terms are made on the way and never stored.
 
 use std::collections::BTreeSet;
 
 use crate::tensor::blas::Product;
+use crate::tensor::kernels::elementwise::{Binary, Unary};
 use crate::tensor::kernels::view::View;
+use crate::tensor::shape::Spread;
 
 use super::graph::{Node, NodeId};
 use super::op::Op;
@@ -41,6 +44,8 @@ pub(super) struct Absorbed {
     pub(super) inputs: Vec<Vec<NodeId>>,
     /// The product that makes a node's value, for products and for permutations of products.
     pub(super) products: Vec<Option<Stacked>>,
+    /// Whether a node's value is the sum over rows of the number by number product of its two inputs.
+    pub(super) sums_of_products: Vec<bool>,
 }
 
 impl Absorbed {
@@ -52,6 +57,7 @@ impl Absorbed {
         let mut absorbed = Absorbed {
             inputs: nodes.iter().map(|node| node.inputs.clone()).collect(),
             products: vec![None; nodes.len()],
+            sums_of_products: vec![false; nodes.len()],
         };
         for (id, node) in nodes.iter().enumerate() {
             if let Op::MatMul { .. } = node.op {
@@ -61,9 +67,34 @@ impl Absorbed {
                 if readers[source] == 1 && !outputs.contains(&source) {
                     absorbed.take_permutation(id, source, view);
                 }
+            } else if let Op::SumTo(shape) = &node.op {
+                let terms = node.inputs[0].0;
+                if shape.spread_over(&nodes[terms].shape) == Some(Spread::Row)
+                    && readers[terms] == 1
+                    && !outputs.contains(&terms)
+                {
+                    absorbed.take_sum(nodes, &readers, id, terms);
+                }
             }
         }
         absorbed
+    }
+
+    fn take_sum(&mut self, nodes: &[Node], readers: &[usize], id: usize, terms: usize) {
+        let (left, right) = match (&nodes[terms].op, nodes[terms].inputs.as_slice()) {
+            (Op::Binary(Binary::Multiply), &[left, right]) => (left, right),
+            (Op::Unary(Unary::Square), &[x]) => (x, x),
+            _ => return,
+        };
+        // What only the terms' chain would have computed on its way would have to be stored for the sum.
+        let is_stored = |x: NodeId| {
+            nodes[x.0].shape == nodes[terms].shape
+                && (!nodes[x.0].op.is_elementwise() || readers[x.0] > 1)
+        };
+        if is_stored(left) && is_stored(right) {
+            self.inputs[id] = vec![left, right];
+            self.sums_of_products[id] = true;
+        }
     }
 
     fn take_product(&mut self, nodes: &[Node], id: usize) {
@@ -194,4 +225,81 @@ fn matrices(view: &View, transposed: bool) -> Option<Matrices> {
         leading: leading.max(1),
         transposed: transposed ^ turned,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Bindings, Destination, Graph, Op, Plan, gradients};
+    use crate::support::random::RandomKey;
+    use crate::tensor::Shape;
+
+    /// Rows of three numbers.
+    const ROWS: usize = 7;
+
+    #[test]
+    fn sums_over_rows_of_products_and_squares_store_no_terms() {
+        let mut graph = Graph::new();
+        let whole = Shape::new(&[ROWS, 3]);
+        let x = graph.add(Op::Parameter(0, whole.clone()), &[]).unwrap();
+        let y = graph.add(Op::Parameter(ROWS * 3, whole), &[]).unwrap();
+        let row = Shape::new(&[3]);
+        let product = graph.times(x, y).unwrap();
+        let square = graph.times(x, x).unwrap();
+        let sums = [product, square].map(|terms| graph.sum_to(terms, &row).unwrap());
+        let numbers: Vec<f32> = (0..ROWS * 6).map(|at| (at % 11) as f32 - 4.0).collect();
+        let plan = run(&graph, &sums, &numbers);
+        let text = plan.describe();
+        assert!(text.contains("\n2 kernels, 0 fused groups"), "{text}");
+        for column in 0..3 {
+            let of = |at: usize, row: usize| numbers[at * ROWS * 3 + row * 3 + column];
+            let products: f32 = (0..ROWS).map(|row| of(0, row) * of(1, row)).sum();
+            let squares: f32 = (0..ROWS).map(|row| of(0, row) * of(0, row)).sum();
+            assert_eq!(
+                (plan.kept(0)[column], plan.kept(1)[column]),
+                (products, squares)
+            );
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_a_centred_and_scaled_batch_sums_its_cotangent_once() {
+        let mut graph = Graph::new();
+        let (whole, row) = (Shape::new(&[ROWS, 3]), Shape::new(&[3]));
+        let x = graph.add(Op::Parameter(0, whole.clone()), &[]).unwrap();
+        let seed = graph.add(Op::Parameter(ROWS * 3, whole), &[]).unwrap();
+        let scale = graph.add(Op::Statistic(0, row.clone()), &[]).unwrap();
+        let sum = graph.sum_to(x, &row).unwrap();
+        let mean = graph.scaled(sum, 1.0 / ROWS as f32).unwrap();
+        let centered = graph.minus(x, mean).unwrap();
+        let y = graph.times(centered, scale).unwrap();
+        let dx = gradients(&mut graph, &[(y, seed)], &[x]).unwrap()[0].unwrap();
+        let nothing = graph.sum_to(centered, &row).unwrap();
+        let numbers: Vec<f32> = (0..ROWS * 6).map(|at| (at % 11) as f32 - 4.0).collect();
+        let plan = run(&graph, &[dx, nothing], &numbers);
+        assert_eq!(plan.describe().matches("sum over rows").count(), 1);
+        assert_eq!(plan.kept(1), [0.0; 3]);
+        // dx = scale (seed - mean of the seed)
+        for at in 0..ROWS * 3 {
+            let seeds = &numbers[ROWS * 3..];
+            let mean: f32 = (0..ROWS).map(|row| seeds[row * 3 + at % 3]).sum::<f32>() / ROWS as f32;
+            let expected = [0.5, 2.0, -1.0][at % 3] * (seeds[at] - mean);
+            assert!((plan.kept(0)[at] - expected).abs() < 1e-5);
+        }
+    }
+
+    fn run(graph: &Graph, kept: &[super::NodeId], numbers: &[f32]) -> Plan {
+        let outputs: Vec<_> = kept.iter().map(|&node| (node, Destination::Keep)).collect();
+        let mut plan = Plan::new(graph, &outputs).unwrap();
+        plan.run(&mut Bindings {
+            inputs: &[],
+            more_inputs: &[],
+            parameters: numbers,
+            statistics: &[0.5, 2.0, -1.0],
+            gradient: &mut [],
+            statistics_out: &mut [],
+            key: RandomKey::of(1, 0),
+        })
+        .unwrap();
+        plan
+    }
 }

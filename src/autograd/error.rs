@@ -12,6 +12,8 @@ pub enum GraphError {
         "a plan needs {floats} numbers of scratch; at most {limit} are allowed, use fewer rows"
     )]
     TooLarge { floats: u64, limit: u64 },
+    #[error("the gradient of {operation} has no derivative; take first derivatives of it only")]
+    NoSecondDerivative { operation: &'static str },
 }
 
 /// A run that could not be finished.
@@ -32,6 +34,16 @@ pub enum RunError {
         index: i64,
         rows: usize,
     },
+    #[error(
+        "the label of row {row} needs {needed} steps, a blank between equal neighbours included, and there are {steps}; shorten it or answer more steps"
+    )]
+    LabelTooLong {
+        row: usize,
+        needed: usize,
+        steps: usize,
+    },
+    #[error("the label of row {row} has a class behind a 0; 0 is blank and only fills up its end")]
+    BlankInLabel { row: usize },
     #[error(
         "target {index} at position {position} is no class below {classes}; classes are whole numbers from 0"
     )]

@@ -1,6 +1,7 @@
 //! Running a plan over bound numbers. Allocates nothing.
 
 use crate::tensor::blas;
+use crate::tensor::kernels::ctc::{self, Alignment, BadLabel};
 use crate::tensor::kernels::elementwise::{OPERANDS_MAX, OperandPointer, run_raw};
 use crate::tensor::kernels::random_mask::{RandomKey, dropout_mask, normal_noise};
 use crate::tensor::kernels::{
@@ -293,6 +294,12 @@ fn run_step(
             let mask = (step.inputs.len() > 3).then(|| read(3));
             recurrent::gru_backward(r, read(0), read(1), mask, read(2), out, workspace);
         }
+        Kernel::Ctc(alignment) => ctc::loss(alignment, read(0), read(1), out, workspace)
+            .map_err(|bad| bad_label(bad, alignment))?,
+        Kernel::CtcGradient(alignment) => {
+            ctc::gradient(alignment, read(0), read(1), read(2), out, workspace)
+                .map_err(|bad| bad_label(bad, alignment))?;
+        }
         Kernel::View(at) => view::read(at, read(0), out),
         Kernel::ViewAdd(at) => view::add(at, read(0), out),
         Kernel::ToFloat => {
@@ -309,6 +316,7 @@ fn run_step(
             out,
         ),
         Kernel::SumRows => reduce::sum_rows(read(0), out),
+        Kernel::SumProductRows => reduce::sum_product_rows(read(0), read(1), out),
         Kernel::SumColumns { inner } => reduce::sum_columns(read(0), *inner, out),
         Kernel::SumAll => out[0] = reduce::sum_all(read(0)),
         Kernel::Softmax { inner } => softmax::softmax(read(0), *inner, out),
@@ -370,6 +378,22 @@ fn multiply(stacked: &Stacked, a: &[f32], b: &[f32], c: &mut [f32]) {
             &mut c[start(&stacked.c)..],
             stacked.c.leading,
         );
+    }
+}
+
+fn bad_label(bad: BadLabel, alignment: &Alignment) -> RunError {
+    match bad {
+        BadLabel::OutOfRange { position, index } => RunError::ClassOutOfRange {
+            position,
+            index,
+            classes: alignment.classes,
+        },
+        BadLabel::BlankInside { row } => RunError::BlankInLabel { row },
+        BadLabel::TooLong { row, needed } => RunError::LabelTooLong {
+            row,
+            needed,
+            steps: alignment.steps,
+        },
     }
 }
 

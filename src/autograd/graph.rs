@@ -66,6 +66,11 @@ impl Graph {
         self.nodes.is_empty()
     }
 
+    /// All nodes, in the order in which they were recorded.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.nodes.len()).map(NodeId)
+    }
+
     pub fn op(&self, id: NodeId) -> &Op {
         &self.nodes[id.0].op
     }

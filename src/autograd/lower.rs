@@ -1,7 +1,9 @@
 //! The third table: the kernel that runs an operation on given shapes.
 
+use crate::tensor::Shape;
 use crate::tensor::blas::Product;
 use crate::tensor::kernels::convolution::Convolution;
+use crate::tensor::kernels::ctc::Alignment;
 use crate::tensor::kernels::elementwise::Chain;
 use crate::tensor::kernels::pool::Pool;
 use crate::tensor::kernels::recurrent::{Recurrence, gru_workspace_len, lstm_workspace_len};
@@ -59,6 +61,8 @@ pub(super) enum Kernel {
     LstmGradient(Recurrence),
     Gru(Recurrence),
     GruGradient(Recurrence),
+    Ctc(Alignment),
+    CtcGradient(Alignment),
     View(View),
     ViewAdd(View),
     ToFloat,
@@ -66,6 +70,8 @@ pub(super) enum Kernel {
         stream: u32,
     },
     SumRows,
+    /// Of products, number by number: `absorb.rs`.
+    SumProductRows,
     SumColumns {
         inner: usize,
     },
@@ -149,6 +155,8 @@ pub(super) fn kernel_of(node: &Node, nodes: &[Node]) -> Option<Kernel> {
         Op::LstmGradient(r) => Some(Kernel::LstmGradient(*r)),
         Op::Gru(r) => Some(Kernel::Gru(*r)),
         Op::GruGradient(r) => Some(Kernel::GruGradient(*r)),
+        Op::Ctc => Some(Kernel::Ctc(alignment(shape(0), shape(1)))),
+        Op::CtcGradient => Some(Kernel::CtcGradient(alignment(shape(0), shape(1)))),
         Op::View(view) if view.is_contiguous() => None, // a stretch of its input
         Op::View(view) => Some(Kernel::View(view.clone())),
         Op::ViewAdd(view, _) => Some(Kernel::ViewAdd(view.clone())),
@@ -219,6 +227,8 @@ impl Kernel {
             Kernel::Convolve(c, _) => c.workspace_len(),
             Kernel::Lstm(r) | Kernel::LstmGradient(r) => lstm_workspace_len(r),
             Kernel::Gru(r) | Kernel::GruGradient(r) => gru_workspace_len(r),
+            Kernel::Ctc(alignment) => alignment.loss_workspace_len(),
+            Kernel::CtcGradient(alignment) => alignment.gradient_workspace_len(),
             _ => 0,
         }
     }
@@ -259,6 +269,7 @@ impl Kernel {
                 )
             }
             Kernel::SumRows => "sum over rows".into(),
+            Kernel::SumProductRows => "sum of products over rows".into(),
             Kernel::SumColumns { inner } => format!("sum over {inner} columns"),
             Kernel::SumAll => "sum".into(),
             Kernel::Softmax { inner } => format!("softmax over {inner}"),
@@ -308,6 +319,12 @@ impl Kernel {
             Kernel::GruGradient(r) => {
                 format!("gru's gradient of {} units, {} steps", r.units, r.time)
             }
+            Kernel::Ctc(Alignment { steps, classes, .. }) => {
+                format!("ctc of {steps} steps, {classes} classes")
+            }
+            Kernel::CtcGradient(Alignment { steps, classes, .. }) => {
+                format!("ctc's gradient of {steps} steps, {classes} classes")
+            }
             Kernel::SumMiddle { extent, .. } => format!("sum over {extent}"),
             Kernel::MaxMiddle { extent, .. } => format!("greatest of {extent}"),
             Kernel::CumulativeSum { extent, .. } => format!("running sum over {extent}"),
@@ -318,6 +335,15 @@ impl Kernel {
             Kernel::DropoutMask { stream, rate } => format!("dropout mask {stream} at {rate}"),
             Kernel::Copy => "copy".into(),
         }
+    }
+}
+
+/// Log probabilities (rows, steps, classes) and labels (rows, places).
+fn alignment(log_p: &Shape, labels: &Shape) -> Alignment {
+    Alignment {
+        steps: log_p.extents()[1],
+        classes: log_p.last(),
+        labels: labels.last(),
     }
 }
 

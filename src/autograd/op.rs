@@ -153,6 +153,11 @@ pub enum Op {
     /// As `LstmGradient`; gives the cotangents of x W + b, of h R + b and of the first h.
     GruGradient(Recurrence),
 
+    /// Losses (rows, 1) of log probabilities (rows, steps, classes) against labels (rows, places), see `tensor/kernels/ctc.rs`.
+    Ctc,
+    /// From the operands of `Ctc` and the cotangent; has no derivative itself.
+    CtcGradient,
+
     // -- by index ------------------------------------------------------------------------
     /// Class indices (R, 1) to rows (R, classes).
     OneHot {

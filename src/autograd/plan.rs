@@ -314,6 +314,8 @@ impl<'a> Planner<'a> {
             } else if let Some(product) = &self.absorbed.products[id] {
                 let kernel = Kernel::Multiply(Box::new(product.clone()));
                 (kernel, self.absorbed.inputs[id].clone())
+            } else if self.absorbed.sums_of_products[id] {
+                (Kernel::SumProductRows, self.absorbed.inputs[id].clone())
             } else {
                 match kernel_of(node, nodes) {
                     Some(kernel) => {

@@ -61,7 +61,7 @@ pub(super) fn pull_back(
         }
         (Op::View(view), &[x]) => {
             let shape = graph.shape(x).clone();
-            // A permutation is undone; anything else adds up where it was read.
+            // A reordering is undone; anything else adds up where it was read.
             Ok(vec![Some(match view.inverse(shape.len()) {
                 Some(inverse) => {
                     let back = graph.add(Op::View(inverse), &[dy])?;
@@ -193,6 +193,11 @@ pub(super) fn pull_back(
             | Op::GruGradient(_),
             _,
         ) => pull_back_definition(graph, &op, &inputs, dy),
+        (Op::Ctc, &[log_p, labels]) => Ok(vec![
+            Some(graph.add(Op::CtcGradient, &[log_p, labels, dy])?),
+            None,
+        ]),
+        (Op::CtcGradient, _) => Err(GraphError::NoSecondDerivative { operation: "ctc" }),
         (Op::Gather, &[table, indices]) => {
             let rows = graph.shape(table).extents()[0];
             Ok(vec![
@@ -235,6 +240,7 @@ pub(super) fn pull_back(
             | Op::ToFloat
             | Op::Reduce { .. }
             | Op::CumulativeSum { .. }
+            | Op::Ctc
             | Op::View(_)
             | Op::ViewAdd(..)
             | Op::Unary(_)
@@ -279,7 +285,7 @@ fn unary(
         Unary::Negate => return Ok(Some(graph.unary(Unary::Negate, dy)?)),
         // By the output, which is kept anyway: y > 0 exactly where x > 0.
         Unary::Relu => graph.unary(Unary::Step, y)?,
-        Unary::Step | Unary::Sign => return Ok(None),
+        Unary::Step | Unary::Sign | Unary::Floor | Unary::Round | Unary::Detach => return Ok(None),
         Unary::Sigmoid => {
             let one = graph.constant(1.0)?;
             let other = graph.minus(one, y)?;
@@ -291,6 +297,16 @@ fn unary(
             graph.minus(one, square)?
         }
         Unary::Exp => y,
+        Unary::Log1p => {
+            let sum = graph.shifted(x, 1.0)?;
+            return Ok(Some(graph.over(dy, sum)?));
+        }
+        Unary::Expm1 => graph.shifted(y, 1.0)?,
+        Unary::Sin => graph.unary(Unary::Cos, x)?,
+        Unary::Cos => {
+            let sine = graph.unary(Unary::Sin, x)?;
+            graph.unary(Unary::Negate, sine)?
+        }
         Unary::Log => return Ok(Some(graph.over(dy, x)?)),
         Unary::Sqrt => {
             let half = graph.scaled(dy, 0.5)?;
@@ -330,7 +346,7 @@ fn binary(
             Binary::Divide => Some(graph.over(dy, b)?),
             Binary::Maximum => Some(masked(graph, a, b, dy, true)?),
             Binary::Minimum => Some(masked(graph, b, a, dy, true)?),
-            Binary::Greater | Binary::Keep => None,
+            Binary::Greater | Binary::Equal | Binary::Keep => None,
             Binary::SigmoidCrossEntropy => {
                 let probability = graph.unary(Unary::Sigmoid, a)?;
                 let difference = graph.minus(probability, b)?;
@@ -350,7 +366,7 @@ fn binary(
             }
             Binary::Maximum => Some(masked(graph, a, b, dy, false)?),
             Binary::Minimum => Some(masked(graph, b, a, dy, false)?),
-            Binary::Greater => None,
+            Binary::Greater | Binary::Equal => None,
             Binary::Keep => Some(graph.binary(Binary::Keep, a, dy)?),
             Binary::SigmoidCrossEntropy => {
                 let product = graph.times(a, dy)?;

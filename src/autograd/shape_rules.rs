@@ -105,6 +105,20 @@ pub(super) fn shape_of(op: &Op, inputs: &[&Shape]) -> Result<Shape, ShapeError> 
         {
             Ok(Shape::new(&[gru_backward_len(r)]))
         }
+        (Op::Ctc, [log_p, labels]) if is_alignment(log_p, labels) => {
+            Ok(Shape::new(&[labels.extents()[0], 1]))
+        }
+        (Op::CtcGradient, [log_p, labels, dy])
+            if is_alignment(log_p, labels)
+                && (dy.len() == 1 || dy.extents() == [labels.extents()[0], 1]) =>
+        {
+            Ok((*log_p).clone())
+        }
+        (Op::Ctc | Op::CtcGradient, _) => Err(refuse(
+            "ctc",
+            inputs,
+            "give log probabilities (rows, steps, classes) and labels (rows, places)",
+        )),
         (Op::CumulativeSum { axis, .. }, [x]) if *axis < x.rank() => Ok((*x).clone()),
         (Op::ToFloat, [x]) => Ok((*x).clone()),
         (Op::View(view), [x]) if view.fits(x.len()) => Ok(view.shape()),
@@ -270,6 +284,15 @@ fn recurrent(r: &Recurrence, operands: &[&Shape], lens: &[usize], result: usize)
             .get(lens.len())
             .is_none_or(|mask| mask.len() == r.time * r.rows);
     fits.then(|| Shape::new(&[result]))
+}
+
+/// Log probabilities and labels of as many rows, none of whose extents is 0.
+fn is_alignment(log_p: &Shape, labels: &Shape) -> bool {
+    log_p.rank() == 3
+        && labels.rank() == 2
+        && log_p.extents()[0] == labels.extents()[0]
+        && !log_p.extents()[1..].contains(&0)
+        && labels.extents()[1] > 0
 }
 
 /// A cotangent of every state, the first included, or one zero for all.

@@ -232,6 +232,7 @@ fn row_major_strides(extents: &[usize]) -> Vec<isize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::support::random::{Purpose, RandomKey, RandomStream};
 
     fn input(graph: &mut Graph, extents: &[usize]) -> NodeId {
         graph.add(Op::Input(0, Shape::new(extents)), &[]).unwrap()
@@ -272,6 +273,69 @@ mod tests {
                 &[x, x][..]
             )
         );
+    }
+
+    #[test]
+    fn random_views_of_random_views_read_the_same_numbers_as_one() {
+        let mut stream = RandomKey::of(12, 0).stream(Purpose::Test);
+        let (mut joined, mut refused) = (0, 0);
+        for round in 0..4000 {
+            let extents: Vec<usize> = (0..1 + stream.below(4))
+                .map(|_| 1 + stream.below(4) as usize)
+                .collect();
+            let shape = Shape::new(&extents);
+            let inner = random_view(&mut stream, View::whole(&shape));
+            let outer = random_view(&mut stream, View::whole(&inner.shape()));
+            let Some(one) = composed(&outer, &inner) else {
+                refused += 1;
+                continue;
+            };
+            joined += 1;
+            let middle: Vec<usize> = inner.positions().collect();
+            let expected: Vec<usize> = outer.positions().map(|at| middle[at]).collect();
+            assert!(one.fits(shape.len()), "seed 12, round {round}: {one:?}");
+            let found: Vec<usize> = one.positions().collect();
+            assert_eq!(
+                found, expected,
+                "seed 12, round {round}: {outer:?} of {inner:?}"
+            );
+        }
+        assert!(
+            joined > 1000 && refused > 100,
+            "{joined} joined, {refused} refused"
+        );
+    }
+
+    /// A few slices, reversals, permutations, repetitions and regroupings of a view.
+    fn random_view(stream: &mut RandomStream, mut view: View) -> View {
+        for _ in 0..stream.below(4) {
+            let rank = view.extents.len();
+            let mut below = |bound: usize| stream.below(bound as u64) as usize;
+            let axis = below(rank);
+            let extent = view.extents[axis];
+            view = match below(5) {
+                0 => {
+                    let start = below(extent);
+                    let count = 1 + below(extent - start);
+                    view.sliced(axis, start, count, 1)
+                }
+                1 => view.sliced(axis, extent - 1, extent, -1),
+                2 => view.sliced(axis, 0, extent.div_ceil(2), 2),
+                3 if rank < 6 => view.repeated(axis, 1 + below(3)),
+                // All numbers in a row, where they lie so: runs across the axes of what is read.
+                3 | 4 if view.is_contiguous() => View {
+                    extents: vec![view.len()],
+                    strides: vec![1],
+                    offset: view.offset,
+                },
+                _ => {
+                    let mut axes: Vec<usize> = (0..rank).collect();
+                    axes.swap(axis, below(rank));
+                    view.permuted(&axes)
+                }
+            };
+        }
+        view
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::tensor::Shape;
 use crate::tensor::kernels::elementwise::{Binary, Unary};
 use crate::tensor::kernels::view::View;
+use crate::tensor::shape::Spread;
 
 use super::error::GraphError;
 use super::graph::{Graph, NodeId};
@@ -108,6 +109,9 @@ impl Graph {
         if self.shape(x) == shape {
             return Ok(x);
         }
+        if let Some(sum) = self.sum_of_rows(x, shape)? {
+            return Ok(sum);
+        }
         if shape.spread_over(self.shape(x)).is_some() {
             return self.add(Op::SumTo(shape.clone()), &[x]);
         }
@@ -130,6 +134,76 @@ impl Graph {
             end = start.max(1) - 1;
         }
         self.reshape(sum, shape.extents())
+    }
+
+    /// A sum over rows by way of sums that are there already or that cost nothing over all rows: a sign or a factor of each
+    /// column goes outside, and numbers less their mean sum to nothing. The gradients of a normalized batch are full of such.
+    fn sum_of_rows(&mut self, x: NodeId, shape: &Shape) -> Result<Option<NodeId>> {
+        if shape.spread_over(self.shape(x)) != Some(Spread::Row) {
+            return Ok(None);
+        }
+        let operand = |position: usize| self.inputs(x)[position];
+        match self.op(x) {
+            Op::Unary(Unary::Negate) => {
+                let sum = self.sum_to(operand(0), shape)?;
+                self.unary(Unary::Negate, sum).map(Some)
+            }
+            Op::Binary(Binary::Multiply) => {
+                let (a, b) = (operand(0), operand(1));
+                let whole = self.shape(x);
+                let (numbers, factor) = if self.shape(a) == whole {
+                    (a, b)
+                } else {
+                    (b, a)
+                };
+                if self.shape(numbers) != whole {
+                    return Ok(None);
+                }
+                if self.shape(factor) == shape {
+                    let sum = self.sum_to(numbers, shape)?;
+                    return self.times(sum, factor).map(Some);
+                }
+                if self.shape(factor).len() == 1
+                    && let Some(sum) = self.sum_of_rows(numbers, shape)?
+                {
+                    return self.times(sum, factor).map(Some);
+                }
+                Ok(None)
+            }
+            Op::Binary(Binary::Add) => {
+                let (a, b) = (operand(0), operand(1));
+                if self.is_scaled_by_column(a, shape) && self.is_scaled_by_column(b, shape) {
+                    let (a, b) = (self.sum_to(a, shape)?, self.sum_to(b, shape)?);
+                    return self.plus(a, b).map(Some);
+                }
+                Ok(None)
+            }
+            Op::Binary(Binary::Subtract) if self.is_mean(operand(1), operand(0), shape) => {
+                let zero = self.constant(0.0)?;
+                self.broadcast_to(zero, shape).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn is_scaled_by_column(&self, x: NodeId, shape: &Shape) -> bool {
+        *self.op(x) == Op::Binary(Binary::Multiply)
+            && self
+                .inputs(x)
+                .iter()
+                .any(|&input| self.shape(input) == shape)
+    }
+
+    /// Whether `mean` was recorded as the mean of the rows of `x`.
+    fn is_mean(&self, mean: NodeId, x: NodeId, shape: &Shape) -> bool {
+        let Op::Binary(Binary::Multiply) = self.op(mean) else {
+            return false;
+        };
+        let (sum, share) = (self.inputs(mean)[0], self.inputs(mean)[1]);
+        let count = self.shape(x).len() / shape.len().max(1);
+        *self.op(sum) == Op::SumTo(shape.clone())
+            && self.inputs(sum)[0] == x
+            && *self.op(share) == Op::Constant(Number(1.0 / count as f32))
     }
 
     /// Sum over the innermost extent, kept as extent 1.

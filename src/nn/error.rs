@@ -132,6 +132,9 @@ pub enum ProgramError {
         value: String,
         last: usize,
     },
+    /// A label that is a sequence of classes and cannot be one.
+    #[error("{0}")]
+    BadSequence(String),
     #[error(
         "the loss is {value} at epoch {epoch}, step {step}, lane {lane}: {origin} is the first that is not finite; lower the learning rate or check the data for NaN"
     )]

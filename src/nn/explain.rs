@@ -27,7 +27,7 @@ pub fn explain(spec: &ModelSpec, rows: usize, loss: Option<Loss>) -> Result<Stri
     if let Some(loss) = loss {
         let outputs = (0..model.output_count()).map(|output| OutputObjective {
             name: model.output_name(output).to_string(),
-            loss,
+            loss: loss.clone(),
             weight: 1.0,
             metrics: Vec::new(),
         });

@@ -51,6 +51,8 @@ pub(super) struct ArraySpec {
     pub(super) shape: Vec<usize>,
     pub(super) initializer: Initializer,
     pub(super) regularizer: Option<Regularizer>,
+    /// Whether its gradient is a list of the rows that were looked up; then it is a table that only lookups read.
+    pub(super) sparse: bool,
 }
 
 impl ArraySpec {
@@ -60,6 +62,7 @@ impl ArraySpec {
             shape: shape.to_vec(),
             initializer: initializer.clone(),
             regularizer: None,
+            sparse: false,
         }
     }
 
@@ -156,6 +159,7 @@ pub(super) struct Place {
     pub(super) shape: Shape,
     pub(super) trainable: bool,
     pub(super) regularizer: Option<Regularizer>,
+    pub(super) sparse: bool,
 }
 
 impl Place {

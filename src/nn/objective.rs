@@ -126,7 +126,7 @@ impl Objectives {
             .enumerate()
             .flat_map(move |(number, output)| {
                 let loss = losses.then(Metric::loss);
-                let metrics = loss.into_iter().chain(output.metrics.iter().copied());
+                let metrics = loss.into_iter().chain(output.metrics.iter().cloned());
                 metrics.map(move |metric| (number, metric))
             })
     }
@@ -135,7 +135,7 @@ impl Objectives {
     pub fn states(&self, model: &Model, losses: bool) -> Result<Vec<MetricState>, SpecError> {
         self.metrics(losses)
             .map(|(number, metric)| {
-                let loss = self.outputs[number].loss;
+                let loss = self.outputs[number].loss.clone();
                 MetricState::new(metric, loss, model.output_extents(number))
             })
             .collect()

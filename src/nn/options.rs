@@ -215,6 +215,10 @@ impl<'a> Options<'a> {
         }
     }
 
+    pub(super) fn kind(&self) -> &'a str {
+        self.kind
+    }
+
     pub(super) fn layer(&self) -> &'a str {
         self.layer
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::autograd::{Bindings, Destination, Graph, GraphError, NodeId, Op, Plan, gradients};
 use crate::support::random::RandomKey;
+use crate::tensor::row_sums::RowSums;
 use crate::tensor::{Shape, blas};
 
 pub use crate::autograd::Data as InputData;
@@ -79,6 +80,20 @@ struct TrainingPlan {
     zeros: Vec<(usize, usize)>,
     /// Statistics that no operation moves: those of frozen layers.
     still: Vec<(usize, usize)>,
+    /// Which of the kept outputs is the penalty on weights.
+    penalty: Option<usize>,
+    lookups: Vec<Lookup>,
+}
+
+/// One use of a sparse table: the gradient of the rows that it looked up is kept.
+#[derive(Debug, Clone, Copy)]
+struct Lookup {
+    /// Which of `Model::sparse_tables`.
+    table: usize,
+    /// The model's input that the indices are.
+    input: usize,
+    /// Which of the kept outputs.
+    kept: usize,
 }
 
 impl LaneTrainer {
@@ -97,10 +112,7 @@ impl LaneTrainer {
         })
     }
 
-    /// Overwrites `gradient` with the gradient of sum(weight * loss) / denominator (over rows and outputs) and `statistics_out` with this
-    /// lane's new moving statistics (copied unchanged when the lane has no rows).
-    ///
-    /// After an error `gradient` and `statistics_out` hold nothing of use.
+    /// `step_with_tables` of a model without sparse tables.
     #[allow(clippy::too_many_arguments)]
     pub fn step(
         &mut self,
@@ -112,9 +124,42 @@ impl LaneTrainer {
         gradient: &mut [f32],
         statistics_out: &mut [f32],
     ) -> Result<StepOutput<'_>, ProgramError> {
+        self.step_with_tables(
+            parameters,
+            statistics,
+            batch,
+            key,
+            denominator,
+            gradient,
+            statistics_out,
+            &mut [],
+        )
+    }
+
+    /// Overwrites `gradient` with the gradient of sum(weight * loss) / denominator (over rows and outputs) by all parameters
+    /// but the sparse tables (from `Model::sparse_len` on) and `statistics_out` with this lane's new moving statistics (copied
+    /// unchanged when the lane has no rows). Pushes the gradient by each sparse table to its sums, a list of the rows that were
+    /// looked up.
+    ///
+    /// After an error `gradient`, `statistics_out` and `tables` hold nothing of use.
+    #[allow(clippy::too_many_arguments)]
+    pub fn step_with_tables(
+        &mut self,
+        parameters: &[f32],
+        statistics: &[f32],
+        batch: &LaneBatch<'_>,
+        key: &StepKey,
+        denominator: f32,
+        gradient: &mut [f32],
+        statistics_out: &mut [f32],
+        tables: &mut [RowSums],
+    ) -> Result<StepOutput<'_>, ProgramError> {
         let (model, objectives) = (&*self.model, &self.objectives);
         check_vectors(model, parameters, statistics)?;
-        check_len("the gradient", model.parameter_len(), gradient.len())?;
+        let dense = model.parameter_len() - model.sparse_len();
+        check_len("the gradient", dense, gradient.len())?;
+        let sparse = model.sparse_tables().len();
+        check_len("the sums of sparse tables", sparse, tables.len())?;
         check_len(
             "the new statistics",
             model.statistics_len(),
@@ -137,6 +182,9 @@ impl LaneTrainer {
             gradient.fill(0.0);
             statistics_out.copy_from_slice(statistics);
             self.output_losses.fill(0.0);
+            for sums in tables {
+                sums.push(std::iter::empty());
+            }
             return Ok(StepOutput {
                 loss_sum: 0.0,
                 output_losses: &self.output_losses,
@@ -190,8 +238,10 @@ impl LaneTrainer {
                 .map(|(&loss, &weight)| f64::from(loss) * f64::from(weight))
                 .sum();
         }
-        let penalty = planned.plan.kept(2 * outputs).iter();
-        let penalty: f64 = penalty.copied().map(f64::from).sum();
+        let penalty = planned
+            .penalty
+            .map_or(&[][..], |kept| planned.plan.kept(kept));
+        let penalty: f64 = penalty.iter().copied().map(f64::from).sum();
         let loss_sum = objectives.total(self.output_losses.iter().copied()) + penalty;
         if !loss_sum.is_finite() {
             return Err(ProgramError::NonFiniteLoss {
@@ -203,6 +253,16 @@ impl LaneTrainer {
                 step: key.step,
                 lane: key.lane,
             });
+        }
+        for (number, sums) in tables.iter_mut().enumerate() {
+            let of_table = planned.lookups.iter().filter(|l| l.table == number);
+            sums.push(of_table.map(|lookup| {
+                let indices: &[i32] = match batch.inputs[lookup.input] {
+                    InputData::Int32(indices) => indices,
+                    InputData::Float32(_) => &[],
+                };
+                (indices, planned.plan.kept(lookup.kept))
+            }));
         }
         Ok(StepOutput {
             loss_sum,
@@ -372,7 +432,7 @@ impl<P> Plans<P> {
 }
 
 /// Model, loss and gradient as one plan. Inputs are the model's, then target, row weights and 1 / denominator.
-/// Keeps the predictions of each output, then the losses of each row of each output, then the penalty.
+/// Keeps the predictions of each output, then the losses of each row of each output.
 fn plan_training(
     model: &Model,
     objectives: &Objectives,
@@ -417,19 +477,43 @@ fn plan_training(
     // Penalties on weights count once for the minibatch: each lane adds the share that its rows are of it.
     let penalty = penalty(&mut graph, &recorded, rows).map_err(planned)?;
     lowered.extend(penalty.map(|penalty| (penalty, scale)));
-    let sources = model
+    let first_dense = model.sparse_len();
+    let dense: Vec<&ParameterInfo> = model
         .parameters()
+        .iter()
+        .filter(|info| info.offset >= first_dense)
+        .collect();
+    let mut sources = dense
         .iter()
         .map(|info| graph.add(Op::Parameter(info.offset, Shape::new(&info.shape)), &[]))
         .collect::<Result<Vec<_>, _>>()
         .map_err(planned)?;
+    let uses = lookups(&graph, model);
+    sources.extend(uses.iter().map(|(.., looked_up)| *looked_up));
     let slopes = gradients(&mut graph, &lowered, &sources).map_err(planned)?;
-    outputs.extend(penalty.map(|penalty| (penalty, Destination::Keep)));
+    let (of_dense, of_lookups) = slopes.split_at(dense.len());
+    let penalty = penalty.map(|penalty| {
+        outputs.push((penalty, Destination::Keep));
+        outputs.len() - 1
+    });
+    let mut lookups = Vec::new();
+    for (&(table, input, _), slope) in uses.iter().zip(of_lookups) {
+        // A use without effect on the loss has no rows.
+        if let Some(slope) = *slope {
+            lookups.push(Lookup {
+                table,
+                input,
+                kept: outputs.len(),
+            });
+            outputs.push((slope, Destination::Keep));
+        }
+    }
     let mut zeros = Vec::new();
-    for (slope, info) in slopes.into_iter().zip(model.parameters()) {
-        match slope {
-            Some(slope) => outputs.push((slope, Destination::Gradient(info.offset))),
-            None => zeros.push((info.offset, info.len())),
+    for (slope, info) in of_dense.iter().zip(dense) {
+        let offset = info.offset - first_dense;
+        match *slope {
+            Some(slope) => outputs.push((slope, Destination::Gradient(offset))),
+            None => zeros.push((offset, info.len())),
         }
     }
     let moving = recorded.collected.statistics;
@@ -448,7 +532,32 @@ fn plan_training(
         plan: Plan::new(&graph, &outputs).map_err(planned)?,
         zeros,
         still,
+        penalty,
+        lookups,
     })
+}
+
+/// Every use of a sparse table: the table, the input that the indices are, and the rows looked up. The gradient by those is
+/// what the table's list is made of, so that no gradient is ever as large as the table.
+fn lookups(graph: &Graph, model: &Model) -> Vec<(usize, usize, NodeId)> {
+    let mut found = Vec::new();
+    for node in graph.ids().filter(|node| *graph.op(*node) == Op::Gather) {
+        let [table, mut indices] = *graph.inputs(node) else {
+            continue;
+        };
+        while let (Op::Reshape(_), [from]) = (graph.op(indices), graph.inputs(indices)) {
+            indices = *from;
+        }
+        if let (Op::Parameter(offset, _), Op::Indices(input, _)) =
+            (graph.op(table), graph.op(indices))
+        {
+            let tables = model.sparse_tables().iter();
+            if let Some(table) = tables.clone().position(|table| table.offset == *offset) {
+                found.push((table, *input, node));
+            }
+        }
+    }
+    found
 }
 
 /// Where numbers stop being finite: the first parameter, or the first layer whose output is not. Runs the model once
@@ -551,9 +660,11 @@ fn graph_error(error: GraphError, rows: usize) -> ProgramError {
             floats,
             limit,
         },
-        GraphError::Shape(error) => ProgramError::Graph(error.to_string()),
+        other => ProgramError::Graph(other.to_string()),
     }
 }
 
+#[cfg(test)]
+mod sparse_tests;
 #[cfg(test)]
 mod tests;

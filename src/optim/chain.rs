@@ -13,7 +13,7 @@ const TILE: usize = 512;
 /// Most transforms of one chain.
 pub const TRANSFORMS_MAX: usize = 8;
 
-type Prepared = [[f32; 4]; TRANSFORMS_MAX];
+pub(super) type Prepared = [[f32; 4]; TRANSFORMS_MAX];
 
 /// Transforms in order. What comes out of the last is added to the parameters.
 #[derive(Debug)]
@@ -96,7 +96,18 @@ impl Chain {
             "a chain that needs norms is run by its stages"
         );
         self.check_lengths(parameters, gradient, slots);
-        let prepared = self.prepare(moment);
+        self.update_part(&self.prepare(moment), parameters, gradient, slots, 0);
+    }
+
+    /// One update of some parameters whose slots begin at `at`, by a chain of one stage.
+    pub(super) fn update_part(
+        &self,
+        prepared: &Prepared,
+        parameters: &mut [f32],
+        gradient: &[f32],
+        slots: &mut [Vec<f32>],
+        at: usize,
+    ) {
         let mut update = [0.0f32; TILE];
         let mut start = 0;
         while start < parameters.len() {
@@ -104,16 +115,10 @@ impl Chain {
             let update = &mut update[..end - start];
             update.copy_from_slice(&gradient[start..end]);
             let all = 0..self.transforms.len();
-            let tile = start..end;
-            self.apply(
-                all,
-                &prepared,
-                update,
-                &parameters[tile.clone()],
-                slots,
-                tile,
-            );
-            add(&mut parameters[start..end], update);
+            let parameters = &mut parameters[start..end];
+            let tile = at + start..at + end;
+            self.apply(all, prepared, update, parameters, slots, tile);
+            add(parameters, update);
             start = end;
         }
     }
@@ -163,7 +168,7 @@ impl Chain {
         sums
     }
 
-    fn prepare(&self, moment: &Moment) -> Prepared {
+    pub(super) fn prepare(&self, moment: &Moment) -> Prepared {
         let mut prepared = Prepared::default();
         for (prepared, transform) in prepared.iter_mut().zip(&self.transforms) {
             *prepared = transform.prepare(moment);

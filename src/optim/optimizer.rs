@@ -4,11 +4,13 @@ use super::average::{MovingAverage, gather, mean_of};
 use super::blocks::{ArrayBlocks, ArrayNorms, NORM_BLOCK};
 use super::chain::{Chain, Cut};
 use super::error::OptimizerError;
+use super::rows::RowUpdate;
 use super::schedule::Schedule;
 use super::spec::{Clip, OptimizerSpec};
 use super::transforms::{
     ClipByNorm, ClipByValue, DecayWeights, GradientTransform, Moment, NormOf, Scope,
 };
+use crate::support::huge_pages::prefer_huge_pages;
 
 /// An optimiser ready to update cuts of the flat vector. Its bits do not depend on the cuts.
 ///
@@ -82,6 +84,21 @@ impl Optimizer {
         starts.map(|start| vec![start; parameters]).collect()
     }
 
+    /// The same for so many numbers of a table of which a step meets a few rows.
+    pub fn first_row_slots(&self, numbers: usize) -> Vec<Vec<f32>> {
+        let starts = self.slots.iter().map(|(_, start)| *start);
+        let slot = |start: f32| {
+            let mut slot = vec![0.0; numbers];
+            prefer_huge_pages(&slot);
+            // Memory of zeros is not touched before it is needed.
+            if start.to_bits() != 0 {
+                slot.fill(start);
+            }
+            slot
+        };
+        starts.map(slot).collect()
+    }
+
     /// Whether an update needs more than the numbers of the cut itself.
     pub fn scope(&self) -> Scope {
         self.chain.scope()
@@ -143,6 +160,17 @@ impl Optimizer {
             (None, _) => self.chain.update(&moment, parameters, gradient, of_chain),
         }
         self.follow(step, parameters, average);
+    }
+
+    /// What a step does to the rows of a table with sparse gradients; `step` counts from 1.
+    ///
+    /// Panics when `OptimizerSpec::check_sparse` refuses the optimiser.
+    pub fn row_update(&self, step: u64, learning_rate: f32) -> RowUpdate<'_> {
+        assert!(
+            self.accumulation.is_none() && self.average.is_none(),
+            "rows are neither gathered nor averaged"
+        );
+        RowUpdate::new(&self.chain, &self.moment(step, learning_rate))
     }
 
     /// One stage of a step of a cut, from 0 to `rounds(step)`, where that is not 0; `norms` come from the stage before.

@@ -8,9 +8,11 @@ use serde_json::{Map, Value, json};
 
 use super::average::MovingAverage;
 use super::error::OptimizerError;
+use super::optimizer::Optimizer;
 use super::options::{Options, name_of, unknown};
 use super::recipes::{RECIPES, Recipe, Setting};
 use super::schedule::Schedule;
+use super::transforms::Scope;
 
 /// An optimiser as described by a client, every option filled in.
 #[derive(Debug, Clone)]
@@ -107,6 +109,50 @@ impl OptimizerSpec {
             accumulation,
             average,
         })
+    }
+
+    /// Whether tables with sparse gradients may be trained by it: only the rows of a step are updated then, so everything
+    /// that would change or count the other rows is refused.
+    pub fn check_sparse(&self) -> Result<(), OptimizerError> {
+        let json = self.to_json();
+        let refuse = |option: &str, reason: &str| {
+            Err(OptimizerError::BadOption {
+                name: self.recipe.name.to_string(),
+                option: option.to_string(),
+                found: json[option].to_string(),
+                hint: format!(
+                    "the model has an Embedding with \"sparse\": true, and {reason}; leave it out, or leave out \"sparse\""
+                ),
+            })
+        };
+        if self.weight_decay.is_some_and(|decay| decay > 0.0) {
+            return refuse("weight_decay", "decay changes all rows at every step");
+        }
+        match self.clip {
+            Some(Clip::Norm(_)) => {
+                return refuse("clipnorm", "norms of its tables are not computed");
+            }
+            Some(Clip::GlobalNorm(_)) => {
+                return refuse("global_clipnorm", "norms of its tables are not computed");
+            }
+            Some(Clip::Value(_)) | None => {}
+        }
+        if self.accumulation.is_some() {
+            return refuse(
+                "gradient_accumulation_steps",
+                "lists of rows are not gathered over steps",
+            );
+        }
+        if self.average.is_some() {
+            return refuse("use_ema", "averages change all rows at every step");
+        }
+        if Optimizer::build(self)?.scope() == Scope::WholeModel {
+            return refuse(
+                "name",
+                "this optimizer needs norms of whole tables; take adam, say",
+            );
+        }
+        Ok(())
     }
 
     pub fn to_json(&self) -> Value {

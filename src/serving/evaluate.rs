@@ -246,10 +246,10 @@ fn objectives(
         let loss = Loss::parse(&output.loss).map_err(|error| bad(&output.loss, &error))?;
         let mut metrics = Vec::new();
         for (metric, measured) in asked.iter().zip(&mut measured) {
-            match MetricState::new(*metric, loss, model.output_extents(number)) {
+            match MetricState::new(metric.clone(), loss.clone(), model.output_extents(number)) {
                 Ok(_) => {
                     *measured = true;
-                    metrics.push(*metric);
+                    metrics.push(metric.clone());
                 }
                 Err(error) if outputs.len() == 1 => return Err(bad(&metric.name(), &error)),
                 Err(_) => {}

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod fault;
+pub mod huge_pages;
 pub mod machine;
 pub mod random;
 pub mod shutdown;

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod blas;
 mod error;
 pub mod kernels;
+pub mod row_sums;
 pub mod shape;
 
 pub use error::{ArchiveError, ShapeError};

@@ -678,6 +678,40 @@ async fn a_request_that_cannot_work_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sparse_embedding_commits_the_same_bytes_and_refuses_an_optimizer_of_all_rows() {
+    let sparse = || TrainRequest {
+        features: vec!["age".into(), "plan".into()],
+        pipeline: vec![
+            json!({"transform": "standardize", "columns": ["age"]}),
+            json!({"transform": "string_index", "columns": ["plan"]}),
+        ],
+        model: json!({"format_version": 1, "name": "churn", "layers": [
+            {"name": "numbers", "layer": "Input", "config": {"columns": ["age"]}},
+            {"name": "indices", "layer": "Input", "config": {"columns": ["plan"], "dtype": "int32"}},
+            {"name": "plans", "layer": "Embedding", "config": {"input_dim": 100, "output_dim": 3, "sparse": true}, "inputs": ["indices"]},
+            {"name": "flat", "layer": "Flatten", "inputs": ["plans"]},
+            {"name": "joined", "layer": "Concatenate", "inputs": ["numbers", "flat"]},
+            {"name": "answer", "layer": "Dense", "config": {"units": 1, "activation": "sigmoid"}, "inputs": ["joined"]},
+        ], "outputs": ["answer"]}),
+        ..request()
+    };
+    let mut committed = Vec::new();
+    for servers in [1, 3] {
+        let cluster = TestCluster::of(servers, true).await;
+        let status = cluster.train(sparse()).await;
+        assert_eq!(status.state, JobState::Succeeded, "{:?}", status.error);
+        let model = cluster.catalog.models.load("churn", None).await.unwrap();
+        committed.push(model.weights);
+        let mut decayed = sparse();
+        decayed.optimizer = json!("adamw");
+        cluster
+            .fails(decayed, "adamw: option \"weight_decay\"")
+            .await;
+    }
+    assert!(committed[0] == committed[1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_whose_rows_are_wrong_fails_with_the_reason() {
     let cluster = TestCluster::of(2, true).await;
     let labels = async |name: &str, label: ArrayRef| {

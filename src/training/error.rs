@@ -32,9 +32,15 @@ pub enum TrainingError {
     )]
     ServerLost { server: String, reason: String },
     #[error(
-        "the loss became {loss} at epoch {epoch}, step {step}; lower the learning rate or look for extreme values"
+        "the loss became {loss} at epoch {epoch}, step {step}: {origin} is the first that is not finite; lower the learning rate or look for extreme values"
     )]
-    NotFinite { loss: f32, epoch: u32, step: u64 },
+    NotFinite {
+        loss: f32,
+        epoch: u32,
+        step: u64,
+        /// A parameter, a layer's output, or the loss itself.
+        origin: String,
+    },
     #[error("no job {job} of generation {generation} runs here")]
     UnknownWorker { job: String, generation: u64 },
     #[error("{waiting} training jobs wait on this server already; submit again when one has ended")]

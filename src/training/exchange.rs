@@ -3,6 +3,8 @@
 //! Every ordered pair of workers has one stream, open for the whole job. On the stream from worker `i` to owner `j`
 //! go, in step order, `i`'s partial sums for `j`'s shard; on its way back come the shard's new values, which are
 //! also the barrier: an owner answers a step only when everybody's partial sums of it have come.
+//! Lists of rows of sparse tables go the same two ways, each as one message of the length that it has, on the streams that
+//! their senders opened.
 //! Where an optimizer needs norms, every worker's sums over its blocks go to all others between the two, on the streams
 //! that they opened. Once an epoch a worker's report goes to worker 0 in the same way, and the verdict comes back.
 //!
@@ -22,6 +24,19 @@ const REPORT_NODE: u32 = u32::MAX;
 
 /// Node number of the sums of blocks after the first stage of an update, those of later ones below it; no tree has them.
 const BLOCK_SUMS_NODE: u32 = u32::MAX - 1;
+
+/// Node numbers of lists of rows of sparse tables: sums to owners, and new rows back. Below those of any stage.
+const ROW_SUMS_NODE: u32 = u32::MAX - 1_000;
+const NEW_ROWS_NODE: u32 = u32::MAX - 1_001;
+
+/// Which lists of rows are exchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// Each worker's sums over the rows of the one they are sent to.
+    Sums,
+    /// The rows that their owner changed.
+    New,
+}
 
 /// The two streams between this worker and another one.
 #[derive(Debug)]
@@ -147,6 +162,36 @@ impl Exchange {
                 let (sums, _) = bytes.as_chunks::<8>();
                 let sums = sums.iter().map(|sum| f64::from_le_bytes(*sum)).collect();
                 Ok((worker, sums))
+            }
+        });
+        try_join_all(both_ways).await
+    }
+
+    /// Sends `outgoing[k]` (whole 4-byte words) to the k-th other worker and takes as many bytes as each of them sends.
+    /// Returns them by worker.
+    pub(crate) async fn swap_rows(
+        &mut self,
+        step: u64,
+        rows: Rows,
+        outgoing: Vec<Bytes>,
+    ) -> Result<Vec<(u32, Vec<u8>)>, TrainingError> {
+        let node = match rows {
+            Rows::Sums => ROW_SUMS_NODE,
+            Rows::New => NEW_ROWS_NODE,
+        };
+        let both_ways = self.links.iter_mut().zip(outgoing).map(|(link, bytes)| {
+            let Link {
+                worker,
+                server,
+                toward,
+                from,
+            } = link;
+            let (server, worker): (&str, u32) = (server, *worker);
+            async move {
+                let send = send_values(server, toward, step, node, bytes, true);
+                let receive = receive_bytes(server, from, step, node, None);
+                let ((), bytes) = try_join(send, receive).await?;
+                Ok((worker, bytes))
             }
         });
         try_join_all(both_ways).await
@@ -533,6 +578,33 @@ mod tests {
         let failure = try_join(
             zero.share_block_sums(5, 0, &[1.0], &[2]),
             one.share_block_sums(5, 0, &[1.0], &[1]),
+        )
+        .await
+        .unwrap_err();
+        assert!(matches!(failure, TrainingError::Internal { .. }));
+    }
+
+    #[tokio::test]
+    async fn lists_of_rows_of_any_length_change_places() {
+        let (mut zero, mut one) = pair();
+        let bytes = |length: usize, salt: usize| -> Vec<u8> {
+            (0..length).map(|i| ((i + salt) % 251) as u8).collect()
+        };
+        // More than two pieces one way, none the other.
+        for (rows, of_zero) in [(Rows::Sums, 2 * PIECE_BYTES + 12), (Rows::New, 0)] {
+            let (own_zero, own_one) = (bytes(of_zero, 1), bytes(8, 2));
+            let (at_zero, at_one) = try_join(
+                zero.swap_rows(4, rows, vec![Bytes::from(own_zero.clone())]),
+                one.swap_rows(4, rows, vec![Bytes::from(own_one.clone())]),
+            )
+            .await
+            .unwrap();
+            assert_eq!(at_zero, [(1, own_one)]);
+            assert_eq!(at_one, [(0, own_zero)]);
+        }
+        let failure = try_join(
+            zero.swap_rows(5, Rows::Sums, vec![Bytes::new()]),
+            one.swap_rows(5, Rows::New, vec![Bytes::new()]),
         )
         .await
         .unwrap_err();

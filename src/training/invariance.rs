@@ -38,6 +38,8 @@ pub(super) struct Case {
     pub(super) reduce_on_plateau: Option<PlateauRule>,
     /// Whether the model has a second output, a regression with a loss weight of 0.3.
     pub(super) two_outputs: bool,
+    /// Whether the embedding's gradient is a list of rows.
+    pub(super) sparse: bool,
     /// Whether one row's loss is infinite.
     pub(super) poisoned: bool,
 }
@@ -68,6 +70,7 @@ impl Case {
             patience: None,
             reduce_on_plateau: None,
             two_outputs: false,
+            sparse: false,
             poisoned: false,
         }
     }
@@ -129,6 +132,59 @@ fn the_number_of_threads_changes_nothing() {
             },
         );
         assert!(many.archive == one.archive, "{threads} threads");
+    }
+}
+
+#[test]
+fn sparse_tables_train_the_same_bytes_on_any_cluster_and_any_number_of_threads() {
+    for optimizer in [
+        json!({"name": "adam", "learning_rate": 0.01}),
+        json!({"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}),
+    ] {
+        let case = Case {
+            sparse: true,
+            optimizer,
+            ..Case::usual()
+        };
+        let one = trained_on(1, case.clone());
+        for (servers, threads) in [(1, 1), (1, 8), (2, 2), (3, 1), (3, 2), (8, 2)] {
+            let many = trained_on(
+                servers,
+                Case {
+                    threads,
+                    ..case.clone()
+                },
+            );
+            assert!(
+                many.archive == one.archive,
+                "{servers} servers of {threads} threads"
+            );
+            assert_eq!(many.history, one.history, "{servers} servers");
+        }
+    }
+    // Most lanes are empty in the last minibatch.
+    let case = Case {
+        rows: 105,
+        batch_size: 50,
+        lanes: 16,
+        sparse: true,
+        ..Case::usual()
+    };
+    assert!(trained_on(3, case.clone()).archive == trained_on(1, case).archive);
+}
+
+#[test]
+fn gradient_descent_trains_a_sparse_table_as_a_dense_one() {
+    let case = |sparse| Case {
+        sparse,
+        optimizer: json!({"name": "sgd", "learning_rate": 0.05}),
+        ..Case::usual()
+    };
+    for servers in [1, 3] {
+        let (sparse, dense) = (trained_on(servers, case(true)), trained_on(1, case(false)));
+        // The table is the first array either way.
+        assert_eq!(sparse.parameters, dense.parameters, "{servers} servers");
+        assert_eq!(sparse.history, dense.history, "{servers} servers");
     }
 }
 
@@ -422,7 +478,7 @@ fn task(case: &Case, worker: u32, workers: u32) -> WorkerTask {
     let mut spec = json!({"format_version": 1, "name": "test", "layers": [
         {"name": "numbers", "layer": "Input", "config": {"columns": ["x"]}},
         {"name": "index", "layer": "Input", "config": {"columns": ["kind"], "dtype": "int32"}},
-        {"name": "embedding", "layer": "Embedding", "config": {"input_dim": 7, "output_dim": 3}, "inputs": ["index"]},
+        {"name": "embedding", "layer": "Embedding", "config": {"input_dim": 7, "output_dim": 3, "sparse": case.sparse}, "inputs": ["index"]},
         {"name": "flat", "layer": "Flatten", "inputs": ["embedding"]},
         {"name": "joined", "layer": "Concatenate", "inputs": ["numbers", "flat"]},
         {"name": "hidden", "layer": "Dense", "config": {"units": case.units, "activation": "relu"}, "inputs": ["joined"]},

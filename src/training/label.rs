@@ -29,7 +29,7 @@ impl<'a> LabelReaders<'a> {
             LabelReader::new(
                 &output.label,
                 &output.label_type,
-                output.objective.loss,
+                output.objective.loss.clone(),
                 sample_weight.filter(|_| number == 0),
             )
         });
@@ -165,7 +165,7 @@ impl<'a> LabelReader<'a> {
             problem,
             hint: hint.to_owned(),
         };
-        match (classes.as_slice(), self.loss) {
+        match (classes.as_slice(), &self.loss) {
             ([only], _) => Err(bad(
                 format!("has one class only, {only:?}"),
                 "give rows of at least two classes",

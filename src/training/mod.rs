@@ -6,6 +6,8 @@
 //! `worker`), the workers of this server (`host`), and the server that drives jobs (`admission`, `coordinator`).
 
 mod admission;
+#[cfg(test)]
+mod architectures;
 mod coordinator;
 mod crew;
 mod decode;
@@ -36,6 +38,7 @@ pub mod reduction;
 mod report;
 mod rows;
 mod step;
+mod tables;
 mod targets;
 mod update;
 mod worker;

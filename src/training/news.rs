@@ -50,6 +50,7 @@ pub(crate) enum Failure {
         loss: String,
         epoch: u32,
         step: u64,
+        origin: String,
     },
     Cancelled,
     Other {
@@ -82,10 +83,16 @@ impl From<&TrainingError> for Failure {
                 server: server.clone(),
                 reason: reason.clone(),
             },
-            TrainingError::NotFinite { loss, epoch, step } => Self::NotFinite {
+            TrainingError::NotFinite {
+                loss,
+                epoch,
+                step,
+                origin,
+            } => Self::NotFinite {
                 loss: loss.to_string(),
                 epoch: *epoch,
                 step: *step,
+                origin: origin.clone(),
             },
             TrainingError::Cancelled => Self::Cancelled,
             other => Self::Other {
@@ -100,10 +107,16 @@ impl From<Failure> for TrainingError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::ServerLost { server, reason } => Self::ServerLost { server, reason },
-            Failure::NotFinite { loss, epoch, step } => Self::NotFinite {
+            Failure::NotFinite {
+                loss,
+                epoch,
+                step,
+                origin,
+            } => Self::NotFinite {
                 loss: loss.parse().unwrap_or(f32::NAN),
                 epoch,
                 step,
+                origin,
             },
             Failure::Cancelled => Self::Cancelled,
             Failure::Other { code, message } => {

@@ -249,7 +249,7 @@ pub(crate) fn label_types(
 }
 
 pub(crate) fn check_label_type(
-    loss: Loss,
+    loss: &Loss,
     label: &str,
     data_type: &DataType,
 ) -> Result<(), TrainingError> {

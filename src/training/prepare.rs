@@ -140,7 +140,7 @@ pub(crate) async fn check(
         return Err(bad_option("features", received, hint));
     }
     for output in &outputs {
-        check_label_type(output.objective.loss, &output.label, &output.label_type)?;
+        check_label_type(&output.objective.loss, &output.label, &output.label_type)?;
     }
     if let Validation::Source(source) = &request.validation {
         let query = queries.open(source).await?;
@@ -198,6 +198,9 @@ pub(crate) async fn prepare(
         .await?;
     let model = Model::build(&checked.spec, &feature_columns(&fitted)?).map_err(bad_model)?;
     check_model(&model, &checked.outputs, &labels)?;
+    if !model.sparse_tables().is_empty() {
+        checked.optimizer.check_sparse().map_err(bad_model)?;
+    }
     let weighted = request.sample_weight.is_some() || !class_weight.is_empty();
     let objectives = objectives_of(&checked.outputs);
     let row_bytes = row_shape(&model, &objectives, weighted).row_bytes().max(1);

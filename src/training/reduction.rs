@@ -39,6 +39,11 @@ pub fn lanes_below(lanes: u32, node: u32) -> Range<u32> {
     first..first + width
 }
 
+/// Whether a node is another one or lies below it.
+pub fn is_below(node: u32, above: u32) -> bool {
+    node >= above && node >> (node.ilog2() - above.ilog2()) == above
+}
+
 /// The lanes that worker `worker` of `workers` computes: contiguous, the first worker never without one.
 pub fn lanes_of_worker(lanes: u32, workers: u32, worker: u32) -> Range<u32> {
     let first = |worker: u32| (worker * lanes).div_ceil(workers);
@@ -176,6 +181,13 @@ mod tests {
         assert_eq!(lanes_below(8, 1), 0..8);
         assert_eq!(lanes_below(8, 6), 4..6);
         assert_eq!(lanes_below(8, 11), 3..4);
+        for node in 1..16 {
+            for above in 1..16 {
+                let (inner, outer) = (lanes_below(8, node), lanes_below(8, above));
+                let contains = outer.start <= inner.start && inner.end <= outer.end;
+                assert_eq!(is_below(node, above), contains && node >= above);
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! range.
 //! The flat vector is the parameters followed by the moving statistics: gradients are summed and handed to the
 //! optimizer; the changes of statistics are summed weighted by rows and divided by the rows of the minibatch.
+//! Sparse tables, first in the vector, have lists of rows instead (`tables.rs`): what is summed and cut into shards is the
+//! vector behind them, and ranges of it are counted from there.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -20,6 +22,7 @@ use super::crew::{Barrier, SharedVector};
 use super::feed::LaneFeed;
 use super::reduction;
 use super::report::{EpochReport, LaneReport};
+use super::tables::{OwnedRows, ReceivedRows};
 use crate::frames::data_plan::{DataPlan, split};
 use crate::frames::minibatch::{DecodedRows, Matrix, RowShape};
 use crate::nn::{
@@ -27,6 +30,7 @@ use crate::nn::{
     ProgramError, SideBySide, StepKey,
 };
 use crate::optim::{ArrayBlocks, ArrayNorms, Optimizer};
+use crate::tensor::row_sums::RowSums;
 
 /// Rows that are evaluated at a time: a fixed number, so that sums have one order everywhere.
 const EVALUATION_ROWS: usize = 256;
@@ -48,7 +52,7 @@ pub(crate) struct Share {
     pub(crate) own_lanes: Range<u32>,
     pub(crate) worker: u32,
     pub(crate) workers: u32,
-    /// The model's arrays, for an optimizer that needs their norms.
+    /// The model's arrays but for sparse tables, for an optimizer that needs their norms.
     pub(crate) arrays: ArrayBlocks,
 }
 
@@ -82,13 +86,24 @@ pub(crate) struct Crew {
     pub(crate) command: Mutex<Command>,
     /// Partial sums of the other workers over this worker's shard.
     pub(crate) received: RwLock<Vec<(u32, Vec<f32>)>>,
+    /// And over its rows of each sparse table.
+    pub(super) received_rows: RwLock<Vec<ReceivedRows>>,
     /// Norms of the arrays, for the stage of the update that comes next.
     pub(super) norms: RwLock<Vec<ArrayNorms>>,
     pub(super) hands: Vec<Mutex<Hand>>,
-    pub(super) partials: Vec<RwLock<Vec<(u32, Vec<f32>)>>>,
+    pub(super) partials: Vec<RwLock<Partials>>,
     failed: AtomicBool,
     failure: Mutex<Option<TrainingError>>,
     stop: CancellationToken,
+}
+
+/// What one thread's lanes came to: the sums at the largest subtrees that it holds.
+#[derive(Debug)]
+pub(super) struct Partials {
+    /// By node; each as long as what is summed of the flat vector.
+    pub(super) dense: Vec<(u32, Vec<f32>)>,
+    /// For each sparse table, a list for each of `dense`.
+    pub(super) tables: Vec<RowSums>,
 }
 
 /// What belongs to one thread.
@@ -104,9 +119,11 @@ pub(super) struct Hand {
     /// The gradient of that range, and what the update has made of it so far.
     pub(super) sum: Vec<f32>,
     pub(super) slots: Vec<Vec<f32>>,
+    /// The rows of sparse tables that this thread updates.
+    pub(super) tables: Vec<OwnedRows>,
     /// Sums of the squares of the range's blocks, after a stage that measures them.
     pub(super) block_sums: Vec<f64>,
-    /// Vectors not in use, each as long as the flat vector.
+    /// Vectors not in use, each as long as what is summed of the flat vector.
     pool: Vec<Vec<f32>>,
 }
 
@@ -144,12 +161,9 @@ impl Crew {
             let first = share.own_lanes.start;
             let lanes = first + lanes.start as u32..first + lanes.end as u32;
             let owned = reduction::parameter_shard(shard.len(), threads, thread, share.grid());
-            Hand::new(
-                &share,
-                lanes,
-                shard.start + owned.start..shard.start + owned.end,
-            )
-            .map(Mutex::new)
+            let owned = shard.start + owned.start..shard.start + owned.end;
+            let tables = share.rows_of_thread(threads as u32, thread as u32);
+            Hand::new(&share, lanes, owned, tables).map(Mutex::new)
         });
         let hands = hands.collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
@@ -157,9 +171,17 @@ impl Crew {
             vector: SharedVector::new(vector),
             command: Mutex::new(Command::Evaluate),
             received: RwLock::new(Vec::new()),
+            received_rows: RwLock::new(share.received_rows()),
             norms: RwLock::new(Vec::new()),
             hands,
-            partials: (0..threads).map(|_| RwLock::new(Vec::new())).collect(),
+            partials: (0..threads)
+                .map(|_| {
+                    RwLock::new(Partials {
+                        dense: Vec::new(),
+                        tables: share.row_sums(),
+                    })
+                })
+                .collect(),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             stop,
@@ -214,8 +236,9 @@ impl Crew {
     pub(crate) fn train(&self, thread: usize, now: &StepOfJob) {
         self.guarded(|| {
             let hand = &mut *self.hands[thread].lock();
-            let partials = &mut *self.partials[thread].write();
-            hand.pool.extend(partials.drain(..).map(|(_, sum)| sum));
+            let Partials { dense, tables } = &mut *self.partials[thread].write();
+            hand.pool.extend(dense.drain(..).map(|(_, sum)| sum));
+            tables.iter_mut().for_each(RowSums::clear);
             // SAFETY: between the barriers around this phase nobody writes the flat vector.
             let vector = unsafe { self.vector.read(0..self.length()) };
             let minibatch = self.share.plan.minibatch(now.step);
@@ -230,8 +253,8 @@ impl Crew {
             };
             for index in 0..hand.nodes.len() {
                 let node = hand.nodes[index];
-                if let Some(sum) = pass.sum_below(hand, node)? {
-                    partials.push((node, sum));
+                if let Some(sum) = pass.sum_below(hand, tables, node)? {
+                    dense.push((node, sum));
                 }
             }
             Ok(())
@@ -338,6 +361,21 @@ impl Crew {
         unsafe { self.vector.read(0..self.length()) }.to_vec()
     }
 
+    /// Whether all parameters and statistics are numbers. Called while the crew is at rest.
+    pub(crate) fn is_finite(&self) -> bool {
+        // SAFETY: the crew is at rest; nobody writes.
+        let values = unsafe { self.vector.read(0..self.length()) };
+        values.iter().all(|value| value.is_finite())
+    }
+
+    /// Other parameters and statistics. Called while the crew is at rest.
+    #[cfg(test)]
+    pub(crate) fn replace_values(&self, values: &[f32]) {
+        // SAFETY: the crew is at rest; nobody else reads or writes.
+        let own = unsafe { self.vector.write(0..self.length()) };
+        own.copy_from_slice(values);
+    }
+
     /// The first failure of any thread.
     pub(crate) fn failure(&self) -> Result<(), TrainingError> {
         if !self.has_failed() {
@@ -385,20 +423,31 @@ impl Share {
         self.model.parameter_len() + self.model.statistics_len()
     }
 
-    /// Where the flat vector may be cut.
+    /// Where what is summed may be cut.
     fn grid(&self) -> usize {
         self.optimizer.grid().max(reduction::CACHE_LINE)
     }
 
-    /// The part of the flat vector that a worker owns.
-    pub(crate) fn shard_of(&self, worker: u32) -> Range<usize> {
-        let (workers, worker) = (self.workers as usize, worker as usize);
-        reduction::parameter_shard(self.length(), workers, worker, self.grid())
+    /// How much of the flat vector is summed number by number: all but the sparse tables, which stand first.
+    pub(super) fn summed_len(&self) -> usize {
+        self.length() - self.model.sparse_len()
     }
 
-    /// The parameters within a range of the flat vector.
+    /// The part that a worker owns of what is summed.
+    pub(crate) fn shard_of(&self, worker: u32) -> Range<usize> {
+        let (workers, worker) = (self.workers as usize, worker as usize);
+        reduction::parameter_shard(self.summed_len(), workers, worker, self.grid())
+    }
+
+    /// Where a range of what is summed stands in the flat vector.
+    pub(super) fn place_of(&self, range: Range<usize>) -> Range<usize> {
+        let first = self.model.sparse_len();
+        first + range.start..first + range.end
+    }
+
+    /// The parameters within a range of what is summed.
     pub(super) fn parameters_of(&self, range: &Range<usize>) -> Range<usize> {
-        let length = self.model.parameter_len();
+        let length = self.model.parameter_len() - self.model.sparse_len();
         range.start.min(length)..range.end.min(length)
     }
 
@@ -443,7 +492,12 @@ impl Share {
 }
 
 impl Hand {
-    fn new(share: &Share, lanes: Range<u32>, owned: Range<usize>) -> Result<Self, TrainingError> {
+    fn new(
+        share: &Share,
+        lanes: Range<u32>,
+        owned: Range<usize>,
+        tables: Vec<OwnedRows>,
+    ) -> Result<Self, TrainingError> {
         let nodes = reduction::cover(share.lanes, lanes.clone());
         let lane = |number| Lane {
             number,
@@ -469,6 +523,7 @@ impl Hand {
             places: share.objectives.places(&share.model),
             sum: vec![0.0; owned.len()],
             slots: share.optimizer.first_slots(trained),
+            tables,
             block_sums: Vec::new(),
             owned,
             pool: Vec::new(),
@@ -490,24 +545,35 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// The sum over the lanes below a node, or `None` when they have no rows. Children are summed as soon as both
     /// are there, while they are in the cache; at most one vector per level of the tree is in use.
-    fn sum_below(&self, hand: &mut Hand, node: u32) -> Result<Option<Vec<f32>>, TrainingError> {
+    fn sum_below(
+        &self,
+        hand: &mut Hand,
+        tables: &mut [RowSums],
+        node: u32,
+    ) -> Result<Option<Vec<f32>>, TrainingError> {
         if node >= self.share.lanes {
-            return self.lane(hand, node - self.share.lanes);
+            return self.lane(hand, tables, node - self.share.lanes);
         }
-        let left = self.sum_below(hand, 2 * node)?;
-        let right = self.sum_below(hand, 2 * node + 1)?;
+        let left = self.sum_below(hand, tables, 2 * node)?;
+        let right = self.sum_below(hand, tables, 2 * node + 1)?;
         match (left, right) {
             (Some(mut left), Some(right)) => {
                 reduction::add(&mut left, &right);
                 hand.pool.push(right);
+                tables.iter_mut().for_each(RowSums::join);
                 Ok(Some(left))
             }
             (left, right) => Ok(left.or(right)),
         }
     }
 
-    /// One lane forward and backward: its gradient, then its new statistics times its rows.
-    fn lane(&self, hand: &mut Hand, number: u32) -> Result<Option<Vec<f32>>, TrainingError> {
+    /// One lane forward and backward: its gradient, then its new statistics times its rows. Pushes a list to each table.
+    fn lane(
+        &self,
+        hand: &mut Hand,
+        tables: &mut [RowSums],
+        number: u32,
+    ) -> Result<Option<Vec<f32>>, TrainingError> {
         if self.stop.is_cancelled() {
             return Err(TrainingError::Cancelled);
         }
@@ -518,7 +584,7 @@ impl Pass<'_> {
         let mut out = hand
             .pool
             .pop()
-            .unwrap_or_else(|| vec![0.0; self.vector.len()]);
+            .unwrap_or_else(|| vec![0.0; self.share.summed_len()]);
         let first = hand.lanes[0].number;
         let lane = &mut hand.lanes[(number - first) as usize];
         let start = self.minibatch.start;
@@ -539,11 +605,12 @@ impl Pass<'_> {
         };
         let parameter_len = self.share.model.parameter_len();
         let (parameters, statistics) = self.vector.split_at(parameter_len);
-        let (gradient, statistics_out) = out.split_at_mut(parameter_len);
+        let dense_len = parameter_len - self.share.model.sparse_len();
+        let (gradient, statistics_out) = out.split_at_mut(dense_len);
         let denominator = (self.minibatch.end - self.minibatch.start) as f32;
         let output = hand
             .trainer
-            .step(
+            .step_with_tables(
                 parameters,
                 statistics,
                 &batch,
@@ -551,6 +618,7 @@ impl Pass<'_> {
                 denominator,
                 gradient,
                 statistics_out,
+                tables,
             )
             .map_err(|error| self.step_error(error))?;
         if !output.loss_sum.is_finite() {
@@ -558,6 +626,7 @@ impl Pass<'_> {
                 loss: (output.loss_sum / rows.rows as f64) as f32,
                 epoch: self.epoch as u32 + 1,
                 step: self.total_step,
+                origin: "the loss".to_owned(),
             });
         }
         lane.report.loss_sum += output.loss_sum;
@@ -583,10 +652,11 @@ impl Pass<'_> {
 
     fn step_error(&self, error: ProgramError) -> TrainingError {
         match error {
-            ProgramError::NonFiniteLoss { value, .. } => TrainingError::NotFinite {
+            ProgramError::NonFiniteLoss { value, origin, .. } => TrainingError::NotFinite {
                 loss: value.parse().unwrap_or(f32::NAN),
                 epoch: self.epoch as u32 + 1,
                 step: self.total_step,
+                origin,
             },
             other => program_error(other),
         }

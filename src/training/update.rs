@@ -21,6 +21,9 @@ impl Crew {
         }
         self.guarded(|| {
             let hand = &mut *self.hands[thread].lock();
+            if stage == self.share.optimizer.rounds(now.total_step) {
+                self.update_tables(&mut hand.tables, now);
+            }
             if hand.owned.is_empty() {
                 return Ok(());
             }
@@ -32,7 +35,7 @@ impl Crew {
             let optimizer = &self.share.optimizer;
             let rounds = optimizer.rounds(now.total_step);
             // SAFETY: every thread has its own range, and between the barriers around this phase nobody reads another's.
-            let values = unsafe { self.vector.write(owned) };
+            let values = unsafe { self.vector.write(self.share.place_of(owned)) };
             let (parameter_values, statistics) = values.split_at_mut(parameters.len());
             let (gradient, statistics_sum) = hand.sum.split_at_mut(parameters.len());
             if rounds == 0 {
@@ -79,7 +82,7 @@ impl Crew {
         let received = self.received.read();
         let shard_start = self.share.shard_of(self.share.worker).start;
         let known = |node: u32| {
-            let here = partials.iter().flat_map(|partials| partials.iter());
+            let here = partials.iter().flat_map(|partials| &partials.dense);
             let here = here.map(|(node, values)| (*node, 0, values));
             let there = received
                 .iter()
@@ -125,7 +128,7 @@ impl Crew {
             let hand = &mut *self.hands[thread].lock();
             let parameters = self.share.parameters_of(&hand.owned);
             // SAFETY: every thread has its own range, and between the barriers around this phase nobody reads.
-            let values = unsafe { self.vector.write(parameters) };
+            let values = unsafe { self.vector.write(self.share.place_of(parameters)) };
             let optimizer = &self.share.optimizer;
             optimizer.swap_averages(values, &mut hand.slots);
             Ok(())
@@ -137,7 +140,7 @@ impl Crew {
         let shard = self.share.shard_of(owner);
         let partials: Vec<_> = self.partials.iter().map(RwLock::read).collect();
         let known = |node: u32| {
-            let mut all = partials.iter().flat_map(|partials| partials.iter());
+            let mut all = partials.iter().flat_map(|partials| &partials.dense);
             let (node, values) = all.find(|(found, _)| *found == node)?;
             Some(NodeValues {
                 node: *node,
@@ -171,12 +174,13 @@ impl Crew {
     pub(crate) fn own_values(&self) -> Bytes {
         let shard = self.share.shard_of(self.share.worker);
         // SAFETY: the followers wait at a barrier; nobody writes.
-        to_bytes(unsafe { self.vector.read(shard) })
+        to_bytes(unsafe { self.vector.read(self.share.place_of(shard)) })
     }
 
     /// Takes over another owner's new values. Called by the leader after the second phase.
     pub(crate) fn take_values(&self, owner: u32, values: &[f32]) {
+        let place = self.share.place_of(self.share.shard_of(owner));
         // SAFETY: the followers wait at a barrier; nobody else reads or writes.
-        unsafe { self.vector.write(self.share.shard_of(owner)) }.copy_from_slice(values);
+        unsafe { self.vector.write(place) }.copy_from_slice(values);
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::TrainingError;
 use super::early_stopping::{EarlyStopping, StoppingRule};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Rows};
 use super::feed::{LaneFeed, RowGroups, RowStore, open_feed, read_all};
 use super::news::{HistoryRow, WorkerNews};
 use super::reduction;
@@ -118,7 +118,7 @@ pub(crate) fn train(
             .source
             .shape()
             .clone(),
-        arrays: ArrayBlocks::new(task.model.parameters().iter().map(ParameterInfo::len)),
+        arrays: arrays(&task.model),
         model: task.model,
         objectives: task.objectives,
         optimizer: task.optimizer,
@@ -266,6 +266,12 @@ impl Leader<'_> {
             let shard = share.shard_of(share.worker);
             let scatter = exchange.scatter(total_step, outgoing.collect(), &expected, shard.len());
             *crew.received.write() = unless_stopped(self.runtime, self.stop, scatter)?;
+            if crew.has_tables() {
+                let outgoing = others.iter().map(|&owner| crew.row_sums(step, owner));
+                let swap = exchange.swap_rows(total_step, Rows::Sums, outgoing.collect());
+                let received = unless_stopped(self.runtime, self.stop, swap)?;
+                crew.take_row_sums(step, &received)?;
+            }
             self.barrier()?;
         }
         let rounds = crew.share.optimizer.rounds(total_step);
@@ -282,7 +288,8 @@ impl Leader<'_> {
         }
         self.barrier()?;
         crew.failure()?;
-        self.gather_values(total_step)
+        self.gather_values(total_step)?;
+        self.gather_rows(total_step)
     }
 
     /// The norms that the next stage of the update needs, from the sums of all workers. The followers wait.
@@ -324,6 +331,21 @@ impl Leader<'_> {
             |owner, _, values| crew.take_values(owner, values),
         );
         unless_stopped(self.runtime, self.stop, gather)
+    }
+
+    /// Hands out the rows of sparse tables that this worker changed and takes all others'. The followers wait.
+    fn gather_rows(&mut self, total_step: u64) -> Result<(), TrainingError> {
+        let crew = self.crew;
+        let Some(exchange) = self.exchange.as_mut().filter(|_| crew.has_tables()) else {
+            return Ok(());
+        };
+        let own = crew.new_rows();
+        let outgoing = exchange.workers().map(|_| own.clone()).collect();
+        let swap = exchange.swap_rows(total_step, Rows::New, outgoing);
+        for (owner, bytes) in unless_stopped(self.runtime, self.stop, swap)? {
+            crew.take_new_rows(owner, &bytes)?;
+        }
+        Ok(())
     }
 
     /// Where weights are averaged: the averages in their place, or, the next time, the weights again. So what is
@@ -488,13 +510,28 @@ impl Leader<'_> {
 
     /// Weights that are no numbers end the job now rather than in a model.
     fn check_finite(&self, epoch: u32, total_step: u64) -> Result<(), TrainingError> {
-        if self.crew.values().iter().all(|value| value.is_finite()) {
+        if self.crew.is_finite() {
             return Ok(());
         }
+        let model = &self.crew.share.model;
+        let values = self.crew.values();
+        let (parameters, statistics) = values.split_at(model.parameter_len());
+        let arrays = |infos: &[ParameterInfo], values: &[f32]| {
+            let broken = |info: &&ParameterInfo| {
+                !values[info.offset..info.offset + info.len()]
+                    .iter()
+                    .all(|value| value.is_finite())
+            };
+            infos.iter().find(broken).map(|info| info.name.clone())
+        };
+        let name = arrays(model.parameters(), parameters)
+            .or_else(|| arrays(model.statistics(), statistics))
+            .unwrap_or_default();
         Err(TrainingError::NotFinite {
             loss: f32::NAN,
             epoch: epoch + 1,
             step: total_step,
+            origin: format!("the array {name:?} after the last update"),
         })
     }
 
@@ -522,6 +559,13 @@ impl Leader<'_> {
             Err(TrainingError::Cancelled)
         }
     }
+}
+
+/// The arrays whose gradients are dense, in their order in the flat vector.
+fn arrays(model: &Model) -> ArrayBlocks {
+    let dense = model.parameters().iter();
+    let dense = dense.filter(|info| info.offset >= model.sparse_len());
+    ArrayBlocks::new(dense.map(ParameterInfo::len))
 }
 
 struct EpochVerdict {

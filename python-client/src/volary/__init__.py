@@ -22,13 +22,13 @@ Example, against a server on this machine (``volary serve``)::
 
 import sys as _sys
 
-from . import errors, features
+from . import errors, features, ops
 from .client import Client, connect
 from .errors import VolaryError
 from .features import Pipeline
 from .handles import Query, ServedModel, Table
 from .jobs import History, JobHandle
-from .model import Input, Model, Sequential, callbacks, layers, losses, metrics, optimizers
+from .model import Constant, Input, Model, Parameter, Sequential, callbacks, layers, losses, metrics, optimizers
 
 # `from volary.layers import Dense` works as well as `volary.layers.Dense`.
 for _module in (callbacks, layers, losses, metrics, optimizers):
@@ -39,10 +39,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Client",
+    "Constant",
     "History",
     "Input",
     "JobHandle",
     "Model",
+    "Parameter",
     "Pipeline",
     "Query",
     "Sequential",
@@ -56,5 +58,6 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "ops",
     "optimizers",
 ]

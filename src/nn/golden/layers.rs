@@ -84,6 +84,11 @@ fn recurrent_layers_agree_with_keras() {
 }
 
 #[test]
+fn convolutional_recurrent_layers_agree_with_keras() {
+    check_group("conv_recurrent");
+}
+
+#[test]
 fn layers_that_apply_another_agree_with_keras() {
     check_group("wrappers");
 }
@@ -103,10 +108,18 @@ fn depthwise_separable_transposed_and_local_convolutions_agree_with_keras() {
     check_group("separable");
 }
 
+#[test]
+fn functions_of_programs_agree_with_keras() {
+    check_file("operations/operations");
+}
+
 fn check_group(group: &str) {
-    let arrays = read_from(&format!("layers/{group}.safetensors"));
-    let cases: Vec<Case> =
-        serde_json::from_slice(&bytes_of(&format!("layers/{group}.json"))).unwrap();
+    check_file(&format!("layers/{group}"));
+}
+
+fn check_file(path: &str) {
+    let arrays = read_from(&format!("{path}.safetensors"));
+    let cases: Vec<Case> = serde_json::from_slice(&bytes_of(&format!("{path}.json"))).unwrap();
     assert!(!cases.is_empty());
     for case in &cases {
         check_description(case);
@@ -210,6 +223,7 @@ impl<'a> Alone<'a> {
                             shape,
                             trainable,
                             regularizer: None,
+                            sparse: false,
                         }
                     })
                     .collect::<Vec<_>>()

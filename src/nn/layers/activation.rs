@@ -161,7 +161,7 @@ impl Activation {
 
     /// Reads an option that names a function; with `alone`, also those that only a layer of their own can have: another
     /// axis than the innermost, and `glu`, which changes the shape.
-    pub(in super::super) fn read_as(
+    pub(super) fn read_as(
         options: &mut Options<'_>,
         option: &'static str,
         alone: bool,

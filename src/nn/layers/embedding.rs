@@ -2,6 +2,7 @@
 //!
 //! Shapes: indices (..., ) int32 to (..., output_dim). An index outside 0 to input_dim - 1 stops the step with an error.
 //! With `mask_zero`, index 0 is padding: the layers behind leave such steps out.
+//! With `sparse`, the table's gradient is a list of the rows that were looked up, and no other row is updated.
 
 use crate::autograd::{GraphError, NodeId, Op};
 use crate::tensor::kernels::elementwise::Unary;
@@ -18,10 +19,16 @@ pub(super) struct Embedding {
     output_dim: usize,
     table: ArrayOptions,
     mask_zero: bool,
+    sparse: bool,
 }
 
 impl Embedding {
     pub(super) fn read(options: &mut Options<'_>) -> Result<Self, SpecError> {
+        let sparse = options.flag("sparse", false)?;
+        if let Some(regularizer) = options.value("embeddings_regularizer").filter(|_| sparse) {
+            let hint = "a penalty on the table changes every row of it at every step: leave it out, or leave out \"sparse\"";
+            return Err(options.bad("embeddings_regularizer", regularizer, hint.to_string()));
+        }
         Ok(Embedding {
             input_dim: options.required_count("input_dim", 1, i32::MAX as usize)?,
             output_dim: options.required_count("output_dim", 1, 1 << 30)?,
@@ -35,6 +42,7 @@ impl Embedding {
                 Initializer::SMALL_UNIFORM,
             )?,
             mask_zero: options.flag("mask_zero", false)?,
+            sparse,
         })
     }
 }
@@ -61,7 +69,11 @@ impl Layer for Embedding {
     }
 
     fn parameters(&self, _inputs: &[Signal]) -> Vec<ArraySpec> {
-        vec![self.table.array(&[self.input_dim, self.output_dim])]
+        let table = self.table.array(&[self.input_dim, self.output_dim]);
+        vec![ArraySpec {
+            sparse: self.sparse,
+            ..table
+        }]
     }
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {

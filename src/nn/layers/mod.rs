@@ -10,6 +10,7 @@ mod embedding;
 mod flatten;
 mod highway;
 pub(super) mod input;
+mod lambda;
 mod masks;
 mod maxout_dense;
 mod merging;
@@ -29,7 +30,7 @@ use super::options::Options;
 use super::regularize::Regularizer;
 use merging::{Merge, Rule};
 use pooling::Summary;
-use recurrent::{Cell, Recurrent};
+use recurrent::{Cell, ConvLstm, Recurrent};
 use shaping::{Cropping, Grid, UpSampling, ZeroPadding};
 
 type Constructor = fn(&mut Options<'_>) -> Result<Box<dyn Layer>, SpecError>;
@@ -167,6 +168,9 @@ const LAYERS: &[(&str, Constructor)] = &[
     ("GRU", |options| {
         boxed(Recurrent::read(options, Cell::Gated { reset_after: true }))
     }),
+    ("ConvLSTM1D", |options| boxed(ConvLstm::read(options, 1))),
+    ("ConvLSTM2D", |options| boxed(ConvLstm::read(options, 2))),
+    ("ConvLSTM3D", |options| boxed(ConvLstm::read(options, 3))),
     // Layers that apply another layer.
     ("Bidirectional", |options| {
         boxed(wrappers::Bidirectional::read(options))
@@ -273,6 +277,8 @@ const LAYERS: &[(&str, Constructor)] = &[
     ("AdaptiveAveragePooling3D", |options| {
         boxed(pooling::AdaptivePooling::read(options, 3, Summary::Mean))
     }),
+    // What a client recorded.
+    ("Lambda", |options| boxed(lambda::Lambda::read(options))),
 ];
 
 /// Other names that Keras has for layers.

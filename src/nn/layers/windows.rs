@@ -230,6 +230,16 @@ impl Windows {
         }
     }
 
+    /// The same taps side by side over a signal that keeps its extents: what a convolutional cell has over its state.
+    pub(super) fn over_state(&self) -> Windows {
+        Windows {
+            strides: vec![1; self.rank()],
+            dilation: vec![1; self.rank()],
+            padding: Padding::Same,
+            ..self.clone()
+        }
+    }
+
     /// From the first tap of a window along an axis to its last, both counted.
     pub(super) fn reach(&self, axis: usize) -> usize {
         (self.sizes[axis] - 1)

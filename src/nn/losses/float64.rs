@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use crate::autograd::{Graph, NodeId, Op, Reduction};
 use crate::tensor::Shape;
+use crate::tensor::kernels::ctc::loss_in_float64;
 use crate::tensor::kernels::elementwise::{Binary, Unary};
 use crate::tensor::shape::Spread;
 
@@ -121,6 +122,15 @@ fn visit(graph: &Graph, node: NodeId, inputs: &[&[f32]], known: &mut HashMap<Nod
                 }
             });
             each.collect()
+        }
+        Op::Ctc => {
+            let ((log_p, whole), (labels, places)) = (of(0), of(1));
+            let each = whole.len() / shape.len().max(1);
+            let rows = log_p
+                .chunks_exact(each)
+                .zip(labels.chunks_exact(places.last()));
+            rows.map(|(log_p, label)| loss_in_float64(whole.last(), log_p, label))
+                .collect()
         }
         Op::Reshape(_) => of(0).0.to_vec(),
         other => {

@@ -1,10 +1,11 @@
 //! Losses, with Keras' names, options and meaning: probabilities come out of sigmoid or softmax.
 //!
 //! `recipes.rs` is the table of them; each is a function that records a graph (`regression.rs`, `crossentropy.rs`,
-//! `margin.rs`, `overlap.rs`). Every one is held to Keras' by golden values (`tests/golden/losses/`). A row's loss is of
+//! `margin.rs`, `overlap.rs`, `alignment.rs`). Every one is held to Keras' by golden values (`tests/golden/losses/`). A row's loss is of
 //! its numbers alone: losses that Keras takes over a whole batch (the default of its dice) are taken over a row.
 //! Does not know where labels come from.
 
+mod alignment;
 mod crossentropy;
 mod float64;
 mod margin;
@@ -13,6 +14,8 @@ mod recipes;
 mod regression;
 mod words;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::autograd::{Graph, GraphError, NodeId, Op};
@@ -20,6 +23,7 @@ use crate::tensor::Shape;
 use crate::tensor::kernels::elementwise::Unary;
 
 use super::error::SpecError;
+use super::expression::Objective;
 use super::layers::activation::Activation;
 use super::model::Model;
 use super::settings::{Values, description_of, name_and_options, shortened, text_of};
@@ -27,6 +31,8 @@ use super::settings::{Values, description_of, name_and_options, shortened, text_
 pub(super) use recipes::Label;
 use recipes::{Over, RECIPES, Recipe};
 use words::Given;
+
+pub(super) use words::mean_by_row;
 
 /// What the label column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,15 +44,17 @@ pub enum TargetKind {
 }
 
 /// What training lowers: a loss with its options.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Loss {
     recipe: &'static Recipe,
     values: Values,
+    /// What a loss of the client's own is.
+    own: Option<Arc<Objective>>,
 }
 
 impl PartialEq for Loss {
     fn eq(&self, other: &Self) -> bool {
-        (self.name(), self.values) == (other.name(), other.values)
+        (self.name(), self.values, &self.own) == (other.name(), other.values, &other.own)
     }
 }
 
@@ -59,6 +67,13 @@ impl Loss {
     /// A name, or an object of `name` and options.
     pub fn read(description: &Value) -> Result<Loss, SpecError> {
         let (name, options) = name_and_options("loss", description)?;
+        if name == recipes::OWN.names[0] {
+            return Ok(Loss {
+                recipe: &recipes::OWN,
+                values: Values::defaults(&[]),
+                own: Some(Objective::read("loss", description)?),
+            });
+        }
         let recipe = RECIPES
             .iter()
             .find(|recipe| recipe.names.contains(&name.as_str()))
@@ -67,6 +82,7 @@ impl Loss {
                 found: shortened(&name),
                 known: RECIPES
                     .iter()
+                    .chain([&recipes::OWN])
                     .flat_map(|recipe| recipe.names)
                     .copied()
                     .collect::<Vec<_>>()
@@ -75,21 +91,25 @@ impl Loss {
         Ok(Loss {
             recipe,
             values: Values::read("loss", &name, recipe.settings, &options)?,
+            own: None,
         })
     }
 
     /// The shortest description that `read` takes.
-    pub fn to_json(self) -> Value {
-        self.values.describe(self.name(), self.recipe.settings)
+    pub fn to_json(&self) -> Value {
+        match &self.own {
+            Some(own) => own.to_json(),
+            None => self.values.describe(self.name(), self.recipe.settings),
+        }
     }
 
     /// The shortest text that `parse` takes.
-    pub fn text(self) -> String {
+    pub fn text(&self) -> String {
         text_of(&self.to_json())
     }
 
     /// The long Keras name.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         self.recipe.names[0]
     }
 
@@ -100,33 +120,33 @@ impl Loss {
     }
 
     /// Whether a label column of single values is read as classes; otherwise it is numbers.
-    pub fn takes_classes(self) -> bool {
+    pub fn takes_classes(&self) -> bool {
         self.recipe.classes
     }
 
     /// Whether its classes are two at most.
-    pub fn is_binary(self) -> bool {
+    pub fn is_binary(&self) -> bool {
         self.recipe.label == Label::Binary
     }
 
     /// Whether a class is to be written as one number per class.
-    pub fn one_hot(self) -> bool {
+    pub fn one_hot(&self) -> bool {
         self.recipe.label == Label::Shares
     }
 
     /// Whether its answers are of classes, so that metrics of classes mean something.
-    pub fn has_classes(self) -> bool {
+    pub fn has_classes(&self) -> bool {
         self.recipe.label != Label::Numbers
     }
 
-    pub(super) fn label(self) -> Label {
+    pub(super) fn label(&self) -> Label {
         self.recipe.label
     }
 
     /// For a loss told `from_logits`: the same loss without, and the activation that a model needs for it at its end.
     /// Trained so the numbers are the same (they are computed from what the activation reads), and the model answers
     /// probabilities.
-    pub fn of_probabilities(self) -> Option<(Loss, &'static str)> {
+    pub fn of_probabilities(&self) -> Option<(Loss, &'static str)> {
         let place = self.place_of("from_logits")?;
         let activation = match self.recipe.label {
             Label::Binary => "sigmoid",
@@ -134,31 +154,36 @@ impl Loss {
         };
         let without = Loss {
             values: self.values.with(place, 0.0),
-            ..self
+            ..self.clone()
         };
         self.values.flag(place).then_some((without, activation))
     }
 
-    fn place_of(self, setting: &str) -> Option<usize> {
+    fn place_of(&self, setting: &str) -> Option<usize> {
         let mut settings = self.recipe.settings.iter();
         settings.position(|known| known.name() == setting)
     }
 
     /// Numbers per row of `LaneBatch::target`: one per position for class indices, else as many as the output answers.
-    pub fn target_width(self, model: &Model, output: usize) -> usize {
+    pub fn target_width(&self, model: &Model, output: usize) -> usize {
         self.target_width_for(model.output_extents(output))
     }
 
-    pub(super) fn target_width_for(self, extents: &[usize]) -> usize {
+    pub(super) fn target_width_for(&self, extents: &[usize]) -> usize {
         let numbers: usize = extents.iter().product();
         match self.recipe.label {
-            Label::Index => numbers / extents.last().copied().unwrap_or(1).max(1),
+            Label::Index | Label::Sequence => numbers / extents.last().copied().unwrap_or(1).max(1),
             _ => numbers,
         }
     }
 
     /// Whether an output's answer fits this loss and this kind of label. Of classes, the answer must be probabilities.
-    pub fn check(self, model: &Model, output: usize, target: &TargetKind) -> Result<(), SpecError> {
+    pub fn check(
+        &self,
+        model: &Model,
+        output: usize,
+        target: &TargetKind,
+    ) -> Result<(), SpecError> {
         self.check_model(model, output)?;
         let extents = model.output_extents(output);
         let width = model.width_of_output(output);
@@ -173,6 +198,10 @@ impl Loss {
                 *indices == width / last.max(1),
                 "give a list of one class index per position",
             ),
+            (Label::Sequence, TargetKind::Numeric { width: places }) => (
+                *places == width / last.max(1),
+                "give a list of as many numbers as the model answers steps: classes from 1, then zeros",
+            ),
             (Label::Shares, TargetKind::Classes { classes }) if self.recipe.classes => (
                 *classes == last && one_position,
                 "end the model with one unit per class",
@@ -180,6 +209,10 @@ impl Loss {
             (Label::Binary, TargetKind::Classes { classes }) if self.recipe.classes => (
                 *classes <= 2 && width == 1,
                 "use \"sparse_categorical_crossentropy\", or one unit and two classes",
+            ),
+            (Label::Sequence, TargetKind::Classes { .. }) => (
+                false,
+                "give a list of as many numbers as the model answers steps: classes from 1, then zeros",
             ),
             (_, TargetKind::Classes { .. }) => {
                 (false, "make the label numbers, or use a cross-entropy")
@@ -210,7 +243,7 @@ impl Loss {
     }
 
     /// What is served as a probability must be one: sigmoid for one unit, softmax for one unit per class.
-    fn check_probabilities(self, model: &Model, output: usize) -> Result<(), SpecError> {
+    fn check_probabilities(&self, model: &Model, output: usize) -> Result<(), SpecError> {
         let (wanted, activation) = match self.recipe.label {
             Label::Binary => (Activation::Sigmoid, "sigmoid"),
             _ => (Activation::Softmax, "softmax"),
@@ -226,7 +259,13 @@ impl Loss {
     }
 
     /// What can be said without knowing the label.
-    pub(super) fn check_model(self, model: &Model, output: usize) -> Result<(), SpecError> {
+    pub(super) fn check_model(&self, model: &Model, output: usize) -> Result<(), SpecError> {
+        if let Some(own) = &self.own {
+            return own.check("loss", model.output_extents(output));
+        }
+        if self.recipe.label == Label::Sequence {
+            return self.check_alignment(model, output);
+        }
         let width = model.width_of_output(output);
         let last = model.output_extents(output).last().copied().unwrap_or(1);
         if matches!(self.recipe.label, Label::Shares | Label::Index) && last < 2 {
@@ -256,7 +295,25 @@ impl Loss {
         Ok(())
     }
 
-    fn mismatch(self, problem: String, hint: &str) -> SpecError {
+    /// Logits of a blank and at least one class, for each of some steps.
+    fn check_alignment(&self, model: &Model, output: usize) -> Result<(), SpecError> {
+        let extents = model.output_extents(output);
+        if !matches!(extents, [(1..), (2..)]) {
+            return Err(self.mismatch(
+                format!("its output has extents {extents:?} per row"),
+                "answer (steps, classes): for each step the logits of a blank, class 0, and of every class",
+            ));
+        }
+        match model.last_activation(output) {
+            (layer, Some(Activation::Sigmoid | Activation::Softmax)) => Err(self.mismatch(
+                format!("its last layer {layer:?} answers probabilities and \"ctc\" takes logits"),
+                "leave out that layer's activation",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn mismatch(&self, problem: String, hint: &str) -> SpecError {
         SpecError::LossMismatch {
             loss: self.name().to_string(),
             problem,
@@ -268,12 +325,15 @@ impl Loss {
     /// the mean over a row's positions, as Keras' `sum_over_batch_size`; with a mask (R, steps), 1 for a step that counts,
     /// over those alone, and 0 for a row without any.
     pub(super) fn record(
-        self,
+        &self,
         graph: &mut Graph,
         output: NodeId,
         target: NodeId,
         mask: Option<NodeId>,
     ) -> Result<NodeId, GraphError> {
+        if let Some(own) = &self.own {
+            return own.record(graph, output, target, mask);
+        }
         let shape = graph.shape(output).clone();
         let rows = shape.extents().first().copied().unwrap_or(1);
         let width = match self.recipe.over {
@@ -300,36 +360,23 @@ impl Loss {
             graph,
         };
         let each = (self.recipe.record)(&mut given)?;
-        let positions = places / rows.max(1);
         // A loss over a whole row has no steps to leave out.
-        let steps = mask.map_or(0, |mask| graph.shape(mask).len() / rows.max(1));
-        match mask {
-            Some(mask)
-                if self.recipe.over == Over::Innermost
-                    && steps > 0
-                    && positions.is_multiple_of(steps) =>
-            {
-                let each = graph.reshape(each, &[rows, steps, positions / steps])?;
-                let each = words::mean_of_columns(graph, each)?;
-                let each = graph.reshape(each, &[rows, steps])?;
-                words::mean_of_kept(graph, each, mask)
-            }
-            _ => {
-                let by_row = graph.reshape(each, &[rows, positions])?;
-                words::mean_of_columns(graph, by_row)
-            }
-        }
+        let mask = mask.filter(|_| self.recipe.over == Over::Innermost);
+        words::mean_by_row(graph, each, rows, mask)
     }
 
     /// The loss of each row from the model's answers, in float64: what validation adds up. `extents` are those of one
     /// row of the answer, `mask` has 1 for each step of a row that counts. Empty when the slices do not go together.
     pub fn of_rows(
-        self,
+        &self,
         predictions: &[f32],
         targets: &[f32],
         extents: &[usize],
         mask: Option<&[f32]>,
     ) -> Vec<f64> {
+        if let Some(own) = &self.own {
+            return own.of_rows(predictions, targets, extents, mask);
+        }
         let width: usize = extents.iter().product();
         let rows = predictions.len() / width.max(1);
         let mut graph = Graph::new();
@@ -382,7 +429,7 @@ mod tests {
             );
         }
         for activation in ["linear", "sigmoid"] {
-            for loss in [sparse, shares] {
+            for loss in [&sparse, &shares] {
                 let message = loss.check(&model(3, activation), 0, &three).unwrap_err();
                 assert!(message.to_string().contains("activation=\"softmax\""));
             }

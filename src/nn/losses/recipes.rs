@@ -5,7 +5,7 @@
 
 use super::super::settings::Setting;
 use super::words::{Given, Recorded};
-use super::{crossentropy, margin, overlap, regression};
+use super::{alignment, crossentropy, margin, overlap, regression};
 
 /// What the numbers of a label mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(in super::super) enum Label {
     Shares,
     /// The index of a class; one number for each position.
     Index,
+    /// Indices of classes from 1 that the steps of the answer are to read as, and zeros behind them: one number for each step.
+    Sequence,
 }
 
 /// What one value of a loss is taken over.
@@ -47,6 +49,9 @@ const FROM_LOGITS: Setting = Setting::Flag("from_logits");
 const LABEL_SMOOTHING: Setting = Setting::Number("label_smoothing", 0.0, 0.0, 1.0);
 const ALPHA: Setting = Setting::Number("alpha", 0.25, 0.0, 1e6);
 const GAMMA: Setting = Setting::Number("gamma", 2.0, 0.0, 100.0);
+
+/// A loss of the client's own: it is recorded by its program, never by its recipe.
+pub(super) static OWN: Recipe = of_numbers(&["custom"], &[], |given| Ok(given.answer));
 
 /// A loss over numbers, averaged over the innermost extent.
 const fn of_numbers(
@@ -214,5 +219,9 @@ pub(super) const RECIPES: &[Recipe] = &[
             ],
             overlap::tversky,
         )
+    },
+    Recipe {
+        over: Over::Row,
+        ..of_marks(Label::Sequence, &["ctc"], alignment::ctc)
     },
 ];

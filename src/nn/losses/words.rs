@@ -70,8 +70,33 @@ pub(super) fn mean_of_columns(graph: &mut Graph, each: NodeId) -> Recorded {
     graph.scaled(sum, 1.0 / width as f32)
 }
 
+/// Mean over the numbers of each of the rows, (R, 1), however many a row has; with a mask (R, steps) over those of the steps
+/// that it keeps, where the row's numbers are cut into steps.
+pub(in crate::nn) fn mean_by_row(
+    graph: &mut Graph,
+    each: NodeId,
+    rows: usize,
+    mask: Option<NodeId>,
+) -> Recorded {
+    let rows = rows.max(1);
+    let width = graph.shape(each).len() / rows;
+    let steps = mask.map_or(0, |mask| graph.shape(mask).len() / rows);
+    match mask {
+        Some(mask) if steps > 0 && width.is_multiple_of(steps) => {
+            let each = graph.reshape(each, &[rows, steps, width / steps])?;
+            let each = mean_of_columns(graph, each)?;
+            let each = graph.reshape(each, &[rows, steps])?;
+            mean_of_kept(graph, each, mask)
+        }
+        _ => {
+            let by_row = graph.reshape(each, &[rows, width])?;
+            mean_of_columns(graph, by_row)
+        }
+    }
+}
+
 /// Mean over the numbers of each row that the mask keeps, (R, 1); 0 where it keeps none.
-pub(super) fn mean_of_kept(graph: &mut Graph, each: NodeId, mask: NodeId) -> Recorded {
+fn mean_of_kept(graph: &mut Graph, each: NodeId, mask: NodeId) -> Recorded {
     let mask = graph.reshape_as(mask, each)?;
     let kept = graph.times(each, mask)?;
     let sum = graph.sum_columns(kept)?;

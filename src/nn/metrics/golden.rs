@@ -64,7 +64,7 @@ fn a_loss_of_parts_merges_to_the_bytes_of_the_whole() {
     let cases = cases();
     let case = &cases[3];
     let of = |start: usize, end: usize| {
-        let mut state = MetricState::new(Metric::loss(), case.loss, &case.extents).unwrap();
+        let mut state = MetricState::new(Metric::loss(), case.loss.clone(), &case.extents).unwrap();
         case.update(&mut state, start, end);
         state
     };
@@ -109,13 +109,14 @@ fn ranks_of_groups_that_are_not_whole_are_no_number() {
     let case = case.unwrap();
     assert!(case.state(0, 299).result().is_nan(), "a group is cut");
     assert!(case.state(1, 300).result().is_nan(), "a group is cut");
-    let mut shuffled = MetricState::new(case.metric, case.loss, &case.extents).unwrap();
+    let mut shuffled =
+        MetricState::new(case.metric.clone(), case.loss.clone(), &case.extents).unwrap();
     case.update(&mut shuffled, 0, 300);
     assert!(shuffled.result().is_nan(), "the order is not known");
     let mut torn = case.state(0, 10);
     torn.merge(&case.state(25, 300)).unwrap();
     assert!(torn.result().is_nan(), "rows are missing");
-    let two = MetricState::new(case.metric, case.loss, &case.extents);
+    let two = MetricState::new(case.metric.clone(), case.loss.clone(), &case.extents);
     let mut two = two.unwrap();
     two.begin_at(0);
     two.update(&[0.5; 10], &[1.0; 10], None);
@@ -174,6 +175,8 @@ fn a_metric_that_does_not_fit_is_refused_with_a_remedy() {
             4,
             "count from 0",
         ),
+        ("accuracy", "ctc", 4, "the label is a sequence"),
+        ("mae", "ctc", 4, "the loss is measured in any case"),
     ] {
         let described = serde_json::from_str(metric).unwrap_or_else(|_| Value::from(metric));
         let metric = Metric::read(&described).unwrap();
@@ -191,7 +194,8 @@ impl Case {
     }
 
     fn state(&self, start: usize, end: usize) -> MetricState {
-        let mut state = MetricState::new(self.metric, self.loss, &self.extents).unwrap();
+        let mut state =
+            MetricState::new(self.metric.clone(), self.loss.clone(), &self.extents).unwrap();
         state.begin_at(start as u64);
         self.update(&mut state, start, end);
         state

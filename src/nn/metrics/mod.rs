@@ -17,9 +17,12 @@ mod regression;
 mod scores;
 mod state;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::error::SpecError;
+use super::expression::Objective;
 use super::losses::{Label, Loss};
 use super::settings::{Values, description_of, name_and_options, shortened, text_of};
 use recipes::{Form, Measure, Needs, RECIPES, Recipe};
@@ -33,10 +36,12 @@ const METRICS_MAX: usize = 64;
 const R2_NUMBERS_MAX: usize = 1024;
 
 /// What is measured: a metric with its options.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Metric {
     recipe: &'static Recipe,
     values: Values,
+    /// What a metric of the client's own is.
+    own: Option<Arc<Objective>>,
     /// How many metrics of this name come before it.
     before: u8,
 }
@@ -66,6 +71,21 @@ impl Metric {
     /// A name, or an object of `name` and options.
     pub fn read(description: &Value) -> Result<Metric, SpecError> {
         let (name, options) = name_and_options("metric", description)?;
+        if name == recipes::OWN.names[0] {
+            let own = Objective::read("metric", description)?;
+            let mut known = RECIPES.iter().flat_map(|recipe| recipe.names);
+            if known.any(|known| *known == own.title()) {
+                return Err(SpecError::BadInput {
+                    layer: "custom metric".to_string(),
+                    problem: format!("its title {:?} is the name of another metric", own.title()),
+                    hint: "give it a title of its own".to_string(),
+                });
+            }
+            return Ok(Metric {
+                own: Some(own),
+                ..Metric::of(&recipes::OWN)
+            });
+        }
         let recipe = RECIPES
             .iter()
             .find(|recipe| recipe.names.contains(&name.as_str()))
@@ -74,6 +94,7 @@ impl Metric {
                 found: shortened(&name),
                 known: RECIPES
                     .iter()
+                    .chain([&recipes::OWN])
                     .flat_map(|recipe| recipe.names)
                     .copied()
                     .collect::<Vec<_>>()
@@ -110,21 +131,28 @@ impl Metric {
         Metric {
             recipe,
             values: Values::defaults(recipe.settings),
+            own: None,
             before: 0,
         }
     }
 
-    fn key(&self) -> &'static str {
-        self.recipe.names[0]
+    fn key(&self) -> &str {
+        match &self.own {
+            Some(own) => own.title(),
+            None => self.recipe.names[0],
+        }
     }
 
     fn is_same(&self, other: &Metric) -> bool {
-        (self.key(), self.values) == (other.key(), other.values)
+        (self.key(), self.values, &self.own) == (other.key(), other.values, &other.own)
     }
 
     /// The shortest description that `read` takes.
     pub fn to_json(&self) -> Value {
-        self.values.describe(self.key(), self.recipe.settings)
+        match &self.own {
+            Some(own) => own.to_json(),
+            None => self.values.describe(self.key(), self.recipe.settings),
+        }
     }
 
     /// The name in histories: Keras' name or its short form, numbered from the second of that name on.
@@ -150,7 +178,7 @@ impl Metric {
     }
 
     /// Whether labels and answers are of a kind that it can measure.
-    fn check(&self, loss: Loss, form: &Form) -> Result<(), SpecError> {
+    fn check(&self, loss: &Loss, form: &Form) -> Result<(), SpecError> {
         let bad = |problem: &str, hint: &str| {
             Err(SpecError::MetricMismatch {
                 metric: self.key().to_string(),
@@ -158,6 +186,12 @@ impl Metric {
                 hint: hint.to_string(),
             })
         };
+        if form.label == Label::Sequence && !matches!(self.recipe.measure, Measure::Loss) {
+            return bad(
+                "it compares numbers place by place and the label is a sequence whose places among the steps are not known",
+                "leave it out; the loss is measured in any case",
+            );
+        }
         if self.needs_classes() && !loss.has_classes() {
             return bad(
                 "it needs a label of classes and the model's is numbers",

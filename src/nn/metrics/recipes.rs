@@ -67,6 +67,8 @@ pub(super) enum Needs {
 pub(super) enum Measure {
     /// The loss, weighted, over the number of rows.
     Loss,
+    /// The weighted mean over rows of what a program of the client's own answers.
+    Own,
     /// The weighted mean of a number of each position.
     Mean(fn(&Position<'_>) -> f64),
     /// The root of that.
@@ -135,6 +137,9 @@ const GROUP: &[Setting] = &[
     Setting::Whole("k", 10.0, 1.0, 1e4),
     Setting::Whole("neg_num", 100.0, 1.0, 1e6),
 ];
+
+/// A metric of the client's own.
+pub(super) static OWN: Recipe = error(&["custom"], Measure::Own);
 
 /// Every metric, Keras' names, options and defaults.
 pub(super) const RECIPES: &[Recipe] = &[

@@ -32,13 +32,16 @@ const WEIGHT_UNIT: f64 = (1u64 << 20) as f64;
 /// First byte of a serialised state.
 const STATE_FORMAT: u8 = 2;
 /// Most bytes of the description of a state, more than any real one has.
-const DESCRIPTION_BYTES_MAX: u32 = 1 << 14;
+const DESCRIPTION_BYTES_MAX: u32 = 1 << 18;
 
 impl MetricState {
     /// `extents` are those of one row of the model's answer; `loss` says how targets are laid out.
     pub fn new(metric: Metric, loss: Loss, extents: &[usize]) -> Result<Self, SpecError> {
-        let form = form_of(loss, extents);
-        metric.check(loss, &form)?;
+        let form = form_of(&loss, extents);
+        metric.check(&loss, &form)?;
+        if let Some(own) = &metric.own {
+            own.check("metric", extents)?;
+        }
         let (sums, counts) = room(&metric, &form);
         let mut groups = None;
         if let Measure::Ranks(_) = metric.recipe.measure {
@@ -61,8 +64,8 @@ impl MetricState {
         })
     }
 
-    pub fn metric(&self) -> Metric {
-        self.metric
+    pub fn metric(&self) -> &Metric {
+        &self.metric
     }
 
     /// Says which row of all the first one will be; what follows is in order. Metrics of groups of rows need it.
@@ -107,6 +110,14 @@ impl MetricState {
             }
             return;
         }
+        if let Some(own) = &self.metric.own {
+            let values = own.of_rows(predictions, targets, &self.extents, None);
+            for (row, value) in values.iter().enumerate() {
+                self.sums[0].add(weight_of(row) * value);
+                self.sums[1].add(weight_of(row));
+            }
+            return;
+        }
         let positions = width / self.form.width;
         let answers = predictions.chunks_exact(self.form.width);
         let labels = targets.chunks_exact((target_width / positions.max(1)).max(1));
@@ -119,7 +130,7 @@ impl MetricState {
             };
             let weight = weight_of(place / positions);
             match self.metric.recipe.measure {
-                Measure::Loss => {}
+                Measure::Loss | Measure::Own => {}
                 Measure::Mean(each) | Measure::RootMean(each) => {
                     self.sums[0].add(weight * each(&position));
                     self.sums[1].add(weight);
@@ -144,7 +155,8 @@ impl MetricState {
 
     /// Adds the rows of another state of the same metric: those that follow, where groups of rows are measured.
     pub fn merge(&mut self, other: &MetricState) -> Result<(), SpecError> {
-        if (self.metric, self.loss, &self.extents) != (other.metric, other.loss, &other.extents) {
+        if (&self.metric, &self.loss, &self.extents) != (&other.metric, &other.loss, &other.extents)
+        {
             return Err(malformed("states of different metrics were merged"));
         }
         for (sum, more) in self.sums.iter_mut().zip(&other.sums) {
@@ -166,7 +178,7 @@ impl MetricState {
         let mean = || self.sums[0].value() / self.sums[1].value();
         let values = &self.metric.values;
         match self.metric.recipe.measure {
-            Measure::Loss | Measure::Mean(_) => mean(),
+            Measure::Loss | Measure::Own | Measure::Mean(_) => mean(),
             Measure::RootMean(_) => mean().sqrt(),
             Measure::Sums { result, .. } => result(values, &sums()),
             Measure::Counts { result, .. } => result(values, &self.counts),
@@ -223,7 +235,7 @@ impl MetricState {
             .ok_or_else(|| malformed("a metric state has no extents"))?;
         let loss = Loss::read(&described["loss"])?;
         // Each sum and count stands in the bytes that follow; before anything is allocated for them.
-        let (sums, counts) = room(&metric, &form_of(loss, &extents));
+        let (sums, counts) = room(&metric, &form_of(&loss, &extents));
         if sums
             .saturating_mul(10)
             .saturating_add(counts.saturating_mul(8))
@@ -250,7 +262,7 @@ impl MetricState {
     }
 }
 
-fn form_of(loss: Loss, extents: &[usize]) -> Form {
+fn form_of(loss: &Loss, extents: &[usize]) -> Form {
     Form {
         label: loss.label(),
         width: extents.last().copied().unwrap_or(1).max(1),
@@ -260,7 +272,7 @@ fn form_of(loss: Loss, extents: &[usize]) -> Form {
 /// How many sums and counts a metric keeps.
 fn room(metric: &Metric, form: &Form) -> (usize, usize) {
     match metric.recipe.measure {
-        Measure::Loss | Measure::Mean(_) | Measure::RootMean(_) => (2, 0),
+        Measure::Loss | Measure::Own | Measure::Mean(_) | Measure::RootMean(_) => (2, 0),
         Measure::Sums { cells, .. } => (cells(form), 0),
         Measure::Counts { cells, .. } => (0, cells(form)),
         Measure::Scores(_) | Measure::Ranks(_) => (0, 0),

@@ -75,6 +75,18 @@ impl ParameterInfo {
     }
 }
 
+/// A table whose gradient is a list of rows (`Embedding` with `sparse`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SparseTable {
+    /// Which of `Model::parameters` it is.
+    pub array: usize,
+    /// Position of its first number in the flat vector.
+    pub offset: usize,
+    pub rows: usize,
+    /// Numbers of a row.
+    pub width: usize,
+}
+
 /// A model joined to its features.
 #[derive(Debug)]
 pub struct Model {
@@ -179,10 +191,10 @@ impl Model {
                     .collect();
                 (Source::Layers(sources), signals)
             };
-            let shared = layer_spec
-                .shares
-                .as_ref()
-                .and_then(|other| built_as.get(other.as_str()).copied());
+            let shared = match &layer_spec.shares {
+                Some(other) => Some(model.find(&built_as, &layer_spec.name, other)?.layer),
+                None => None,
+            };
             model.add_layer(layer_spec, position, described, source, &signals, shared)?;
             built_as.insert(layer_spec.name.as_str(), model.layers.len() - 1);
         }
@@ -210,7 +222,20 @@ impl Model {
         }
         refuse_loose_ends(spec)?;
         model.find_masks();
+        model.settle_tables();
         Ok(model)
+    }
+
+    /// Puts the tables with sparse gradients before all other parameters.
+    fn settle_tables(&mut self) {
+        self.parameters.settle();
+        let places = self
+            .layers
+            .iter_mut()
+            .flat_map(|layer| &mut layer.parameter_places);
+        for place in places.filter(|place| place.trainable && !place.sparse) {
+            place.offset += self.parameters.tables_len;
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -227,6 +252,16 @@ impl Model {
 
     pub fn parameter_len(&self) -> usize {
         self.parameters.len
+    }
+
+    /// Tables whose gradients are lists of rows. They stand first in the flat vector of parameters, in this order.
+    pub fn sparse_tables(&self) -> &[SparseTable] {
+        &self.parameters.tables
+    }
+
+    /// Where the sparse tables end in the flat vector: all behind has a dense gradient.
+    pub fn sparse_len(&self) -> usize {
+        self.parameters.tables_len
     }
 
     /// Arrays without a gradient, in a flat vector of their own: those that follow the data (batch normalization's
@@ -450,10 +485,10 @@ impl Model {
                 let other = &self.layers[other];
                 let alike = |specs: &[ArraySpec], places: &[Place]| {
                     specs.len() == places.len()
-                        && specs
-                            .iter()
-                            .zip(places)
-                            .all(|(spec, place)| spec.shape == place.shape.extents())
+                        && specs.iter().zip(places).all(|(spec, place)| {
+                            spec.shape == place.shape.extents()
+                                && (spec.sparse == place.sparse || !place.trainable)
+                        })
                 };
                 if other.kind != spec.layer
                     || !alike(&parameters, &other.parameter_places)

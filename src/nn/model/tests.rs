@@ -88,6 +88,37 @@ fn shapes_that_do_not_fit_are_refused_with_layer_and_remedy() {
     );
 }
 
+#[test]
+fn a_layer_that_shares_holds_no_arrays_of_its_own_however_the_other_is_named() {
+    for other in ["dense", "dense:0"] {
+        let mut json = twins();
+        json["layers"][2]["shares"] = json!(other);
+        assert_eq!(build(json).unwrap().parameter_len(), 3 * 4 + 4, "{other}");
+    }
+    assert_eq!(build(twins()).unwrap().parameter_len(), 2 * (3 * 4 + 4));
+    let mut json = twins();
+    json["layers"][2]["shares"] = json!("dense");
+    json["layers"][2]["config"]["units"] = json!(5);
+    let message = build(json).unwrap_err().to_string();
+    assert!(
+        message.contains("it shares the arrays of \"dense\", whose kind or shapes differ"),
+        "{message}"
+    );
+    let mut json = twins();
+    json["layers"][2]["shares"] = json!("dense:1");
+    assert!(build(json).is_err());
+}
+
+/// Two dense layers over the same three numbers, side by side.
+fn twins() -> Value {
+    json!({"format_version": 1, "name": "twins", "layers": [
+        {"name": "numbers", "layer": "Input", "config": {"columns": ["age", "hours"]}},
+        {"name": "dense", "layer": "Dense", "config": {"units": 4}, "inputs": ["numbers"]},
+        {"name": "again", "layer": "Dense", "config": {"units": 4}, "inputs": ["numbers"]},
+        {"name": "both", "layer": "Concatenate", "inputs": ["dense", "again"]},
+    ], "outputs": ["both"]})
+}
+
 fn census() -> Value {
     json!({"format_version": 1, "name": "census", "layers": [
         {"name": "numbers", "layer": "Input", "config": {"columns": ["age", "hours"]}, "inputs": []},

@@ -36,6 +36,9 @@ pub(super) fn explain(
                 last: classes - 1,
             }
         }
+        RunError::LabelTooLong { .. } | RunError::BlankInLabel { .. } => {
+            ProgramError::BadSequence(error.to_string())
+        }
         other => explain_index(other, model, 0),
     }
 }

@@ -62,7 +62,7 @@ fn check_gradient(layers: &Value, loss: Loss) {
     if layers[0]["name"] == "indices" {
         batch.inputs = vec![InputData::Int32(&indices)];
     }
-    let mut trainer = LaneTrainer::new(Arc::clone(&model), loss).unwrap();
+    let mut trainer = LaneTrainer::new(Arc::clone(&model), loss.clone()).unwrap();
     let mut at = |parameters: &[f32]| {
         let (mut gradient, mut statistics) = (
             vec![f32::NAN; parameters.len()],

@@ -34,6 +34,18 @@ pub enum Unary {
     /// -1, 0 or 1: the slope of `Absolute`.
     Sign,
     Erf,
+    /// log(1 + x), exact for small x.
+    Log1p,
+    /// e^x - 1, exact for small x.
+    Expm1,
+    Sin,
+    Cos,
+    /// The next whole number below.
+    Floor,
+    /// The nearest whole number; halves go to the even one.
+    Round,
+    /// The number itself, through which no gradient flows.
+    Detach,
 }
 
 /// A function of two numbers.
@@ -47,6 +59,8 @@ pub enum Binary {
     Minimum,
     /// 1 where left > right, else 0.
     Greater,
+    /// 1 where left = right, else 0.
+    Equal,
     /// right where left is not 0, else 0: a NaN that is not kept does no harm.
     Keep,
     /// Cross-entropy of a logit (left) and a probability (right).
@@ -305,7 +319,7 @@ fn spread_column(values: &[f32], inner: usize, start: usize, tile: &mut [f32]) {
 #[inline(always)]
 fn apply_unary(function: Unary, x: &[f32], y: &mut [f32]) {
     match function {
-        Unary::Copy => y.copy_from_slice(x),
+        Unary::Copy | Unary::Detach => y.copy_from_slice(x),
         Unary::Negate => map(x, y, |x| -x),
         Unary::Relu => map(x, y, |x| if x < 0.0 { 0.0 } else { x }),
         Unary::Step => map(x, y, |x| if x > 0.0 { 1.0 } else { 0.0 }),
@@ -327,6 +341,12 @@ fn apply_unary(function: Unary, x: &[f32], y: &mut [f32]) {
             }
         }),
         Unary::Erf => map(x, y, math::erf),
+        Unary::Log1p => map(x, y, math::log_1p),
+        Unary::Expm1 => map(x, y, math::exp_m1),
+        Unary::Sin => map(x, y, math::sin),
+        Unary::Cos => map(x, y, math::cos),
+        Unary::Floor => map(x, y, f32::floor),
+        Unary::Round => map(x, y, f32::round_ties_even),
     }
 }
 
@@ -341,6 +361,7 @@ fn apply_binary(function: Binary, a: &[f32], b: &[f32], y: &mut [f32]) {
         Binary::Maximum => zip(a, b, y, |a, b| if b > a { b } else { a }),
         Binary::Minimum => zip(a, b, y, |a, b| if b < a { b } else { a }),
         Binary::Greater => zip(a, b, y, |a, b| if a > b { 1.0 } else { 0.0 }),
+        Binary::Equal => zip(a, b, y, |a, b| if a == b { 1.0 } else { 0.0 }),
         Binary::Keep => zip(a, b, y, |a, b| if a == 0.0 { 0.0 } else { b }),
         Binary::SigmoidCrossEntropy => zip(a, b, y, math::sigmoid_cross_entropy),
     }
@@ -377,6 +398,39 @@ mod tests {
             (2, 1024),
         ] {
             check(rows, inner);
+        }
+    }
+
+    #[test]
+    fn functions_of_one_number_have_the_same_bits_on_every_processor() {
+        let x: Vec<f32> = numbers(2000, 7).iter().map(|x| x * 40.0).collect();
+        for function in [
+            Unary::Sigmoid,
+            Unary::Tanh,
+            Unary::Exp,
+            Unary::Log,
+            Unary::Erf,
+            Unary::Log1p,
+            Unary::Expm1,
+            Unary::Sin,
+            Unary::Cos,
+            Unary::Floor,
+            Unary::Round,
+        ] {
+            let instruction = Instruction {
+                function: Function::Unary(function),
+                left: Source::Operand(0),
+                right: Source::Operand(0),
+                target: 0,
+            };
+            let chain = Chain::new(vec![instruction], vec![Spread::Full], 1);
+            let answer = || {
+                let mut y = vec![0.0; x.len()];
+                run(&chain, &[&x], &mut y, &mut Scratch::new());
+                y.iter().map(|y| y.to_bits()).collect::<Vec<_>>()
+            };
+            let portable = crate::tensor::kernels::with_portable_kernels(answer);
+            assert_eq!(answer(), portable, "{function:?}");
         }
     }
 

@@ -7,6 +7,7 @@
 
 pub mod concatenate;
 pub mod convolution;
+pub mod ctc;
 mod dispatch;
 pub mod elementwise;
 pub mod gather;

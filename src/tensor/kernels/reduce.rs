@@ -31,6 +31,30 @@ multiversion! {
         }
     }
 
+    /// Sum over leading rows of products: `x` and `y` (R, P) to `out` (P), in the order of `sum_rows`.
+    pub fn sum_product_rows(x: &[f32], y: &[f32], out: &mut [f32]) {
+        let period = out.len();
+        if period == 1 {
+            out[0] = sum_terms(x, y, |x, y| x * y);
+            return;
+        }
+        out.fill(0.0);
+        if period == 0 { return; }
+        let (mut lefts, mut rights) = (x.chunks_exact(4 * period), y.chunks_exact(4 * period));
+        for (left, right) in lefts.by_ref().zip(rights.by_ref()) {
+            let (a, b) = (quarters(left, period), quarters(right, period));
+            for (column, out) in out.iter_mut().enumerate() {
+                *out += (a[0][column] * b[0][column] + a[1][column] * b[1][column]) + (a[2][column] * b[2][column] + a[3][column] * b[3][column]);
+            }
+        }
+        let rows = lefts.remainder().chunks_exact(period).zip(rights.remainder().chunks_exact(period));
+        for (left, right) in rows {
+            for ((out, &a), &b) in out.iter_mut().zip(left).zip(right) {
+                *out += a * b;
+            }
+        }
+    }
+
     /// Sum over the innermost extent: `x` (R, C) to `out` (R).
     pub fn sum_columns(x: &[f32], inner: usize, out: &mut [f32]) {
         for (out, row) in out.iter_mut().zip(x.chunks_exact(inner)) {
@@ -98,6 +122,15 @@ multiversion! {
 #[inline(always)]
 pub(super) fn sum_contiguous(x: &[f32]) -> f32 {
     sum_terms(x, x, |x, _| x)
+}
+
+/// Four rows of one length, side by side.
+#[inline(always)]
+fn quarters(rows: &[f32], period: usize) -> [&[f32]; 4] {
+    let (first, rest) = rows.split_at(period);
+    let (second, rest) = rest.split_at(period);
+    let (third, fourth) = rest.split_at(period);
+    [first, second, third, &fourth[..period]]
 }
 
 /// Sum of a term made of two numbers, over two rows of one length.
@@ -224,6 +257,23 @@ mod tests {
                     "seed 3, ({rows}, {inner})"
                 );
             }
+            let (y, mut by_product) = (
+                x.iter().map(|x| 1.0 - x).collect::<Vec<_>>(),
+                by_row.clone(),
+            );
+            sum_product_rows(&x, &y, &mut by_product);
+            for (column, &found) in by_product.iter().enumerate() {
+                let terms =
+                    (0..rows).map(|row| at(row, column) * f64::from(y[row * inner + column]));
+                let expected: f64 = terms.sum();
+                assert!(
+                    (f64::from(found) - expected).abs() < 2e-4,
+                    "seed 3, ({rows}, {inner})"
+                );
+            }
+            let mut again = by_product.clone();
+            super::super::with_portable_kernels(|| sum_product_rows(&x, &y, &mut again));
+            assert_eq!(again, by_product);
             let expected: f64 = x.iter().map(|&value| f64::from(value)).sum();
             assert!((f64::from(sum_all(&x)) - expected).abs() < 1e-4);
         }

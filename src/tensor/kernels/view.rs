@@ -116,43 +116,27 @@ impl View {
 
     /// How many numbers the result has; saturates.
     pub fn len(&self) -> usize {
-        self.shape().len()
+        self.extents
+            .iter()
+            .fold(1usize, |product, &extent| product.saturating_mul(extent))
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The axes that `permuted` was given, where the result is the whole of a source of this shape with its axes in another order.
-    pub fn permutation_of(&self, shape: &Shape) -> Option<Vec<usize>> {
-        let whole = View::whole(shape);
-        if self.offset != 0 || self.extents.len() != whole.extents.len() {
-            return None;
-        }
-        let mut free = vec![true; whole.extents.len()];
-        self.extents
-            .iter()
-            .zip(&self.strides)
-            .map(|(&extent, &stride)| {
-                // Axes of extent 1 stand for each other.
-                let axis = (0..free.len()).find(|&axis| {
-                    free[axis]
-                        && whole.extents[axis] == extent
-                        && (extent == 1 || whole.strides[axis] == stride)
-                })?;
-                free[axis] = false;
-                Some(axis)
-            })
-            .collect()
-    }
-
     /// Whether the result is a stretch of the source as it stands.
     pub fn is_contiguous(&self) -> bool {
+        let mut packed = 1isize;
         self.extents
             .iter()
             .zip(&self.strides)
-            .zip(row_major(&self.extents))
-            .all(|((&extent, &stride), expected)| extent == 1 || stride == expected)
+            .rev()
+            .all(|(&extent, &stride)| {
+                let fits = extent == 1 || stride == packed;
+                packed = packed.saturating_mul(extent.cast_signed());
+                fits
+            })
     }
 
     /// Whether every number read stands inside a source of so many numbers.

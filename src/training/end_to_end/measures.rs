@@ -205,3 +205,59 @@ async fn ranks_of_groups_are_measured_over_validation_rows_however_they_are_cut(
     let last = 2f64.ln() / 6f64.ln();
     assert!((found[0].1 - (134.0 + 67.0 * last) / 201.0).abs() < 1e-12);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn layers_losses_and_metrics_of_ones_own_train_the_same_on_any_cluster() {
+    let distance = json!({"name": "custom", "title": "distance", "program": {"inputs": 2, "nodes": [
+        {"op": "subtract", "inputs": [0, 1]}, {"op": "abs", "inputs": [2]}], "outputs": [3]}});
+    // A sampling layer: (mean, spread) to mean + spread * noise, with the size of both added to the loss.
+    let sampling = json!({"inputs": 1, "nodes": [
+        {"op": "split", "inputs": [0], "sections": 2, "axis": -1, "part": 0},
+        {"op": "split", "inputs": [0], "sections": 2, "axis": -1, "part": 1},
+        {"op": "random_normal", "shape": [null, 2]},
+        {"op": "parameter", "name": "spread", "shape": [2], "initializer": {"name": "constant", "value": 0.1}},
+        {"op": "multiply", "inputs": [2, 4]}, {"op": "multiply", "inputs": [5, 3]}, {"op": "add", "inputs": [1, 6]},
+        {"op": "square", "inputs": [0]}, {"op": "mean", "inputs": [8], "axis": [-1]},
+        {"op": "constant", "values": 0.001}, {"op": "multiply", "inputs": [9, 10]}],
+        "outputs": [7], "losses": [11]});
+    let mut found = Vec::new();
+    for servers in [1, 3] {
+        let cluster = TestCluster::of(servers, true).await;
+        let request = TrainRequest {
+            source: Source::Query("SELECT age, spend, 2.0 * age AS twice FROM customers".into()),
+            label: "twice".into(),
+            features: vec!["age".into(), "spend".into()],
+            pipeline: vec![json!({"transform": "standardize", "columns": ["age", "spend"]})],
+            model: json!({"format_version": 1, "name": "sampled", "layers": [
+                {"name": "features", "layer": "Input"},
+                {"name": "hidden", "layer": "Dense", "config": {"units": 4}, "inputs": ["features"]},
+                {"name": "sampling", "layer": "Lambda", "config": {"program": sampling}, "inputs": ["hidden"]},
+                {"name": "answer", "layer": "Dense", "config": {"units": 1}, "inputs": ["sampling"]},
+            ], "outputs": ["answer"]}),
+            loss: distance.to_string(),
+            metrics: vec![distance.to_string(), "mae".into()],
+            optimizer: json!({"name": "adam", "learning_rate": 0.05}),
+            validation: Validation::Split(0.2),
+            ..request()
+        };
+        let status = cluster.train(request).await;
+        assert_eq!(status.state, JobState::Succeeded, "{:?}", status.error);
+        let metrics = status.metrics;
+        for side in ["", "val_"] {
+            let (own, known) = (
+                metrics[&format!("{side}distance")],
+                metrics[&format!("{side}mae")],
+            );
+            assert!((own - known).abs() < 1e-5 * known, "{side}{own} {known}");
+        }
+        // The layer's own loss is a part of the loss.
+        assert!(metrics["loss"] > metrics["distance"]);
+        let model = cluster.catalog.models.load("churn", None).await.unwrap();
+        assert_eq!(
+            model.manifest.loss.parse::<serde_json::Value>().unwrap(),
+            distance
+        );
+        found.push((model.weights, metrics["val_distance"]));
+    }
+    assert!(found[0] == found[1]);
+}

@@ -207,6 +207,36 @@ for extents in ([4], [3, 5]):
         ("categorical_generalized_cross_entropy", robust, {"q": 0.7}, numbers, indices, extents, "softmax"),
     ]
 
+
+
+def sequences(*extents):
+    """Labels of up to half as many classes as there are steps, equal neighbours among them, filled up with zeros."""
+    steps, classes = extents
+    drawn = np.zeros((ROWS, steps))
+    for row in range(ROWS):
+        length = row % (steps // 2 + 1)
+        drawn[row, :length] = random.integers(1, classes, length)
+    return drawn
+
+
+def ctc():
+    """Keras' CTC in float64: in float32, in which Keras asks PyTorch for it, gradients are off in their fifth digit."""
+
+    def loss(t, y):
+        log_p = torch.log_softmax(y.double(), dim=-1).transpose(0, 1)
+        steps, lengths = torch.full((ROWS,), y.shape[1]), (t != 0).sum(dim=1)
+        rows = torch.nn.functional.ctc_loss(log_p, t.long(), steps, lengths, reduction="none")
+        assert torch.allclose(rows.float(), losses.CTC(reduction=None)(t, y), rtol=1e-5)
+        return rows.float()
+
+    return loss
+
+
+CASES += [
+    ("ctc", ctc, {}, numbers, sequences, [6, 3], None),
+    ("ctc", ctc, {}, numbers, sequences, [20, 5], None),
+]
+
 ACTIVATIONS = {None: lambda x: x, "sigmoid": torch.sigmoid, "softmax": lambda x: torch.softmax(x, dim=-1)}
 
 arrays, names = {}, []

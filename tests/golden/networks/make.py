@@ -18,6 +18,7 @@ from keras import layers
 from safetensors.numpy import save_file
 
 HERE = Path(__file__).parent
+keras.utils.set_random_seed(1)
 CELL = ["kernel", "recurrent_kernel", "bias"]
 HEADS = ["query", "key", "value", "attention_output"]
 

@@ -3,5 +3,18 @@
 from . import callbacks, layers, losses, metrics, optimizers
 from .functional import Input, Model, Tensor
 from .sequential import Sequential
+from .symbolic import Constant, Parameter
 
-__all__ = ["Input", "Model", "Sequential", "Tensor", "callbacks", "layers", "losses", "metrics", "optimizers"]
+__all__ = [
+    "Constant",
+    "Input",
+    "Model",
+    "Parameter",
+    "Sequential",
+    "Tensor",
+    "callbacks",
+    "layers",
+    "losses",
+    "metrics",
+    "optimizers",
+]

@@ -24,11 +24,12 @@ from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
 from ..handles import Rows, ServedModel, Summary, _names
 from .callbacks import EarlyStopping, ReduceLROnPlateau
-from .layers import InputLayer, Layer
-from .losses import Loss
+from .layers import InputLayer, Lambda, Layer
 from .metrics import Metric
 from .optimizers import Optimizer
-from .outputs import OutputTraining, compiled, request_of
+from .outputs import LossOfOutput, OutputTraining, compiled, request_of
+from .shapes import Shape
+from .symbolic import Parameter, Symbolic, trace
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -48,9 +49,11 @@ _OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in Optimizer
 _CALLBACKS: dict[type, str] = {EarlyStopping: "earlyStopping", ReduceLROnPlateau: "reduceOnPlateau"}
 
 
-@dataclass(frozen=True, eq=False)
-class Tensor:
+@dataclass(frozen=True, eq=False, repr=False)
+class Tensor(Symbolic):
     """What a layer makes of its inputs; a place in the graph, without numbers.
+
+    Operators and the functions of :mod:`volary.ops` on it are layers too.
 
     ``options`` are those of the call, beside the layer's own. A further output of a layer that has several is told by
     ``first``, the call's first output, and its ``number``. ``within`` names the layer as part of a model used as a layer.
@@ -62,6 +65,26 @@ class Tensor:
     first: Tensor | None = None
     number: int = 0
     within: str | None = None
+    known_shape: Shape | None = None
+
+    @property
+    def shape(self) -> Shape | None:
+        """``None`` for the rows, and for extents that only the servers know."""
+        return self.known_shape
+
+    @property
+    def dtype(self) -> str:
+        """``float32``, or ``int32`` of an integer input."""
+        return self.layer.dtype if isinstance(self.layer, InputLayer) else "float32"
+
+    @property
+    def origin(self) -> Tensor:
+        """The first output of its call."""
+        return self if self.first is None else self.first
+
+    def __repr__(self) -> str:
+        output = f", output {self.number}" if self.number else ""
+        return f"<tensor {self.shape} of {self.layer}{output}>"
 
 
 def Input(
@@ -80,7 +103,7 @@ def Input(
         shape: The extents of one row, such as ``(28, 28, 1)``; the columns' numbers fill it innermost first.
     """
     names = None if columns is None else _names("columns", columns)
-    return Tensor(InputLayer(names, dtype, None if shape is None else list(shape), name=name))
+    return connect(InputLayer(names, dtype, None if shape is None else list(shape), name=name), ())
 
 
 def connect(
@@ -88,11 +111,61 @@ def connect(
 ) -> Any:
     """The tensor that `layer` makes of `inputs`; a tuple of them where it has several outputs."""
     given = _tensors(inputs, "a layer")
-    first = Tensor(layer, given, options, within=within)
-    count = layer.output_count()
-    if count == 1:
+    read = [each.shape for each in given]
+    input_shape: Any = read[0] if len(read) == 1 else read
+    if not hasattr(layer, "call"):
+        shapes = [layer.compute_output_shape(input_shape), *[None] * (layer.output_count() - 1)]
+    elif options is not None and "program" in options:
+        shapes = [None] * len(options["program"].get("outputs", [None]))
+    else:
+        program, shapes = _recorded(layer, given, input_shape)
+        options = {**(options or {}), "program": program}
+    return _outputs(layer, given, options, within, shapes)
+
+
+def _outputs(
+    layer: Layer,
+    inputs: tuple[Tensor, ...],
+    options: Mapping[str, Any] | None,
+    within: str | None,
+    shapes: Sequence[Shape | None],
+) -> Any:
+    """The tensors of one call, one for each shape."""
+    first = Tensor(layer, inputs, options, within=within, known_shape=shapes[0])
+    if len(shapes) == 1:
         return first
-    return (first, *(Tensor(layer, given, options, first, number, within) for number in range(1, count)))
+    return (
+        first,
+        *(Tensor(layer, inputs, options, first, n, within, shape) for n, shape in enumerate(shapes[1:], 1)),
+    )
+
+
+def _recorded(
+    layer: Layer, given: tuple[Tensor, ...], input_shape: Any
+) -> tuple[Mapping[str, Any], list[Shape | None]]:
+    """The program of a layer of the user's own over these tensors, and the shapes of its outputs."""
+    if isinstance(layer, Lambda) and layer.function is None:
+        assert layer.program is not None
+        return layer.program, [None] * len(layer.program.get("outputs", [None]))
+    layer.build(input_shape)
+
+    def name_of(parameter: Parameter) -> str | None:
+        return next((name for name, value in vars(layer).items() if value is parameter), None)
+
+    what = f"the function of {layer}" if isinstance(layer, Lambda) else f"call of {type(layer).__name__}"
+    function = layer.function if isinstance(layer, Lambda) else layer.call  # type: ignore[attr-defined]
+    program, outputs = trace(function, [(each.shape, each.dtype) for each in given], name_of, what=what)
+    if isinstance(layer, Lambda):
+        layer.program = program
+    return program, [output.shape for output in outputs]
+
+
+def connect_function(op: str, program: Mapping[str, Any], inputs: Sequence[Tensor], shape: Shape | None) -> Tensor:
+    """The tensor of one function of :mod:`volary.ops`: a layer by itself, named after it."""
+    layer = Lambda(program=program)
+    layer.title = op
+    tensor: Tensor = _outputs(layer, tuple(inputs), {"program": program}, None, [shape])
+    return tensor
 
 
 def _tensors(inputs: Tensor | Sequence[Tensor], caller: str) -> tuple[Tensor, ...]:
@@ -187,10 +260,10 @@ class Model:
         made: dict[int, tuple[Tensor, ...]] = {id(tensor): (each,) for tensor, each in zip(own, given, strict=True)}
         for tensor, name in zip(ordered, _named(ordered), strict=True):
             if id(tensor) not in made:
-                read = [made[id(each.first or each)][each.number] for each in tensor.inputs]
+                read = [made[id(each.origin)][each.number] for each in tensor.inputs]
                 answer = connect(tensor.layer, read, tensor.options, f"{self.name}.{name}")
                 made[id(tensor)] = answer if isinstance(answer, tuple) else (answer,)
-        outputs = tuple(made[id(each.first or each)][each.number] for each in self._graph())
+        outputs = tuple(made[id(each.origin)][each.number] for each in self._graph())
         return outputs[0] if len(outputs) == 1 else outputs
 
     def input_tensors(self) -> tuple[Tensor, ...]:
@@ -205,7 +278,7 @@ class Model:
         first_of: dict[int, str] = {}
 
         def reference(tensor: Tensor) -> str:
-            name = names[id(tensor.first or tensor)]
+            name = names[id(tensor.origin)]
             return f"{name}:{tensor.number}" if tensor.number else name
 
         described = []
@@ -230,20 +303,27 @@ class Model:
     def compile(
         self,
         optimizer: str | Optimizer | type[Optimizer] = "adam",
-        loss: str | Mapping[str, Any] | Sequence[Any] | Loss | type[Loss] = "mean_squared_error",
+        loss: LossOfOutput | Mapping[str, Any] | Sequence[LossOfOutput] = "mean_squared_error",
         metrics: Iterable[Any] | Mapping[str, Any] = (),
         loss_weights: Mapping[str, float] | Sequence[float] | None = None,
     ) -> None:
         """Say how to train: an optimiser, a loss, and metrics to report. A class stands for its defaults.
 
         Losses and metrics are objects of volary.losses and volary.metrics, their classes, their names, or dicts of a
-        ``name`` and options. Of several outputs each has its loss (one alone holds for all), its metrics and what its loss
-        is multiplied by in the sum: dicts by :attr:`output_names`, or lists in their order. The history then has columns
-        such as ``level_loss`` and ``val_kind_accuracy`` beside the sum ``loss``.
+        ``name`` and options; or functions of symbolic tensors ``(y_true, y_pred)`` (:mod:`volary.ops`), which are recorded and
+        sent as data. A row's loss or metric is the mean of the numbers that the function answers for it; the mean over rows is
+        taken by the servers. A metric has the function's name.
 
+        Of several outputs each has its loss (one alone holds for all), its metrics and what its loss is multiplied by in the
+        sum: dicts by :attr:`output_names`, or lists in their order. The history then has columns such as ``level_loss`` and
+        ``val_kind_accuracy`` beside the sum ``loss``.
+
+        >>> from volary import ops
+        >>> def pinball(y_true, y_pred):
+        ...     return ops.maximum(0.9 * (y_true - y_pred), 0.1 * (y_pred - y_true))
         >>> from volary import Sequential, layers
         >>> model = Sequential([layers.Dense(1)])
-        >>> model.compile(optimizer="sgd", loss="mse", metrics=["mae"])
+        >>> model.compile(optimizer="sgd", loss=pinball, metrics=["mae", pinball])
         """
         if isinstance(optimizer, str):
             if optimizer not in _OPTIMIZERS:
@@ -255,7 +335,8 @@ class Model:
             raise TypeError(
                 f"optimizer is of type {type(optimizer).__name__}; give one of volary.optimizers, its class, or its name"
             )
-        training = compiled(self.output_names, loss, loss_weights, metrics)
+        shapes = [output.shape for output in self._graph()]
+        training = compiled(self.output_names, loss, loss_weights, metrics, shapes)
         self._optimizer = optimizer.to_json()
         self._training = training
 
@@ -413,7 +494,7 @@ def _ordered(outputs: Sequence[Tensor]) -> list[Tensor]:
     """The first output of every call that the outputs depend on, each once, what is read before what reads it."""
     order: list[Tensor] = []
     seen: set[int] = set()
-    waiting = [(tensor.first or tensor, False) for tensor in reversed(outputs)]
+    waiting = [(tensor.origin, False) for tensor in reversed(outputs)]
     while waiting:
         tensor, ready = waiting.pop()
         if ready:
@@ -421,7 +502,7 @@ def _ordered(outputs: Sequence[Tensor]) -> list[Tensor]:
         elif id(tensor) not in seen:
             seen.add(id(tensor))
             waiting.append((tensor, True))
-            waiting.extend((each.first or each, False) for each in reversed(tensor.inputs))
+            waiting.extend((each.origin, False) for each in reversed(tensor.inputs))
     return order
 
 
@@ -439,7 +520,7 @@ def _named(tensors: Sequence[Tensor]) -> list[str]:
             # The first use has the name itself.
             names.append(given.pop(id(layer)))
             continue
-        kind = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", layer.kind()).lower()
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", layer.name_base()).lower()
         base = tensor.within or layer.name or kind
         name, number = base, 0
         while name in taken:

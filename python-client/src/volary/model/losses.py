@@ -10,13 +10,17 @@ Losses over sequences (a model whose answer has several extents to a row) are th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
 from .._commands import plain
+from .shapes import Shape, is_known
+from .symbolic import trace
 
 __all__ = [
+    "CTC",
     "BinaryCrossentropy",
     "BinaryFocalCrossentropy",
     "CategoricalCrossentropy",
@@ -71,8 +75,10 @@ class Described:
         return {"name": self.name, **changed} if changed else self.name
 
 
-def described(what: str, given: Any, kind: type[Described]) -> str | dict[str, Any]:
-    """The JSON form of a loss or metric given by name, as a dict, as an object of `kind`, or as its class.
+def described(what: str, given: Any, kind: type[Described], shape: Shape | None = None) -> str | dict[str, Any]:
+    """The JSON form of a loss or metric given by name, as a dict, as an object of `kind`, as its class, or as a function.
+
+    A function of symbolic tensors ``(y_true, y_pred)``, both of the `shape` of the model's answer, is recorded as a program.
 
     >>> [described("loss", each, Loss) for each in ("mse", Huber, Huber(2.0), {"name": "huber", "delta": 3})]
     ['mse', 'huber', {'name': 'huber', 'delta': 2.0}, {'name': 'huber', 'delta': 3}]
@@ -85,10 +91,25 @@ def described(what: str, given: Any, kind: type[Described]) -> str | dict[str, A
         given = given()
     if isinstance(given, kind):
         return given.to_json()
+    if callable(given) and not isinstance(given, type):
+        return _recorded(what, given, shape)
     raise TypeError(
         f"{what} is of type {type(given).__name__}; give one of volary.{kind.__module__.rpartition('.')[2]}, its class, its "
-        "name, or a dict of a name and options"
+        "name, a dict of a name and options, or a function of (y_true, y_pred)"
     )
+
+
+def _recorded(what: str, function: Callable[[Any, Any], Any], shape: Shape | None) -> dict[str, Any]:
+    """The program of a function of (y_true, y_pred), called after the function."""
+    title = re.sub(r"\W+", "_", getattr(function, "__name__", "custom"), flags=re.ASCII).strip("_")[:64]
+    inputs = [(shape, "float32")] * 2
+    program, outputs = trace(function, inputs, what=f"{what} {title}")
+    for output in outputs:
+        if is_known(output.shape) and output.shape is not None and output.shape[:1] != (None,):
+            raise ValueError(
+                f"{what} {title} answers {output.shape}; give a number for each row: take the mean over all axes behind the rows"
+            )
+    return {"name": "custom", "title": "custom" if title == "lambda" else title, "program": program}
 
 
 @dataclass(frozen=True)
@@ -286,3 +307,14 @@ class Tversky(Loss):
     name = "tversky"
     alpha: float = 0.5
     beta: float = 0.5
+
+
+class CTC(Loss):
+    """How likely the steps of an answer read as a sequence of classes (Graves et al., 2006): speech, handwriting.
+
+    The model ends in logits ``(steps, classes)``, without a softmax; class 0 is blank. The label is a list column of as many
+    numbers as there are steps: the classes of the sequence, from 1, then zeros. A sequence that needs more steps than there are,
+    counting a blank between equal neighbours, is refused with its row; Keras' loss is infinite there.
+    """
+
+    name = "ctc"

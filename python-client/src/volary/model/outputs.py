@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,13 @@ from .._commands import plain
 from ..errors import InvalidArgumentError
 from .losses import Loss, described
 from .metrics import Metric
+from .shapes import Shape
 
-__all__ = ["OutputTraining", "compiled", "request_of"]
+__all__ = ["LossOfOutput", "OutputTraining", "compiled", "request_of"]
+
+
+#: What a loss of one output is given as: a name, an object or class of volary.losses, or a function of (y_true, y_pred).
+LossOfOutput = str | Loss | type[Loss] | Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,10 @@ class OutputTraining:
     metrics: list[str | dict[str, Any]]
 
 
-def compiled(names: Sequence[str], loss: Any, loss_weights: Any, metrics: Any) -> list[OutputTraining]:
-    """Each output's loss, weight and metrics, in the order of `names`.
+def compiled(
+    names: Sequence[str], loss: Any, loss_weights: Any, metrics: Any, shapes: Sequence[Shape | None] | None = None
+) -> list[OutputTraining]:
+    """Each output's loss, weight and metrics, in the order of `names`; `shapes` are those of the outputs, where known.
 
     >>> [each.loss for each in compiled(["a", "b"], {"a": "mse", "b": "mae"}, None, ())]
     ['mse', 'mae']
@@ -46,11 +53,13 @@ def compiled(names: Sequence[str], loss: Any, loss_weights: Any, metrics: Any) -
     return [
         OutputTraining(
             name,
-            described(of(name, "loss"), own, Loss),
+            described(of(name, "loss"), own, Loss, shape),
             None if weight is None else _weight(weight, name),
-            [described(of(name, "a metric"), metric, Metric) for metric in measured],
+            [described(of(name, "a metric"), metric, Metric, shape) for metric in measured],
         )
-        for name, own, weight, measured in zip(names, losses, weights, _metrics(metrics, names), strict=True)
+        for name, own, weight, measured, shape in zip(
+            names, losses, weights, _metrics(metrics, names), shapes or [None] * len(names), strict=True
+        )
     ]
 
 

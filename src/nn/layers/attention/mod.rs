@@ -226,9 +226,60 @@ fn dropped(context: &mut Context<'_>, weights: NodeId, rate: f32) -> Result<Node
 mod tests {
     use serde_json::json;
 
+    use super::super::super::layer::Collected;
     use super::super::super::model::InputType;
     use super::super::read;
     use super::*;
+    use crate::autograd::{Bindings, Destination, Plan};
+    use crate::support::random::RandomKey;
+
+    #[test]
+    fn dropout_takes_weights_in_training_and_scales_the_rest() {
+        // One step to see, of ones: each answer is its only weight, dropped or doubled.
+        let answers = answers_of_ones(true);
+        let kept = answers.iter().filter(|&&answer| answer == 2.0).count();
+        assert!(answers.iter().all(|&answer| answer == 0.0 || answer == 2.0));
+        // 1000 fair coins: four deviations are 63.
+        assert!((437..=563).contains(&kept), "seed 5: {kept}");
+        assert_eq!(answers, answers_of_ones(true));
+        assert_eq!(answers_of_ones(false), [1.0; 1000]);
+    }
+
+    /// Attention with dropout 0.5 of 10 rows with 100 queries over one value.
+    fn answers_of_ones(training: bool) -> Vec<f32> {
+        let config = json!({"dropout": 0.5});
+        let described = read("attention", "Attention", config.as_object().unwrap()).unwrap();
+        let mut graph = Graph::new();
+        let mut ones = |extents: &[usize]| {
+            let one = graph.constant(1.0).unwrap();
+            graph.broadcast_to(one, &Shape::new(extents)).unwrap()
+        };
+        let inputs = [ones(&[10, 100, 1]), ones(&[10, 1, 1])];
+        let mut collected = Collected::default();
+        let mut context = Context::new(
+            &mut graph,
+            10,
+            training,
+            0,
+            &[],
+            &[],
+            &[None, None],
+            &mut collected,
+        );
+        let answer = described.layer.forward(&mut context, &inputs).unwrap();
+        let mut plan = Plan::new(&graph, &[(answer, Destination::Keep)]).unwrap();
+        plan.run(&mut Bindings {
+            inputs: &[],
+            more_inputs: &[],
+            parameters: &[],
+            statistics: &[],
+            gradient: &mut [],
+            statistics_out: &mut [],
+            key: RandomKey::of(5, 0),
+        })
+        .unwrap();
+        plan.kept(0).to_vec()
+    }
 
     #[test]
     fn shapes_that_do_not_go_together_are_refused_with_the_remedy() {

@@ -59,18 +59,21 @@ impl MultiHeadAttention {
         })
     }
 
-    /// x (rows, steps, features) times the kernel of a projection, plus its bias: (rows, heads, steps, width).
+    /// x (rows, steps, features) times the kernel of a projection, plus its bias, times a factor: (rows, heads, steps, width).
+    /// The heads are taken apart last, so that the product that reads them does it on the way.
     fn project(
         &self,
         context: &mut Context<'_>,
         projection: usize,
         x: NodeId,
         width: usize,
+        factor: f32,
     ) -> Result<NodeId, GraphError> {
         let shape = context.graph.shape(x).clone();
         let (features, steps) = (shape.last(), shape.extents()[1]);
         let all = self.heads.saturating_mul(width);
         let y = self.times_kernel(context, projection, x, &[features, all])?;
+        let y = context.graph.scaled(y, factor)?;
         let y = context
             .graph
             .reshape(y, &[context.rows, steps, self.heads, width])?;
@@ -165,12 +168,10 @@ impl Layer for MultiHeadAttention {
             return Ok(inputs[0]);
         };
         let steps = [roles.query, roles.value].map(|role| context.graph.shape(role).extents()[1]);
-        let query = self.project(context, 0, roles.query, self.key_dim)?;
-        let query = context
-            .graph
-            .scaled(query, 1.0 / (self.key_dim as f32).sqrt())?;
-        let key = self.project(context, 1, roles.key, self.key_dim)?;
-        let value = self.project(context, 2, roles.value, self.value_dim)?;
+        let factor = 1.0 / (self.key_dim as f32).sqrt();
+        let query = self.project(context, 0, roles.query, self.key_dim, factor)?;
+        let key = self.project(context, 1, roles.key, self.key_dim, 1.0)?;
+        let value = self.project(context, 2, roles.value, self.value_dim, 1.0)?;
         let scores = context.graph.matmul(query, key, false, true)?;
         let seen = self.seen(context, inputs, steps)?;
         let scores = hide(context.graph, scores, seen)?;
@@ -182,7 +183,7 @@ impl Layer for MultiHeadAttention {
         let weights = dropped(context, weights, self.dropout)?;
         let mut heads = context.graph.matmul(weights, value, false, false)?;
         if self.use_gate {
-            let gate = self.project(context, 4, roles.query, self.value_dim)?;
+            let gate = self.project(context, 4, roles.query, self.value_dim, 1.0)?;
             let gate = context.graph.unary(Unary::Sigmoid, gate)?;
             heads = context.graph.times(heads, gate)?;
         }

@@ -24,7 +24,7 @@ use super::activation::Activation;
 use super::windows::{ChannelOrder, Slide};
 
 /// Most filters of a layer: the flat vector's own bound is met long before.
-const FILTERS_MAX: usize = 1 << 30;
+pub(super) const FILTERS_MAX: usize = 1 << 30;
 
 /// What every convolution ends with: a bias, the channels' place, an activation.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Ending {
 }
 
 /// `x` (rows, spatial.., channels) with a kernel of `filters` output channels: (rows, out.., filters).
-fn convolve(
+pub(super) fn convolve(
     graph: &mut Graph,
     slide: &Slide,
     filters: usize,
@@ -94,6 +94,6 @@ fn row_extents(graph: &Graph, x: NodeId) -> Vec<usize> {
 }
 
 /// One row of `filters` channels at the places of a slide.
-fn signal(order: ChannelOrder, slide: &Slide, filters: usize) -> Signal {
+pub(super) fn signal(order: ChannelOrder, slide: &Slide, filters: usize) -> Signal {
     Signal::float(&order.join(&slide.outputs(), filters))
 }

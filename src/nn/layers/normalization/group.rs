@@ -5,14 +5,14 @@
 
 use serde_json::Value;
 
-use crate::autograd::{GraphError, NodeId};
+use crate::autograd::{GraphError, NodeId, Number, Op};
 use crate::tensor::kernels::elementwise::Unary;
 
 use super::super::super::error::SpecError;
 use super::super::super::layer::{ArraySpec, Context, Layer, Signal, bad_input, one_float_input};
 use super::super::super::options::Options;
 use super::super::axes::{Axis, RANK_MAX, mean_over};
-use super::{Affine, epsilon, inverse_root, spread_extents};
+use super::{Affine, are_innermost, epsilon, inverse_root, over_innermost, spread_extents};
 
 #[derive(Debug)]
 pub(in super::super) struct GroupNormalization {
@@ -83,13 +83,21 @@ impl Layer for GroupNormalization {
         let mut grouped = shape.extents().to_vec();
         grouped.splice(axis..=axis, [groups, channels / groups]);
         let x = context.graph.reshape(inputs[0], &grouped)?;
+        // A group is one stretch of memory where the channels come first or are all there is.
         let axes: Vec<usize> = (1..grouped.len()).filter(|&each| each != axis).collect();
-        let mean = mean_over(context.graph, x, &axes)?;
-        let centered = context.graph.minus(x, mean)?;
-        let squares = context.graph.unary(Unary::Square, centered)?;
-        let variance = mean_over(context.graph, squares, &axes)?;
-        let factor = inverse_root(context, variance, self.epsilon)?;
-        let normalized = context.graph.times(centered, factor)?;
+        let normalized = if are_innermost(&axes, grouped.len()) {
+            let op = Op::Normalize {
+                epsilon: Number(self.epsilon),
+            };
+            over_innermost(context.graph, op, x, axes.len())?
+        } else {
+            let mean = mean_over(context.graph, x, &axes)?;
+            let centered = context.graph.minus(x, mean)?;
+            let squares = context.graph.unary(Unary::Square, centered)?;
+            let variance = mean_over(context.graph, squares, &axes)?;
+            let factor = inverse_root(context, variance, self.epsilon)?;
+            context.graph.times(centered, factor)?
+        };
         let normalized = context.graph.reshape(normalized, shape.extents())?;
         let extents = spread_extents(shape.extents(), &[axis]);
         self.affine.apply(context, normalized, None, &extents)

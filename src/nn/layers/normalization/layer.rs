@@ -4,7 +4,7 @@
 //! Shapes: gamma, beta and scale have the extents of the axes. LayerNormalization passes the mask on, RMSNormalization does
 //! not, as in Keras 3.15.
 
-use crate::autograd::{Graph, GraphError, NodeId};
+use crate::autograd::{Graph, GraphError, NodeId, Number, Op};
 use crate::tensor::kernels::elementwise::Unary;
 
 use super::super::super::error::SpecError;
@@ -12,7 +12,7 @@ use super::super::super::initialize::Initializer;
 use super::super::super::layer::{ArraySpec, Context, Layer, Signal, one_float_input};
 use super::super::super::options::Options;
 use super::super::axes::{Axis, at_several, find_several, mean_over};
-use super::{Affine, epsilon, inverse_root, spread_extents};
+use super::{Affine, are_innermost, epsilon, inverse_root, over_innermost, spread_extents};
 
 #[derive(Debug)]
 pub(in super::super) struct LayerNormalization {
@@ -81,12 +81,19 @@ impl Layer for LayerNormalization {
         let x = inputs[0];
         let shape = context.graph.shape(x).clone();
         let axes = at_several(&self.axes, shape.rank());
-        let (centered, variance) = moments(context.graph, x, &axes)?;
-        let factor = inverse_root(context, variance, self.epsilon)?;
         let extents = spread_extents(shape.extents(), &axes);
-        let numbers = if self.rms_scaling { x } else { centered };
         // The factor is one number per row and gamma one per column: they meet in the product, not before.
-        let normalized = context.graph.times(numbers, factor)?;
+        let normalized = if !self.rms_scaling && are_innermost(&axes, shape.rank()) {
+            let op = Op::Normalize {
+                epsilon: Number(self.epsilon),
+            };
+            over_innermost(context.graph, op, x, axes.len())?
+        } else {
+            let (centered, variance) = moments(context.graph, x, &axes)?;
+            let factor = inverse_root(context, variance, self.epsilon)?;
+            let numbers = if self.rms_scaling { x } else { centered };
+            context.graph.times(numbers, factor)?
+        };
         self.affine.apply(context, normalized, None, &extents)
     }
 }
@@ -122,10 +129,17 @@ impl Layer for RMSNormalization {
         let x = inputs[0];
         let shape = context.graph.shape(x).clone();
         let axes = at_several(&self.axes, shape.rank());
-        let squares = context.graph.unary(Unary::Square, x)?;
-        let mean = mean_over(context.graph, squares, &axes)?;
-        let factor = inverse_root(context, mean, self.epsilon)?;
-        let normalized = context.graph.times(x, factor)?;
+        let normalized = if are_innermost(&axes, shape.rank()) {
+            let op = Op::RmsNormalize {
+                epsilon: Number(self.epsilon),
+            };
+            over_innermost(context.graph, op, x, axes.len())?
+        } else {
+            let squares = context.graph.unary(Unary::Square, x)?;
+            let mean = mean_over(context.graph, squares, &axes)?;
+            let factor = inverse_root(context, mean, self.epsilon)?;
+            context.graph.times(x, factor)?
+        };
         let scale = context.parameter(0)?;
         let extents = spread_extents(shape.extents(), &axes);
         let scale = context.graph.reshape(scale, &extents)?;

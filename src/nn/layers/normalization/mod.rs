@@ -6,7 +6,7 @@ mod group;
 mod layer;
 mod unit;
 
-use crate::autograd::{GraphError, NodeId};
+use crate::autograd::{Graph, GraphError, NodeId, Op};
 use crate::tensor::kernels::elementwise::Unary;
 
 use super::super::error::SpecError;
@@ -98,6 +98,21 @@ fn inverse_root(
     let shifted = context.graph.shifted(variance, epsilon)?;
     let root = context.graph.unary(Unary::Sqrt, shifted)?;
     context.graph.unary(Unary::Reciprocal, root)
+}
+
+/// Whether these axes, in rising order, are the last of so many.
+fn are_innermost(axes: &[usize], rank: usize) -> bool {
+    axes.iter().copied().eq(rank - axes.len()..rank)
+}
+
+/// An operation over the innermost extent, done over so many innermost axes together.
+fn over_innermost(graph: &mut Graph, op: Op, x: NodeId, axes: usize) -> Result<NodeId, GraphError> {
+    let shape = graph.shape(x).clone();
+    let (outer, inner) = shape.extents().split_at(shape.rank() - axes);
+    let flat = [outer, &[inner.iter().product()]].concat();
+    let rows = graph.reshape(x, &flat)?;
+    let y = graph.add(op, &[rows])?;
+    graph.reshape(y, shape.extents())
 }
 
 /// Extents of 1 but at these axes, without the rows: how an array that has these axes spreads over an array of `extents`.

@@ -8,13 +8,18 @@
 //! read from its end, and its outputs stand in that order. (Keras leaves the mask out where first states are given, unless the
 //! call names it; here it always counts.)
 //!
-//! The cells' equations are in `cell.rs`. This is the general form, step after step; it is also the reference for any kernel
-//! that does all steps at once.
+//! ConvLSTM1D, ConvLSTM2D and ConvLSTM3D (`convolutional.rs`) go the same way over sequences of images.
+//!
+//! The cells' equations are in `cell.rs`, the general form, step after step, in `unrolled.rs`. It is also the reference for
+//! `fused.rs`, which has a kernel do all steps at once where it knows the cell.
 
 mod cell;
+mod convolutional;
+mod fused;
 mod unrolled;
 
 pub(super) use cell::Cell;
+pub(super) use convolutional::ConvLstm;
 
 use crate::autograd::{GraphError, NodeId};
 
@@ -25,6 +30,7 @@ use super::super::layer::{
 };
 use super::super::options::Options;
 use super::activation::Activation;
+use crate::tensor::Shape;
 
 /// Most units of a cell.
 const UNITS_MAX: usize = 1 << 20;
@@ -70,11 +76,6 @@ impl Recurrent {
             _ => Activation::read_option(options, "recurrent_activation", Activation::Sigmoid)?,
         };
         refuse_stateful(options)?;
-        let recurrent = [
-            "recurrent_kernel",
-            "recurrent_initializer",
-            "recurrent_regularizer",
-        ];
         Ok(Recurrent {
             cell,
             units: options.required_count("units", 1, UNITS_MAX)?,
@@ -83,10 +84,10 @@ impl Recurrent {
             use_bias: options.flag("use_bias", true)?,
             unit_forget_bias: cell == Cell::Long && options.flag("unit_forget_bias", true)?,
             kernel: ArrayOptions::kernel(options)?,
-            recurrent_kernel: ArrayOptions::read(options, recurrent, Initializer::Orthogonal(1.0))?,
+            recurrent_kernel: recurrent_kernel(options)?,
             bias: ArrayOptions::bias(options)?,
-            dropout: options.number("dropout", 0.0, 0.0, 0.999)? as f32,
-            recurrent_dropout: options.number("recurrent_dropout", 0.0, 0.0, 0.999)? as f32,
+            dropout: rate(options, "dropout")?,
+            recurrent_dropout: rate(options, "recurrent_dropout")?,
             return_sequences: options.flag("return_sequences", false)?,
             return_state: options.flag("return_state", false)?,
             go_backwards: options.flag("go_backwards", false)?,
@@ -105,11 +106,52 @@ impl Recurrent {
     }
 }
 
+fn recurrent_kernel(options: &mut Options<'_>) -> Result<ArrayOptions, SpecError> {
+    let names = [
+        "recurrent_kernel",
+        "recurrent_initializer",
+        "recurrent_regularizer",
+    ];
+    ArrayOptions::read(options, names, Initializer::Orthogonal(1.0))
+}
+
+/// What part of its numbers a dropout takes.
+fn rate(options: &mut Options<'_>, option: &'static str) -> Result<f32, SpecError> {
+    Ok(options.number(option, 0.0, 0.0, 0.999)? as f32)
+}
+
 /// Batches of a training job follow each other in no order, so states of one mean nothing to the next.
 fn refuse_stateful(options: &mut Options<'_>) -> Result<(), SpecError> {
     if options.flag("stateful", false)? {
         let hint = "rows of one batch do not go on in the next; hand states on with return_state and further inputs";
         return Err(options.bad("stateful", &true.into(), hint.to_string()));
+    }
+    Ok(())
+}
+
+/// First states: none, or `count` of these extents.
+fn check_states(
+    name: &str,
+    states: &[Signal],
+    count: usize,
+    extents: &[usize],
+) -> Result<(), SpecError> {
+    if !states.is_empty() && states.len() != count {
+        return Err(bad_input(
+            name,
+            format!("it has {} inputs", states.len() + 1),
+            &format!("connect the sequence alone, or with {count} first states"),
+        ));
+    }
+    for state in states {
+        require_float(name, state)?;
+        if state.extents != extents {
+            return Err(bad_input(
+                name,
+                format!("a first state has shape {:?} per row", state.extents),
+                &format!("it must be {:?}, as the states are", Shape::new(extents)),
+            ));
+        }
     }
     Ok(())
 }
@@ -138,26 +180,7 @@ impl Layer for Recurrent {
                 &format!("give 1 to {STEPS_MAX} steps of at least one column"),
             ));
         }
-        if !states.is_empty() && states.len() != self.states() {
-            return Err(bad_input(
-                name,
-                format!("it has {} inputs", inputs.len()),
-                &format!(
-                    "connect the sequence alone, or with {} first states",
-                    self.states()
-                ),
-            ));
-        }
-        for state in states {
-            require_float(name, state)?;
-            if state.extents != [self.units] {
-                return Err(bad_input(
-                    name,
-                    format!("a first state has shape {:?} per row", state.extents),
-                    &format!("it must be ({}), one number per unit", self.units),
-                ));
-            }
-        }
+        check_states(name, states, self.states(), &[self.units])?;
         let whole = [steps, self.units];
         Ok(Signal::float(if self.return_sequences {
             &whole
@@ -193,7 +216,11 @@ impl Layer for Recurrent {
 
     fn forward(&self, context: &mut Context<'_>, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         context.mask = context.input_mask().filter(|_| self.return_sequences);
-        self.unrolled(context, inputs)
+        if self.is_fused(context.training) {
+            self.fused(context, inputs)
+        } else {
+            self.unrolled(context, inputs)
+        }
     }
 }
 

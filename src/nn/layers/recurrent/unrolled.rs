@@ -10,33 +10,36 @@ use super::super::super::layer::Context;
 use super::Recurrent;
 use super::cell::{Cell, Step};
 
-impl Recurrent {
-    pub(super) fn unrolled(
-        &self,
+/// The way along the steps, whatever is done at each.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walk {
+    pub(super) return_sequences: bool,
+    pub(super) return_state: bool,
+    pub(super) go_backwards: bool,
+    pub(super) zero_output_for_mask: bool,
+}
+
+impl Walk {
+    /// `parts` (steps, rows, ...) is what each step takes; `step` makes the next states, of which the first is the answer, of
+    /// its part and of the states before, `None` where these are zero. States are of the rank of a part. Gives the answer, or
+    /// all of them, (rows, steps, ...); masked as the first input of the layer is.
+    pub(super) fn record(
+        self,
         context: &mut Context<'_>,
-        inputs: &[NodeId],
+        parts: NodeId,
+        first_states: &[NodeId],
+        mut step: impl FnMut(&mut Graph, NodeId, Option<&[NodeId]>) -> Result<Vec<NodeId>, GraphError>,
     ) -> Result<NodeId, GraphError> {
         let mask = context.input_mask();
-        let by_time = context.graph.permute(inputs[0], &[1, 0, 2])?;
-        let steps = context.graph.shape(by_time).extents()[0];
-        let (parts, recurrent_bias) = self.input_parts(context, by_time)?;
-        let step = Step {
-            cell: self.cell,
-            units: self.units,
-            activation: self.activation,
-            recurrent_activation: self.recurrent_activation,
-            recurrent_kernel: context.parameter(1)?,
-            recurrent_bias,
-            dropout: self.recurrent_masks(context)?,
-        };
         let graph = &mut *context.graph;
+        let (steps, rank) = (graph.shape(parts).extents()[0], graph.shape(parts).rank());
         let seen = mask
             .map(|mask| {
                 let by_time = graph.permute(mask, &[1, 0])?;
-                graph.with_ones(by_time, 2, 1)
+                graph.with_ones(by_time, 2, rank - 2)
             })
             .transpose()?;
-        let mut states = (inputs.len() > 1).then(|| inputs[1..].to_vec());
+        let mut states = (!first_states.is_empty()).then(|| first_states.to_vec());
         let mut output: Option<NodeId> = None;
         let mut outputs = Vec::with_capacity(steps);
         for position in 0..steps {
@@ -46,7 +49,7 @@ impl Recurrent {
                 position
             };
             let x = graph.index(parts, 0, time)?;
-            let mut next = step.record(graph, x, states.as_deref())?;
+            let mut next = step(graph, x, states.as_deref())?;
             let mut answer = next[0];
             if let Some(seen) = seen {
                 let seen = graph.index(seen, 0, time)?;
@@ -66,10 +69,68 @@ impl Recurrent {
         }
         if self.return_sequences {
             let by_time = context.graph.stack(&outputs, 0)?;
-            return context.graph.permute(by_time, &[1, 0, 2]);
+            return swap_first_axes(context.graph, by_time);
         }
-        // `output` refused a sequence without steps.
-        Ok(output.unwrap_or(inputs[0]))
+        // Layers refuse a sequence without steps.
+        Ok(output.unwrap_or(parts))
+    }
+}
+
+/// (steps, rows, ...) from (rows, steps, ...), or the other way.
+pub(super) fn swap_first_axes(graph: &mut Graph, x: NodeId) -> Result<NodeId, GraphError> {
+    let mut axes: Vec<usize> = (0..graph.shape(x).rank()).collect();
+    axes.swap(0, 1);
+    graph.permute(x, &axes)
+}
+
+/// Dropout masks of these extents, each of a stream of its own; none outside training.
+pub(super) fn dropout_masks(
+    context: &mut Context<'_>,
+    rate: f32,
+    extents: &[usize],
+    count: usize,
+) -> Result<Vec<NodeId>, GraphError> {
+    if !context.training || rate == 0.0 {
+        return Ok(Vec::new());
+    }
+    (0..count)
+        .map(|_| {
+            let mask = Op::DropoutMask {
+                stream: context.stream(),
+                rate: Number(rate),
+                shape: Shape::new(extents),
+            };
+            context.graph.add(mask, &[])
+        })
+        .collect()
+}
+
+impl Recurrent {
+    pub(super) fn unrolled(
+        &self,
+        context: &mut Context<'_>,
+        inputs: &[NodeId],
+    ) -> Result<NodeId, GraphError> {
+        let by_time = swap_first_axes(context.graph, inputs[0])?;
+        let (parts, recurrent_bias) = self.input_parts(context, by_time)?;
+        let step = Step {
+            cell: self.cell,
+            units: self.units,
+            activation: self.activation,
+            recurrent_activation: self.recurrent_activation,
+            recurrent_kernel: context.parameter(1)?,
+            recurrent_bias,
+            dropout: self.recurrent_masks(context)?,
+        };
+        let walk = Walk {
+            return_sequences: self.return_sequences,
+            return_state: self.return_state,
+            go_backwards: self.go_backwards,
+            zero_output_for_mask: self.zero_output_for_mask,
+        };
+        walk.record(context, parts, &inputs[1..], |graph, x, states| {
+            step.record(graph, x, states)
+        })
     }
 
     /// x W + b of all steps, (steps, rows, gates * units), and the bias of the recurrent product.
@@ -119,30 +180,18 @@ impl Recurrent {
     }
 
     /// One dropout mask for all steps; one per gate where Keras takes them apart, which is with recurrent dropout.
-    fn masks(
+    pub(super) fn masks(
         &self,
         context: &mut Context<'_>,
         rate: f32,
         extents: &[usize; 2],
     ) -> Result<Vec<NodeId>, GraphError> {
-        if !context.training || rate == 0.0 {
-            return Ok(Vec::new());
-        }
         let count = if self.recurrent_dropout > 0.0 {
             self.cell.gates()
         } else {
             1
         };
-        (0..count)
-            .map(|_| {
-                let mask = Op::DropoutMask {
-                    stream: context.stream(),
-                    rate: Number(rate),
-                    shape: Shape::new(extents),
-                };
-                context.graph.add(mask, &[])
-            })
-            .collect()
+        dropout_masks(context, rate, extents, count)
     }
 }
 

@@ -176,6 +176,7 @@ fn record(kind: &str, config: &Value, extents: &[usize]) -> bool {
             shape: shape.clone(),
             trainable: true,
             regularizer: None,
+            sparse: false,
         });
         offset = shape.len().saturating_add(offset);
     }

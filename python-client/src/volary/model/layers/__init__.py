@@ -24,6 +24,7 @@ from .convolution import (
     SeparableConv2D,
 )
 from .core import Dense, Embedding, Flatten, InputLayer
+from .custom import Lambda
 from .gated import Highway, MaxoutDense
 from .merging import Add, Average, Concatenate, Dot, Maximum, Minimum, Multiply, Subtract
 from .noise import (
@@ -62,7 +63,7 @@ from .pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
-from .recurrent import GRU, LSTM, Bidirectional, SimpleRNN, TimeDistributed
+from .recurrent import GRU, LSTM, Bidirectional, ConvLSTM1D, ConvLSTM2D, ConvLSTM3D, SimpleRNN, TimeDistributed
 from .shaping import (
     Cropping1D,
     Cropping2D,
@@ -131,6 +132,9 @@ __all__ = [
     "Conv2DTranspose",
     "Conv3D",
     "Conv3DTranspose",
+    "ConvLSTM1D",
+    "ConvLSTM2D",
+    "ConvLSTM3D",
     "Convolution1D",
     "Convolution1DTranspose",
     "Convolution2D",
@@ -165,6 +169,7 @@ __all__ = [
     "GroupNormalization",
     "Highway",
     "InputLayer",
+    "Lambda",
     "Layer",
     "LayerNormalization",
     "LeakyReLU",

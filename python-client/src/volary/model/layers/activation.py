@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ..shapes import Shape
 from .base import Function, Initializer, Layer, Regularizer
 
 
@@ -13,6 +15,10 @@ class Activation(Layer):
     """An activation by itself, by name or with arguments; docs/model-spec.md lists them all."""
 
     activation: Function
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes; ``glu`` halves an axis."""
+        return None if self.activation == "glu" else input_shape
 
     __hash__ = object.__hash__
 

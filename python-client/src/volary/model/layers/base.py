@@ -10,6 +10,8 @@ from ..._commands import plain
 
 if TYPE_CHECKING:
     from ..functional import Tensor
+    from ..shapes import Shape
+    from ..symbolic import Parameter, Symbolic
 
 __all__ = ["Function", "Initializer", "Layer", "Regularizer"]
 
@@ -29,6 +31,18 @@ class Layer:
 
     ``name`` is made from the kind when left out: ``dense``, ``dense_1``, ... With ``trainable=False`` the layer's
     arrays stay as they start. ``activity_regularizer`` is a penalty on its output.
+
+    A layer of your own is a subclass with ``call``, which makes symbolic tensors of symbolic tensors by the functions of
+    :mod:`volary.ops`, and with ``build`` where it has parameters. It is recorded once, when it is called on a tensor:
+
+    >>> import volary
+    >>> class Scale(volary.layers.Layer):
+    ...     def build(self, input_shape):
+    ...         self.scale = volary.Parameter((input_shape[-1],), initializer="ones")
+    ...     def call(self, x):
+    ...         return x * self.scale
+    >>> Scale()(volary.Input(shape=(4,))).shape
+    (None, 4)
     """
 
     name: str | None = field(default=None, kw_only=True)
@@ -44,7 +58,11 @@ class Layer:
     @classmethod
     def kind(cls) -> str:
         """The class as the servers know it."""
-        return cls.__name__
+        return "Lambda" if hasattr(cls, "call") else cls.__name__
+
+    def name_base(self) -> str:
+        """What it is named after where it has no name."""
+        return type(self).__name__ if hasattr(self, "call") else self.kind()
 
     def output_count(self) -> int:
         """How many tensors a call gives."""
@@ -61,8 +79,35 @@ class Layer:
         """The layer of a configuration."""
         return cls(**{name: _layer_of(value) for name, value in config.items()})
 
-    def __call__(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
-        """Connect: the tensor that this layer makes of `inputs`."""
+    def build(self, input_shape: Any) -> None:
+        """Make parameters for inputs of this shape (a list of shapes for several); for layers of your own."""
+
+    def add_weight(
+        self,
+        shape: Sequence[int] | int,
+        initializer: Initializer = "glorot_uniform",
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        regularizer: Regularizer | None = None,
+    ) -> Parameter:
+        """A :class:`volary.Parameter`, for ``build`` as Keras writes it."""
+        from ..symbolic import Parameter
+
+        return Parameter(shape, initializer, name=name, trainable=trainable, regularizer=regularizer)
+
+    def add_loss(self, loss: Symbolic) -> None:
+        """Add a number per row to the loss, from inside ``call``; training takes the mean over rows."""
+        from ..symbolic import add_loss
+
+        add_loss(loss)
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape of what it makes of inputs of this shape, ``None`` where only the servers know."""
+        return None
+
+    def __call__(self, inputs: Tensor | Sequence[Tensor]) -> Any:
+        """Connect: the tensor that this layer makes of `inputs`; a tuple where it makes several."""
         from ..functional import connect
 
         return connect(self, inputs)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ..shapes import Shape
 from .base import Function, Initializer, Layer, Regularizer
 
 
@@ -18,6 +21,10 @@ class InputLayer(Layer):
     columns: Sequence[str] | None = None
     dtype: str = "float32"
     shape: Sequence[int] | None = None
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return (None, None) if self.shape is None else (None, *self.shape)
 
     __hash__ = object.__hash__
 
@@ -42,6 +49,10 @@ class Dense(Layer):
     kernel_regularizer: Regularizer | None = None
     bias_regularizer: Regularizer | None = None
 
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return None if input_shape is None else (*input_shape[:-1], self.units)
+
     __hash__ = object.__hash__
 
 
@@ -51,6 +62,10 @@ class Embedding(Layer):
 
     With ``mask_zero``, 0 is padding: recurrent, pooling and attention layers behind leave it out. A pretrained table is
     ``embeddings_initializer={"name": "values", "values": rows}``, kept as it is by ``trainable=False``.
+
+    With ``sparse``, a step costs as much as the rows it looks up and not as the table: only those rows are updated, and
+    the moments of the others do not decay (as with PyTorch's ``SparseAdam``). docs/model-spec.md says which optimizers
+    allow it.
     """
 
     input_dim: int
@@ -58,6 +73,11 @@ class Embedding(Layer):
     embeddings_initializer: Initializer = "uniform"
     embeddings_regularizer: Regularizer | None = None
     mask_zero: bool = False
+    sparse: bool = False
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return None if input_shape is None else (*input_shape, self.output_dim)
 
     __hash__ = object.__hash__
 
@@ -65,5 +85,11 @@ class Embedding(Layer):
 @dataclass(eq=True, repr=False)
 class Flatten(Layer):
     """Everything of a row in one dimension."""
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        if input_shape is None:
+            return None
+        return (None, None if None in input_shape[1:] else math.prod(input_shape[1:]))
 
     __hash__ = object.__hash__

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ..shapes import Shape
 from .base import Layer
 
 
@@ -13,6 +15,14 @@ class Concatenate(Layer):
     """Several tensors side by side along ``axis``: 1 is the first after the rows, -1 the innermost."""
 
     axis: int = -1
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        given = input_shape if isinstance(input_shape, list) else [input_shape]
+        if self.axis != -1 or any(shape is None for shape in given):
+            return None
+        last = [shape[-1] for shape in given]
+        return (*given[0][:-1], None if None in last else sum(last))
 
     __hash__ = object.__hash__
 

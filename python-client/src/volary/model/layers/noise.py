@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ..shapes import Shape
 from .base import Layer
 
 
@@ -18,6 +20,10 @@ class Dropout(Layer):
     rate: float
     noise_shape: Sequence[int | None] | None = None
 
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
+
     __hash__ = object.__hash__
 
 
@@ -28,6 +34,10 @@ class AlphaDropout(Layer):
     rate: float
     noise_shape: Sequence[int | None] | None = None
 
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
+
     __hash__ = object.__hash__
 
 
@@ -36,6 +46,10 @@ class GaussianNoise(Layer):
     """While training, normal numbers of deviation ``stddev`` are added."""
 
     stddev: float
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
 
     __hash__ = object.__hash__
 
@@ -46,6 +60,10 @@ class GaussianDropout(Layer):
 
     rate: float
 
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
+
     __hash__ = object.__hash__
 
 
@@ -54,6 +72,10 @@ class SpatialDropout1D(Layer):
     """Dropout of whole channels of a sequence."""
 
     rate: float
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
 
     __hash__ = object.__hash__
 
@@ -65,6 +87,10 @@ class SpatialDropout2D(Layer):
     rate: float
     data_format: str | None = None
 
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
+
     __hash__ = object.__hash__
 
 
@@ -74,5 +100,9 @@ class SpatialDropout3D(Layer):
 
     rate: float
     data_format: str | None = None
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
 
     __hash__ = object.__hash__

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ..shapes import Shape
 from .base import Initializer, Layer, Regularizer
 
 
@@ -27,6 +29,10 @@ class BatchNormalization(Layer):
     beta_regularizer: Regularizer | None = None
     gamma_regularizer: Regularizer | None = None
 
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
+
     __hash__ = object.__hash__
 
 
@@ -43,6 +49,10 @@ class LayerNormalization(Layer):
     beta_regularizer: Regularizer | None = None
     gamma_regularizer: Regularizer | None = None
     rms_scaling: bool = False
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
 
     __hash__ = object.__hash__
 
@@ -61,6 +71,10 @@ class GroupNormalization(Layer):
     beta_regularizer: Regularizer | None = None
     gamma_regularizer: Regularizer | None = None
 
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
+
     __hash__ = object.__hash__
 
 
@@ -71,6 +85,10 @@ class RMSNormalization(Layer):
     axis: int | Sequence[int] = -1
     epsilon: float = 1e-6
 
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
+
     __hash__ = object.__hash__
 
 
@@ -79,5 +97,9 @@ class UnitNormalization(Layer):
     """Each row to length 1 over one axis or several."""
 
     axis: int | Sequence[int] = -1
+
+    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+        """The shape that it makes."""
+        return input_shape
 
     __hash__ = object.__hash__

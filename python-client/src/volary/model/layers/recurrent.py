@@ -117,6 +117,62 @@ class GRU(_Recurrent):
 
 
 @dataclass(eq=True, repr=False)
+class _ConvLSTM(_Recurrent):
+    filters: int
+    kernel_size: int | Sequence[int]
+    strides: int | Sequence[int] = 1
+    padding: str = "valid"
+    data_format: str = "channels_last"
+    dilation_rate: int | Sequence[int] = 1
+    activation: str | None = "tanh"
+    recurrent_activation: str | None = "sigmoid"
+    use_bias: bool = True
+    kernel_initializer: Initializer = "glorot_uniform"
+    recurrent_initializer: Initializer = "orthogonal"
+    bias_initializer: Initializer = "zeros"
+    unit_forget_bias: bool = True
+    kernel_regularizer: Regularizer | None = None
+    recurrent_regularizer: Regularizer | None = None
+    bias_regularizer: Regularizer | None = None
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    return_sequences: bool = False
+    return_state: bool = False
+    go_backwards: bool = False
+    zero_output_for_mask: bool = False
+
+    __hash__ = object.__hash__
+    _states = 2
+
+
+class ConvLSTM1D(_ConvLSTM):
+    """An LSTM whose products are convolutions (Shi et al., 2015), over ``(steps, places, channels)`` per row.
+
+    >>> from volary import Input
+    >>> ConvLSTM1D(8, 3)(Input(["signal"], shape=(10, 20, 1))).number
+    0
+    """
+
+
+class ConvLSTM2D(_ConvLSTM):
+    """An LSTM whose products are convolutions, over ``(steps, rows, columns, channels)`` per row.
+
+    Its states are the output and the carried state, images both. ``padding`` is "valid" or "same".
+
+    >>> ConvLSTM2D(8, 3, padding="same").get_config()["recurrent_initializer"]
+    'orthogonal'
+    """
+
+
+class ConvLSTM3D(_ConvLSTM):
+    """An LSTM whose products are convolutions, over ``(steps, depth, rows, columns, channels)`` per row.
+
+    >>> ConvLSTM3D.from_config(ConvLSTM3D(8, [1, 3, 3]).get_config()).kernel_size
+    [1, 3, 3]
+    """
+
+
+@dataclass(eq=True, repr=False)
 class Bidirectional(Layer):
     """A recurrent layer from the beginning and one from the end; ``merge_mode`` concat, sum, mul, ave, or ``None`` for both.
 
@@ -133,7 +189,7 @@ class Bidirectional(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         for each in (self.layer, self.backward_layer):
-            if each is not None and not isinstance(each, _Recurrent):
+            if each is not None and not isinstance(each, SimpleRNN | LSTM | GRU):
                 raise TypeError(f"a Bidirectional holds a SimpleRNN, LSTM or GRU, not {each!r}")
 
     def output_count(self) -> int:
