@@ -26,6 +26,13 @@ pub enum CatalogError {
     },
     #[error("there is no job {id:?}; list the jobs to see which exist")]
     UnknownJob { id: String },
+    /// `epoch` begins with a space, or is empty.
+    #[error("job {job} has no checkpoint{epoch}; {hint}")]
+    UnknownCheckpoint {
+        job: String,
+        epoch: String,
+        hint: String,
+    },
     #[error(
         "{kind} name {name:?} cannot be used: {reason}; use 1 to 128 of A-Z a-z 0-9 _ - . and begin with a letter or digit"
     )]
@@ -67,7 +74,8 @@ impl Faulty for CatalogError {
             | Self::UnknownDatasetVersion { .. }
             | Self::UnknownModel { .. }
             | Self::UnknownModelVersion { .. }
-            | Self::UnknownJob { .. } => Fault::NotFound,
+            | Self::UnknownJob { .. }
+            | Self::UnknownCheckpoint { .. } => Fault::NotFound,
             Self::DatasetExists { .. } => Fault::AlreadyExists,
             Self::BadName { .. }
             | Self::SchemaMismatch { .. }

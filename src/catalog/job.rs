@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{Array as _, ArrayRef, AsArray as _, Float64Array, Int32Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Schema};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
@@ -88,6 +88,9 @@ pub struct JobStatus {
     /// Of a training job under way, and of jobs that ended after it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingRecord>,
+    /// Epochs of which checkpoints are kept, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checkpoints: Vec<u32>,
 }
 
 /// A job that this server drives. Dropped without `finish`, the job is written down as failed.
@@ -122,6 +125,22 @@ impl LiveJob {
     /// `epoch` becomes the Int32 column; without it rows count from 1.
     pub fn record(&self, row: BTreeMap<String, Option<f64>>) {
         self.driven.history.lock().push(row);
+    }
+
+    /// Takes over the first rows of another job's history, as [`JobBoard::history`] gives it.
+    pub fn record_earlier(&self, history: &RecordBatch, rows: usize) {
+        let schema = history.schema();
+        for row in 0..rows.min(history.num_rows()) {
+            let columns = schema.fields().iter().zip(history.columns());
+            let values = columns.map(|(field, column)| {
+                let value = match column.data_type() {
+                    DataType::Int32 => f64::from(column.as_primitive::<Int32Type>().value(row)),
+                    _ => column.as_primitive::<Float64Type>().value(row),
+                };
+                (field.name().clone(), column.is_valid(row).then_some(value))
+            });
+            self.record(values.collect());
+        }
     }
 
     /// Sets the final state, writes it, tells the watchers. A job cancelled because the server stops has failed.
@@ -315,6 +334,7 @@ impl JobBoard {
             servers: Vec::new(),
             notes: Vec::new(),
             training: None,
+            checkpoints: Vec::new(),
         };
         let path = place(id, STATUS);
         if !self
@@ -415,6 +435,14 @@ impl JobBoard {
         let journal = encode_status(&status)?;
         let path = place(status.id, STATUS);
         Ok(self.board.objects.put(&path, journal).await?)
+    }
+
+    /// Writes down that nothing is kept any more of a job that has ended.
+    pub async fn forget_checkpoints(&self, id: JobId) -> Result<(), CatalogError> {
+        let mut status = self.status(id).await?;
+        status.checkpoints.clear();
+        let journal = encode_status(&status)?;
+        Ok(self.board.objects.put(&place(id, STATUS), journal).await?)
     }
 
     /// Every job of the store, newest first. One whose journal cannot be read is logged and left out.

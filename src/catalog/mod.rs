@@ -3,6 +3,7 @@
 //! The store is the only truth; this folder reads and commits it. A version is immutable once committed.
 //! Knows no Flight, no SQL and no training: it is where those meet.
 
+pub mod checkpoint;
 pub mod dataset;
 pub mod error;
 pub mod job;
@@ -11,6 +12,7 @@ pub mod name;
 mod number;
 mod secret;
 
+pub use checkpoint::Checkpoints;
 pub use dataset::{
     DataFile, Dataset, DatasetReference, DatasetWriter, Datasets, WriteMode, restore_column,
 };
@@ -31,6 +33,8 @@ pub struct Catalog {
     pub models: Arc<Models>,
     /// Jobs: this server's live ones and every server's journals.
     pub jobs: Arc<JobBoard>,
+    /// What is kept of jobs while they train.
+    pub checkpoints: Arc<Checkpoints>,
     objects: Objects,
 }
 
@@ -50,6 +54,7 @@ impl Catalog {
             datasets: Arc::new(Datasets::new(objects.clone())),
             models: Arc::new(Models::new(objects.clone())),
             jobs: Arc::new(JobBoard::new(objects.clone(), server)),
+            checkpoints: Arc::new(Checkpoints::new(objects.clone())),
             objects,
         })
     }

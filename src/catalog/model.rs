@@ -70,6 +70,9 @@ pub struct TrainingRecord {
     /// Rows of a window; none: all rows were kept in memory and shuffled together.
     pub window_rows: Option<u64>,
     pub validation_window_rows: Option<u64>,
+    /// The job and epoch whose checkpoint the training went on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_from: Option<String>,
 }
 
 /// Everything about a version but its weights. Serialised as `manifest.json`.

@@ -168,6 +168,10 @@ actions! {
     WatchJob("volary.v1.WatchJob" => "stream of volary.v1.Job"),
     /// Asks a job to stop.
     CancelJob("volary.v1.CancelJob" => "volary.v1.Job"),
+    /// Goes on with a training job that has ended, from one of its checkpoints.
+    Resume("volary.v1.Resume" => "volary.v1.Job"),
+    /// Removes the checkpoints of a job that has ended.
+    DropCheckpoints("volary.v1.DropCheckpoints" => "volary.v1.Done"),
     /// Every dataset at its newest version.
     ListDatasets("volary.v1.ListDatasets" => "stream of volary.v1.Dataset"),
     /// Removes a dataset with all its versions.

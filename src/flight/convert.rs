@@ -10,7 +10,10 @@ use crate::catalog::{
 use crate::cluster::{Member, MemberState};
 use crate::features::Source;
 use crate::serving::ScoreRequest;
-use crate::training::{EarlyStopping, OutputRequest, ReduceOnPlateau, TrainRequest, Validation};
+use crate::training::{
+    CheckpointRule, EarlyStopping, OutputRequest, ReduceOnPlateau, ResumeRequest, TrainRequest,
+    Validation,
+};
 
 pub(super) fn write_mode(mode: i32) -> Result<WriteMode, FlightError> {
     match v1::put::Mode::try_from(mode) {
@@ -107,6 +110,20 @@ pub(super) fn train_request(train: v1::Train) -> Result<TrainRequest, tonic::Sta
         }),
         class_weight: train.class_weight,
         sample_weight: (!train.sample_weight.is_empty()).then_some(train.sample_weight),
+        checkpoints: train.checkpoints.map(|asked| CheckpointRule {
+            every: asked.every.max(1),
+            keep: asked.keep.max(1),
+        }),
+    })
+}
+
+pub(super) fn resume_request(resume: &v1::Resume) -> Result<ResumeRequest, FlightError> {
+    let given = |number: u32| (number != 0).then_some(number);
+    Ok(ResumeRequest {
+        job: job_id(&resume.id)?,
+        epoch: given(resume.epoch),
+        epochs: given(resume.epochs),
+        learning_rate: resume.learning_rate,
     })
 }
 
@@ -156,6 +173,7 @@ pub(super) fn job(status: &JobStatus) -> v1::Job {
         }),
         servers: status.servers.clone(),
         notes: status.notes.clone(),
+        checkpoints: status.checkpoints.clone(),
     }
 }
 

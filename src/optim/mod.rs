@@ -23,7 +23,7 @@ pub use blocks::{ArrayBlocks, ArrayNorms, NORM_BLOCK};
 pub use chain::{Chain, Cut};
 pub use error::OptimizerError;
 pub use optimizer::{Optimizer, Stage};
-pub use plateau::{PlateauRule, ReduceOnPlateau};
+pub use plateau::{PlateauRule, PlateauState, ReduceOnPlateau};
 pub use rows::{RowUpdate, TableRows};
 pub use schedule::Schedule;
 pub use spec::OptimizerSpec;

@@ -42,21 +42,42 @@ impl PlateauRule {
 #[derive(Debug)]
 pub struct ReduceOnPlateau {
     rule: PlateauRule,
-    best: Option<f64>,
-    waited: u32,
-    cooling: u32,
-    scale: f32,
+    state: PlateauState,
+}
+
+/// What the rule remembers from epoch to epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PlateauState {
+    /// The best value so far.
+    pub best: Option<f64>,
+    /// Epochs in a row without a better one.
+    pub waited: u32,
+    /// Epochs left that do not count.
+    pub cooling: u32,
+    /// What the scheduled learning rate is multiplied by.
+    pub scale: f32,
 }
 
 impl ReduceOnPlateau {
     pub fn new(rule: PlateauRule) -> Self {
-        Self {
+        Self::resume(
             rule,
-            best: None,
-            waited: 0,
-            cooling: 0,
-            scale: 1.0,
-        }
+            PlateauState {
+                best: None,
+                waited: 0,
+                cooling: 0,
+                scale: 1.0,
+            },
+        )
+    }
+
+    /// Goes on from what an earlier one remembered.
+    pub fn resume(rule: PlateauRule, state: PlateauState) -> Self {
+        Self { rule, state }
+    }
+
+    pub fn state(&self) -> PlateauState {
+        self.state
     }
 
     pub fn rule(&self) -> &PlateauRule {
@@ -65,18 +86,18 @@ impl ReduceOnPlateau {
 
     /// What the scheduled learning rate is multiplied by in the next epoch.
     pub fn scale(&self) -> f32 {
-        self.scale
+        self.state.scale
     }
 
     /// Takes the value of one more epoch, whose last step had the scheduled (not yet multiplied) learning rate. A value
     /// that is not a number is no improvement.
     pub fn observe(&mut self, value: f64, scheduled: f32) {
-        if self.cooling > 0 {
-            self.cooling -= 1;
-            self.waited = 0;
+        if self.state.cooling > 0 {
+            self.state.cooling -= 1;
+            self.state.waited = 0;
         }
         let improved = !value.is_nan()
-            && self.best.is_none_or(|best| {
+            && self.state.best.is_none_or(|best| {
                 if self.rule.maximize {
                     value > best + self.rule.min_delta
                 } else {
@@ -84,24 +105,24 @@ impl ReduceOnPlateau {
                 }
             });
         if improved {
-            self.best = Some(value);
-            self.waited = 0;
+            self.state.best = Some(value);
+            self.state.waited = 0;
             return;
         }
-        if self.cooling > 0 {
+        if self.state.cooling > 0 {
             return;
         }
-        self.waited += 1;
-        if self.waited < self.rule.patience {
+        self.state.waited += 1;
+        if self.state.waited < self.rule.patience {
             return;
         }
-        let rate = f64::from(scheduled) * f64::from(self.scale);
+        let rate = f64::from(scheduled) * f64::from(self.state.scale);
         // A hair above the lowest rate is the lowest rate, rounded.
         if rate > self.rule.min_learning_rate * (1.0 + 1e-6) {
             let reduced = (rate * self.rule.factor).max(self.rule.min_learning_rate);
-            self.scale = (reduced / f64::from(scheduled)) as f32;
-            self.cooling = self.rule.cooldown;
-            self.waited = 0;
+            self.state.scale = (reduced / f64::from(scheduled)) as f32;
+            self.state.cooling = self.rule.cooldown;
+            self.state.waited = 0;
         }
     }
 }

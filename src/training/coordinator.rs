@@ -17,10 +17,12 @@ use super::TrainingError;
 use super::admission::Place;
 use super::decode::feature_columns;
 use super::host::Running;
+use super::keeping::Keeping;
 use super::network::{PeerNetwork, StartWorker, TrainingPeer, WorkerEvent};
 use super::news::{HistoryRow, WorkerNews};
 use super::outputs::objectives;
 use super::prepare::{CheckedRequest, PreparedJob, prepare};
+use super::resume::Resumed;
 use super::rows::clean_up;
 use super::worker::Trained;
 use super::{Training, TrainingConfig};
@@ -43,14 +45,26 @@ const MANIFEST_FORMAT: u32 = 1;
 /// A job's generation; it would rise when a lost server is replaced within the job.
 const FIRST_GENERATION: u64 = 1;
 
+/// What a job is to do.
+#[derive(Debug)]
+pub(super) enum Work {
+    New(Box<CheckedRequest>),
+    GoOn(Box<Resumed>),
+}
+
+impl Work {
+    /// The model's name.
+    fn name(&self) -> &str {
+        match self {
+            Self::New(checked) => &checked.request.name,
+            Self::GoOn(resumed) => &resumed.name,
+        }
+    }
+}
+
 impl Training {
     /// Waits for the job's turn, runs it to its end and writes down how it ended.
-    pub(super) async fn drive(
-        self: Arc<Self>,
-        live: LiveJob,
-        checked: CheckedRequest,
-        place: Place,
-    ) {
+    pub(super) async fn drive(self: Arc<Self>, live: LiveJob, work: Work, place: Place) {
         // Cancelled or not, a job that ends gives its place to the next.
         let turn = tokio::select! {
             biased;
@@ -58,10 +72,14 @@ impl Training {
             turn = place.turn() => Ok(turn),
         };
         let outcome = match turn {
-            Ok(_turn) => self.run_job(&live, checked).await,
+            Ok(_turn) => self.run_job(&live, work).await,
             Err(error) => Err(error),
         };
-        clean_up(live.id, &self.catalog).await;
+        let kept = live.status().checkpoints.last().copied();
+        // Who goes on from a checkpoint reads the rows again.
+        if kept.is_none() {
+            clean_up(live.id, &self.catalog).await;
+        }
         let outcome = match outcome {
             Ok(version) => Ok(Some(version)),
             Err(TrainingError::Cancelled) => Err(JobOutcome::Cancelled),
@@ -69,15 +87,21 @@ impl Training {
                 tracing::warn!(job = %live.id, %error, "a training job failed");
                 Err(JobOutcome::Failed(JobError {
                     code: error.fault().name().to_owned(),
-                    message: error.to_string(),
+                    message: match kept {
+                        Some(epoch) => format!(
+                            "{error}; the checkpoint of epoch {epoch} is kept: resume job {} from it",
+                            live.id
+                        ),
+                        None => error.to_string(),
+                    },
                 }))
             }
         };
         live.finish(outcome).await;
     }
 
-    async fn run_job(&self, live: &LiveJob, checked: CheckedRequest) -> Result<u64, TrainingError> {
-        let name = checked.request.name.clone();
+    async fn run_job(&self, live: &LiveJob, work: Work) -> Result<u64, TrainingError> {
+        let name = work.name().to_owned();
         live.update(|status| status.state = JobState::Running);
         let Self {
             catalog,
@@ -87,12 +111,20 @@ impl Training {
         } = self;
         let (catalog, queries): (&Catalog, &QueryEngine) = (catalog, queries);
         let trained = async {
-            let prepared = prepare(checked, live.id, catalog, queries, config.cache_bytes)
-                .boxed()
-                .await?;
+            let prepared = match work {
+                Work::New(checked) => {
+                    let preparing =
+                        prepare(*checked, live.id, catalog, queries, config.cache_bytes);
+                    preparing.boxed().await?
+                }
+                Work::GoOn(resumed) => match resumed.over(catalog).await? {
+                    Some(trained) => return Ok((resumed.prepared, trained)),
+                    None => resumed.prepared,
+                },
+            };
             let servers = servers_in_order(self.network.as_ref())?;
             announce(live, &prepared, &servers, config);
-            let trained = self.train_on(live, &prepared, servers).await?;
+            let trained = self.train_on(live, &name, &prepared, servers).await?;
             Ok::<_, TrainingError>((prepared, trained))
         };
         let (prepared, trained) = tokio::select! {
@@ -111,6 +143,7 @@ impl Training {
     async fn train_on(
         &self,
         live: &LiveJob,
+        name: &str,
         prepared: &PreparedJob,
         servers: Vec<TrainingPeer>,
     ) -> Result<Trained, TrainingError> {
@@ -170,6 +203,7 @@ impl Training {
             servers: &servers,
             total_steps,
             suspicion: Suspicion::default(),
+            keeping: Keeping::new(live, &self.catalog, name, prepared, servers.len()),
         };
         let lost = servers.iter().skip(1).map(|server| {
             Box::pin(async move {
@@ -235,6 +269,7 @@ struct Watch<'a> {
     servers: &'a [TrainingPeer],
     total_steps: u64,
     suspicion: Suspicion,
+    keeping: Keeping<'a>,
 }
 
 impl Watch<'_> {
@@ -261,7 +296,10 @@ impl Watch<'_> {
         let mut news_open = true;
         let mut trained = None;
         loop {
-            if !news_open && let Some(trained) = trained.take() {
+            if !news_open
+                && !self.keeping.waits()
+                && let Some(trained) = trained.take()
+            {
                 return Ok(trained);
             }
             let suspected = !self.suspicion.accused.is_empty();
@@ -280,7 +318,13 @@ impl Watch<'_> {
                         reason: "this server's worker ended without a word".into(),
                     }),
                 },
-                Some((worker, event)) = remote.next(), if trained.is_none() => match event {
+                Some((worker, event)) = remote.next(), if trained.is_none() || self.keeping.waits() => match event {
+                    RemoteEvent::News(WorkerNews::Saved { epoch, standing, problem }) => {
+                        self.keeping.part_written(worker, epoch, standing, problem).await;
+                    }
+                    RemoteEvent::Broken(_) | RemoteEvent::Ended if trained.is_some() => {
+                        self.keeping.expects_no_more_of(worker);
+                    }
                     RemoteEvent::News(WorkerNews::Failed(failure)) => {
                         self.suspect(worker, failure.into())?;
                     }
@@ -354,7 +398,7 @@ impl Watch<'_> {
         }
     }
 
-    async fn take_news(&self, news: WorkerNews) -> Result<(), TrainingError> {
+    async fn take_news(&mut self, news: WorkerNews) -> Result<(), TrainingError> {
         match news {
             WorkerNews::Progress {
                 epoch,
@@ -391,6 +435,11 @@ impl Watch<'_> {
                 self.live.record(row);
                 self.live.save().await?;
             }
+            WorkerNews::Saved {
+                epoch,
+                standing,
+                problem,
+            } => self.keeping.part_written(0, epoch, standing, problem).await,
             WorkerNews::Accepted
             | WorkerNews::Loaded
             | WorkerNews::Finished
@@ -461,7 +510,7 @@ fn announce(
     }
     live.update(|status| {
         status.servers = servers.iter().map(|server| server.name.clone()).collect();
-        status.notes = notes;
+        status.notes.extend(notes);
         status.training = Some(prepared.record.clone());
     });
 }

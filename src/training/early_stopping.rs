@@ -40,8 +40,10 @@ pub(crate) struct Verdict {
 #[derive(Debug)]
 pub(crate) struct EarlyStopping {
     rule: StoppingRule,
-    best: Option<f64>,
-    waited: u32,
+    /// The best value so far.
+    pub(crate) best: Option<f64>,
+    /// Epochs in a row without a better one.
+    pub(crate) waited: u32,
 }
 
 impl EarlyStopping {

@@ -965,6 +965,7 @@ fn request() -> TrainRequest {
         reduce_on_plateau: None,
         class_weight: BTreeMap::new(),
         sample_weight: None,
+        checkpoints: None,
     }
 }
 

@@ -41,6 +41,10 @@ pub enum TrainingError {
         /// A parameter, a layer's output, or the loss itself.
         origin: String,
     },
+    #[error("the checkpoint cannot be gone on from: {reason}")]
+    BadCheckpoint { reason: String },
+    #[error("job {job} is not over: {hint}")]
+    StillRunning { job: String, hint: String },
     #[error("no job {job} of generation {generation} runs here")]
     UnknownWorker { job: String, generation: u64 },
     #[error("{waiting} training jobs wait on this server already; submit again when one has ended")]
@@ -67,6 +71,7 @@ impl Faulty for TrainingError {
             }
             Self::ServerLost { .. } | Self::Stopping => Fault::Unavailable,
             Self::NotFinite { .. } => Fault::OutOfRange,
+            Self::BadCheckpoint { .. } | Self::StillRunning { .. } => Fault::FailedPrecondition,
             Self::UnknownWorker { .. } => Fault::NotFound,
             Self::TooManyJobs { .. } => Fault::ResourceExhausted,
             Self::Cancelled => Fault::Cancelled,

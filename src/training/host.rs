@@ -6,12 +6,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::TrainingError;
+use super::checkpoint::{Checkpoint, CheckpointReference, PartSink, Saved};
 use super::decode::{DatasetRows, feature_columns, open_place};
 use super::exchange::{Exchange, Link};
 use super::job::{ResolvedJob, ResolvedRows};
@@ -19,7 +22,7 @@ use super::network::{GradientStream, PeerNetwork, StartWorker};
 use super::news::WorkerNews;
 use super::outputs::objectives;
 use super::worker::{RowsOfJob, Trained, WorkerTask, train};
-use crate::catalog::{Catalog, JobId};
+use crate::catalog::{Catalog, Checkpoints, JobId};
 use crate::features::FittedPipeline;
 use crate::nn::{Model, ModelSpec};
 use crate::optim::{Optimizer, OptimizerSpec};
@@ -255,6 +258,46 @@ async fn connect(
     Ok(Some(Exchange::new(links)))
 }
 
+/// The parts of one worker, where the store keeps them.
+#[derive(Debug)]
+struct CatalogParts {
+    checkpoints: Arc<Checkpoints>,
+    job: JobId,
+    worker: u32,
+}
+
+#[async_trait]
+impl PartSink for CatalogParts {
+    async fn write(&self, epoch: u32, part: Bytes) -> Result<(), TrainingError> {
+        let (job, worker) = (self.job, self.worker);
+        let written = self.checkpoints.write_part(job, epoch, worker, part);
+        Ok(written.await?)
+    }
+}
+
+/// A checkpoint's manifest.
+pub(crate) async fn read_checkpoint(
+    job: JobId,
+    epoch: Option<u32>,
+    catalog: &Catalog,
+) -> Result<Checkpoint, TrainingError> {
+    Checkpoint::from_bytes(&catalog.checkpoints.manifest(job, epoch).await?)
+}
+
+/// The whole of a checkpoint, whoever wrote its parts.
+pub(crate) async fn read_saved(
+    reference: &CheckpointReference,
+    catalog: &Catalog,
+) -> Result<Saved, TrainingError> {
+    let CheckpointReference { job, epoch } = *reference;
+    let checkpoint = read_checkpoint(job, Some(epoch), catalog).await?;
+    let mut parts = Vec::with_capacity(checkpoint.workers as usize);
+    for worker in 0..checkpoint.workers {
+        parts.push(catalog.checkpoints.part(job, epoch, worker).await?);
+    }
+    Saved::join(epoch, checkpoint.standing, &parts)
+}
+
 /// Rebuilds from the plan what every worker must have in common.
 async fn build_task(
     start: &StartWorker,
@@ -292,6 +335,16 @@ async fn build_task(
         Some(validation) => Some(rows(validation, true).await?),
         None => None,
     };
+    let sink = CatalogParts {
+        checkpoints: Arc::clone(&catalog.checkpoints),
+        job: start.job,
+        worker: start.worker,
+    };
+    let sink: Arc<dyn PartSink> = Arc::new(sink);
+    let saved = match &job.resume {
+        Some(reference) => Some(read_saved(reference, catalog).await?),
+        None => None,
+    };
     Ok(WorkerTask {
         optimizer: Optimizer::build(&optimizer).map_err(|error| bad_model(&error))?,
         model: Arc::new(model),
@@ -303,6 +356,8 @@ async fn build_task(
         shuffle: job.shuffle,
         early_stopping: job.early_stopping,
         reduce_on_plateau: job.reduce_on_plateau,
+        checkpoints: job.checkpoints.map(|rule| (rule, sink)),
+        saved,
         train,
         validation,
         worker: start.worker,

@@ -1,13 +1,17 @@
 //! Tests of the invariant: the same bits on any number of servers and threads, and an end without hanging.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::TrainingError;
+use super::checkpoint::{CheckpointRule, PartSink, Saved, Standing};
 use super::early_stopping::StoppingRule;
 use super::exchange::{Exchange, Link};
 use super::feed::{RowGroup, RowGroups};
@@ -42,6 +46,48 @@ pub(super) struct Case {
     pub(super) sparse: bool,
     /// Whether one row's loss is infinite.
     pub(super) poisoned: bool,
+    /// Where checkpoints go, when they are taken.
+    pub(super) kept: Option<(CheckpointRule, Arc<KeptInMemory>)>,
+    /// The epoch to go on from, and where its checkpoint is.
+    pub(super) resume: Option<(u32, Arc<KeptInMemory>)>,
+}
+
+/// Checkpoints as a store would hold them.
+#[derive(Debug, Default)]
+pub(super) struct KeptInMemory {
+    /// By epoch and worker.
+    parts: Mutex<BTreeMap<(u32, u32), Bytes>>,
+    standings: Mutex<BTreeMap<u32, Standing>>,
+}
+
+impl KeptInMemory {
+    /// Epochs of which there are checkpoints.
+    pub(super) fn epochs(&self) -> Vec<u32> {
+        self.standings.lock().keys().copied().collect()
+    }
+
+    fn saved(&self, epoch: u32) -> Saved {
+        let standing = self.standings.lock()[&epoch].clone();
+        // As it comes back from a manifest.
+        let text = serde_json::to_string(&standing).unwrap();
+        let standing = serde_json::from_str(&text).unwrap();
+        let parts = self.parts.lock();
+        let of_epoch = parts.range((epoch, 0)..=(epoch, u32::MAX));
+        let parts: Vec<Bytes> = of_epoch.map(|(_, part)| part.clone()).collect();
+        Saved::join(epoch, standing, &parts).unwrap()
+    }
+}
+
+/// One worker's way to them.
+#[derive(Debug)]
+struct KeptOfWorker(Arc<KeptInMemory>, u32);
+
+#[async_trait]
+impl PartSink for KeptOfWorker {
+    async fn write(&self, epoch: u32, part: Bytes) -> Result<(), TrainingError> {
+        self.0.parts.lock().insert((epoch, self.1), part);
+        Ok(())
+    }
 }
 
 /// One of each way in which metrics are kept.
@@ -72,6 +118,8 @@ impl Case {
             two_outputs: false,
             sparse: false,
             poisoned: false,
+            kept: None,
+            resume: None,
         }
     }
 }
@@ -404,6 +452,17 @@ fn run(
     drop(sender);
     let mut history = Vec::new();
     while let Some(news) = receiver.blocking_recv() {
+        if let (
+            WorkerNews::Saved {
+                epoch,
+                standing: Some(standing),
+                ..
+            },
+            Some((_, kept)),
+        ) = (&news, &case.kept)
+        {
+            kept.standings.lock().insert(*epoch, standing.clone());
+        }
         if let WorkerNews::Epoch { mut row, .. } = news {
             row.retain(|column, _| column != "seconds" && column != "rows_per_second");
             history.push(row);
@@ -543,6 +602,11 @@ fn task(case: &Case, worker: u32, workers: u32) -> WorkerTask {
             maximize: false,
         }),
         reduce_on_plateau: case.reduce_on_plateau.clone(),
+        checkpoints: case.kept.as_ref().map(|(rule, kept)| {
+            let sink: Arc<dyn PartSink> = Arc::new(KeptOfWorker(Arc::clone(kept), worker));
+            (*rule, sink)
+        }),
+        saved: case.resume.as_ref().map(|(epoch, kept)| kept.saved(*epoch)),
         train: rows(case.rows, 1),
         validation: Some(rows(311, 2)),
         worker,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{CheckpointReference, CheckpointRule};
 use super::early_stopping::StoppingRule;
 use crate::catalog::{JobId, ModelOutput};
 use crate::features::Source;
@@ -35,6 +36,20 @@ pub struct TrainRequest {
     pub reduce_on_plateau: Option<ReduceOnPlateau>,
     pub class_weight: BTreeMap<String, f64>,
     pub sample_weight: Option<String>,
+    pub checkpoints: Option<CheckpointRule>,
+}
+
+/// A job that ended is to go on from one of its checkpoints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResumeRequest {
+    pub job: JobId,
+    /// Epochs that were over; None: the newest checkpoint.
+    pub epoch: Option<u32>,
+    /// Epochs of the whole; None: as the job was asked for. With those of the checkpoint its weights are committed as they
+    /// are.
+    pub epochs: Option<u32>,
+    /// In place of the optimizer's, from here on.
+    pub learning_rate: Option<f64>,
 }
 
 /// How one of a network's outputs is to be trained.
@@ -105,6 +120,10 @@ pub struct ResolvedJob {
     pub validation: Option<ResolvedRows>,
     pub early_stopping: Option<StoppingRule>,
     pub reduce_on_plateau: Option<PlateauRule>,
+    /// When checkpoints are taken; `None`: never.
+    pub checkpoints: Option<CheckpointRule>,
+    /// What it goes on from; `None`: it begins.
+    pub resume: Option<CheckpointReference>,
 }
 
 /// Rows of a job, and how every server reads them.

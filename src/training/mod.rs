@@ -8,6 +8,7 @@
 mod admission;
 #[cfg(test)]
 mod architectures;
+pub mod checkpoint;
 mod coordinator;
 mod crew;
 mod decode;
@@ -23,6 +24,7 @@ mod host;
 #[cfg(test)]
 mod invariance;
 pub mod job;
+mod keeping;
 mod label;
 mod memory;
 #[cfg(test)]
@@ -36,7 +38,11 @@ mod outputs;
 mod prepare;
 pub mod reduction;
 mod report;
+mod resume;
+#[cfg(test)]
+mod resumption;
 mod rows;
+mod saving;
 mod step;
 mod tables;
 mod targets;
@@ -49,11 +55,16 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
+pub use checkpoint::CheckpointRule;
 pub use error::TrainingError;
-pub use job::{EarlyStopping, OutputRequest, ReduceOnPlateau, TrainRequest, Validation};
+pub use job::{
+    EarlyStopping, OutputRequest, ReduceOnPlateau, ResumeRequest, TrainRequest, Validation,
+};
 pub use network::{
     GradientMessage, GradientStream, PeerNetwork, StartWorker, TrainingPeer, WorkerEvent,
 };
+
+use coordinator::Work;
 
 use crate::catalog::{Catalog, JobId, JobKind};
 use crate::features::QueryEngine;
@@ -110,7 +121,8 @@ impl Training {
             .create(JobKind::Train, name, epochs)
             .await?;
         let id = live.id;
-        tokio::spawn(Arc::clone(self).drive(live, checked, place));
+        let work = Work::New(Box::new(checked));
+        tokio::spawn(Arc::clone(self).drive(live, work, place));
         Ok(id)
     }
 
@@ -127,7 +139,7 @@ impl Training {
         };
         let ending = listed.into_iter().map(|status| async move {
             let left_over = jobs.is_left_over(&status);
-            if left_over || status.state.is_final() {
+            if (left_over || status.state.is_final()) && status.checkpoints.is_empty() {
                 rows::clean_up(status.id, &self.catalog).await;
             }
             // The rows first: a job that has ended is not expected to have any.

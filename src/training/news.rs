@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
+use super::checkpoint::Standing;
 use crate::support::fault::Fault;
 
 /// One row of history: columns by name.
@@ -32,6 +33,14 @@ pub(crate) enum WorkerNews {
         step: u64,
         rows: u64,
         row: HistoryRow,
+    },
+    /// This worker's part of the checkpoint of so many epochs is written, or was not.
+    Saved {
+        epoch: u32,
+        /// From worker 0 only.
+        standing: Option<Standing>,
+        /// Why it could not be written.
+        problem: Option<String>,
     },
     Finished,
     Failed(Failure),

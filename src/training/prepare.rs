@@ -29,7 +29,10 @@ use crate::nn::{Model, ModelSpec};
 use crate::optim::{Optimizer, OptimizerSpec, PlateauRule};
 
 /// Most epochs of a job; more is a slip of the keyboard.
-const EPOCHS_MAX: u32 = 1_000_000;
+pub(super) const EPOCHS_MAX: u32 = 1_000_000;
+
+/// Most checkpoints kept of a job; each is as large as the model and its optimizer's state.
+const CHECKPOINTS_MAX: u32 = 1_000;
 
 /// Most rows of a minibatch: 2^24, above which a float32 no longer counts rows one by one.
 const BATCH_SIZE_MAX: u32 = 1 << 24;
@@ -76,6 +79,10 @@ pub(crate) async fn check(
             return Err(bad_option("lanes", other, hint));
         }
     };
+    if let Some(rule) = &request.checkpoints {
+        in_range("checkpoints.every", rule.every, 1, EPOCHS_MAX)?;
+        in_range("checkpoints.keep", rule.keep, 1, CHECKPOINTS_MAX)?;
+    }
     if let Validation::Split(share) = &request.validation
         && !(*share > 0.0 && *share < 1.0)
     {
@@ -240,6 +247,8 @@ pub(crate) async fn prepare(
             .map(|(placed, room)| resolve(placed, room)),
         early_stopping: checked.early_stopping,
         reduce_on_plateau: checked.reduce_on_plateau,
+        checkpoints: request.checkpoints,
+        resume: None,
     };
     let windows = Restaging {
         job,
@@ -330,6 +339,7 @@ fn record(request: &TrainRequest, job: &ResolvedJob, cache_bytes: u64) -> Traini
         training_cache_bytes: cache_bytes,
         window_rows: window(&job.train),
         validation_window_rows: job.validation.as_ref().and_then(window),
+        resumed_from: None,
     }
 }
 
@@ -449,7 +459,12 @@ pub(super) fn no_rows(source: &Source) -> TrainingError {
     .into()
 }
 
-fn in_range(option: &'static str, given: u32, least: u32, most: u32) -> Result<(), TrainingError> {
+pub(super) fn in_range(
+    option: &'static str,
+    given: u32,
+    least: u32,
+    most: u32,
+) -> Result<(), TrainingError> {
     if (least..=most).contains(&given) {
         return Ok(());
     }

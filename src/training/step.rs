@@ -369,7 +369,6 @@ impl Crew {
     }
 
     /// Other parameters and statistics. Called while the crew is at rest.
-    #[cfg(test)]
     pub(crate) fn replace_values(&self, values: &[f32]) {
         // SAFETY: the crew is at rest; nobody else reads or writes.
         let own = unsafe { self.vector.write(0..self.length()) };

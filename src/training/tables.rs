@@ -82,6 +82,25 @@ impl Share {
 }
 
 impl OwnedRows {
+    /// State of the rows, each slot as long as they are.
+    pub(super) fn slots(&self) -> &[Vec<f32>] {
+        &self.slots
+    }
+
+    /// Takes the rows' part of the slots of the whole table. None where they are those of another table.
+    pub(super) fn restore(&mut self, all: &[Vec<f32>]) -> Option<()> {
+        let whole = self.table.rows as usize * self.table.width;
+        let at = |row: u32| row as usize * self.table.width;
+        let part = at(self.rows.start)..at(self.rows.end);
+        if all.len() != self.slots.len() || all.iter().any(|slot| slot.len() != whole) {
+            return None;
+        }
+        for (own, all) in self.slots.iter_mut().zip(all) {
+            own.copy_from_slice(&all[part.clone()]);
+        }
+        Some(())
+    }
+
     /// Where the rows stand in the flat vector.
     fn place(&self) -> Range<usize> {
         let at = |row: u32| self.table.offset + row as usize * self.table.width;

@@ -12,12 +12,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::TrainingError;
+use super::checkpoint::{CheckpointRule, Exact, PartSink, Plateau, Saved, Standing, Watched};
 use super::early_stopping::{EarlyStopping, StoppingRule};
 use super::exchange::{Exchange, Rows};
 use super::feed::{LaneFeed, RowGroups, RowStore, open_feed, read_all};
 use super::news::{HistoryRow, WorkerNews};
 use super::reduction;
 use super::report;
+use super::saving::Saving;
 use super::step::{Command, Crew, Share, StepOfJob};
 use crate::frames::data_plan::{DataPlan, PlanSettings};
 use crate::nn::{Metric, Model, Objectives, ParameterInfo};
@@ -39,6 +41,9 @@ pub(crate) struct WorkerTask {
     pub(crate) shuffle: bool,
     pub(crate) early_stopping: Option<StoppingRule>,
     pub(crate) reduce_on_plateau: Option<PlateauRule>,
+    pub(crate) checkpoints: Option<(CheckpointRule, Arc<dyn PartSink>)>,
+    /// What to go on from.
+    pub(crate) saved: Option<Saved>,
     pub(crate) train: RowsOfJob,
     pub(crate) validation: Option<RowsOfJob>,
     pub(crate) worker: u32,
@@ -132,6 +137,9 @@ pub(crate) fn train(
     let lanes_held = (share.own_lanes.end - share.own_lanes.start) as usize;
     let threads = task.threads.clamp(1, lanes_held.max(1));
     let crew = Crew::new(share, threads, stop.clone())?;
+    if let Some(saved) = &task.saved {
+        crew.restore(saved)?;
+    }
     std::thread::scope(|scope| {
         let _ends = EndOfWork(&crew);
         for thread in 1..threads {
@@ -143,13 +151,18 @@ pub(crate) fn train(
                     reason: format!("a thread cannot be started: {error}"),
                 })?;
         }
-        Leader {
+        let mut leader = Leader {
             crew: &crew,
+            first_epoch: 0,
             epochs: task.epochs,
             early_stopping: task.early_stopping.map(EarlyStopping::new),
             plateau: task.reduce_on_plateau.map(ReduceOnPlateau::new),
             rate_scale: 1.0,
             best: None,
+            last_row: HistoryRow::new(),
+            saving: task
+                .checkpoints
+                .map(|(rule, sink)| Saving::new(rule, sink, news.clone(), runtime.clone())),
             rows,
             validation_rows,
             exchange,
@@ -157,8 +170,16 @@ pub(crate) fn train(
             runtime,
             stop,
             told: Instant::now(),
+        };
+        if let Some(saved) = task.saved {
+            leader.go_on_from(saved);
         }
-        .run()
+        let trained = leader.run();
+        // Failed or not: what was saved last is told of before the end is.
+        if let Some(saving) = &mut leader.saving {
+            saving.finish();
+        }
+        trained
     })
 }
 
@@ -174,6 +195,8 @@ impl Drop for EndOfWork<'_> {
 /// The thread that leads the crew: it computes lanes as the others do, and talks to the other workers.
 struct Leader<'a> {
     crew: &'a Crew,
+    /// Epochs that were over before this worker began.
+    first_epoch: u32,
     epochs: u32,
     early_stopping: Option<EarlyStopping>,
     /// Decides on worker 0 alone, as early stopping does.
@@ -181,6 +204,8 @@ struct Leader<'a> {
     /// What the scheduled learning rate is multiplied by, as worker 0 said last.
     rate_scale: f32,
     best: Option<(Vec<f32>, HistoryRow)>,
+    last_row: HistoryRow,
+    saving: Option<Saving>,
     rows: RowStore,
     validation_rows: Option<RowStore>,
     exchange: Option<Exchange>,
@@ -191,16 +216,34 @@ struct Leader<'a> {
 }
 
 impl Leader<'_> {
-    fn run(mut self) -> Result<Trained, TrainingError> {
-        let mut total_step = 0;
-        let mut last_row = HistoryRow::new();
-        for epoch in 0..self.epochs {
+    /// Takes over what a checkpoint says besides the numbers, which the crew has.
+    fn go_on_from(&mut self, saved: Saved) {
+        let standing = saved.standing;
+        self.first_epoch = saved.epoch;
+        self.rate_scale = standing.rate_scale.0 as f32;
+        if let (Some(stopping), Some(watched)) = (&mut self.early_stopping, standing.early_stopping)
+        {
+            stopping.best = watched.best.map(|best| best.0);
+            stopping.waited = watched.waited;
+        }
+        if let (Some(plateau), Some(state)) = (&mut self.plateau, standing.plateau) {
+            let rule = plateau.rule().clone();
+            *plateau = ReduceOnPlateau::resume(rule, state.state(self.rate_scale));
+        }
+        self.last_row = (&standing.row).into();
+        let best_row = standing.best_row.as_ref().map(HistoryRow::from);
+        self.best = saved.best.zip(best_row);
+    }
+
+    fn run(&mut self) -> Result<Trained, TrainingError> {
+        let steps = self.crew.share.plan.steps();
+        let mut total_step = u64::from(self.first_epoch) * steps;
+        for epoch in self.first_epoch..self.epochs {
             let began = Instant::now();
             if epoch > 0 {
                 self.swap_averages(total_step)?;
             }
             self.begin_epoch(u64::from(epoch))?;
-            let steps = self.crew.share.plan.steps();
             for step in 0..steps {
                 total_step += 1;
                 self.step(u64::from(epoch), step, total_step)?;
@@ -217,15 +260,16 @@ impl Leader<'_> {
             self.check_finite(epoch, total_step)?;
             let verdict = self.close_epoch(epoch, total_step, trained, began)?;
             if let Some(row) = verdict.row {
-                last_row = row;
+                self.last_row = row;
             }
+            self.save(epoch + 1, verdict.flow.is_break());
             if verdict.flow.is_break() {
                 break;
             }
         }
         let (mut values, row) = match self.best.take() {
             Some(best) => best,
-            None => (self.crew.values(), last_row),
+            None => (self.crew.values(), std::mem::take(&mut self.last_row)),
         };
         let statistics = values.split_off(self.crew.share.model.parameter_len());
         Ok(Trained {
@@ -233,6 +277,35 @@ impl Leader<'_> {
             statistics,
             row,
         })
+    }
+
+    /// Takes a checkpoint where one is due, once the last one is written. The crew is at rest.
+    fn save(&mut self, epochs_over: u32, ends: bool) {
+        let Some(saving) = &mut self.saving else {
+            return;
+        };
+        if !saving
+            .rule()
+            .is_due(epochs_over, ends || epochs_over == self.epochs)
+        {
+            return;
+        }
+        saving.finish();
+        let standing = (self.crew.share.worker == 0).then(|| Standing {
+            rate_scale: Exact(f64::from(self.rate_scale)),
+            early_stopping: self.early_stopping.as_ref().map(|stopping| Watched {
+                best: stopping.best.map(Exact),
+                waited: stopping.waited,
+            }),
+            plateau: self
+                .plateau
+                .as_ref()
+                .map(|plateau| Plateau::of(plateau.state())),
+            row: (&self.last_row).into(),
+            best_row: self.best.as_ref().map(|(_, row)| row.into()),
+        });
+        let best = self.best.as_ref().map(|(values, _)| values.as_slice());
+        saving.begin(epochs_over, self.crew.part(best), standing);
     }
 
     /// One step of the job on this worker; returns when its values are the new ones on every thread that will read them.

@@ -187,6 +187,9 @@ pub struct Train {
     /// For a network of several outputs, how each is trained; `label` and `metrics` stay empty, and `class_weight` too.
     #[prost(message, repeated, tag = "21")]
     pub outputs: ::prost::alloc::vec::Vec<TrainOutput>,
+    /// Keep what the job needs to go on (see `Resume`). Unset: keep nothing.
+    #[prost(message, optional, tag = "22")]
+    pub checkpoints: ::core::option::Option<Checkpoints>,
     #[prost(oneof = "train::Validation", tags = "15, 16")]
     pub validation: ::core::option::Option<train::Validation>,
 }
@@ -209,6 +212,26 @@ impl ::prost::Name for Train {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/volary.v1.Train".into()
+    }
+}
+/// Taken at the end of epochs, the last one of the job included.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Checkpoints {
+    /// epochs between two; 0 means 1
+    #[prost(uint32, tag = "1")]
+    pub every: u32,
+    /// the newest so many are kept; 0 means 1
+    #[prost(uint32, tag = "2")]
+    pub keep: u32,
+}
+impl ::prost::Name for Checkpoints {
+    const NAME: &'static str = "Checkpoints";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.Checkpoints".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.Checkpoints".into()
     }
 }
 /// How one of a network's outputs is trained. The loss of the whole is the sum of weight times loss over the outputs.
@@ -397,6 +420,9 @@ pub struct Job {
     /// what a user should know: lanes that cannot fill the cluster's cores, ...
     #[prost(string, repeated, tag = "19")]
     pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// epochs of which checkpoints are kept
+    #[prost(uint32, repeated, tag = "20")]
+    pub checkpoints: ::prost::alloc::vec::Vec<u32>,
 }
 /// Nested message and enum types in `Job`.
 pub mod job {
@@ -572,6 +598,49 @@ impl ::prost::Name for CancelJob {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/volary.v1.CancelJob".into()
+    }
+}
+/// Goes on with a training job that has ended, from a checkpoint, as a new job: the same rows in the same order, to the same
+/// bits as if it had not ended. Answers a Job.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Resume {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// of the checkpoint; 0: the newest
+    #[prost(uint32, tag = "2")]
+    pub epoch: u32,
+    /// Epochs of the whole, those of the checkpoint included; 0: as the job was asked for. As many as the checkpoint has: its
+    /// weights are committed as they are.
+    #[prost(uint32, tag = "3")]
+    pub epochs: u32,
+    /// in place of the optimizer's, schedules included
+    #[prost(double, optional, tag = "4")]
+    pub learning_rate: ::core::option::Option<f64>,
+}
+impl ::prost::Name for Resume {
+    const NAME: &'static str = "Resume";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.Resume".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.Resume".into()
+    }
+}
+/// Removes the checkpoints of a job that has ended, and the copy of its rows that is kept for them. Answers Done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DropCheckpoints {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+impl ::prost::Name for DropCheckpoints {
+    const NAME: &'static str = "DropCheckpoints";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.DropCheckpoints".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.DropCheckpoints".into()
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

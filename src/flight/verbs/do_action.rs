@@ -89,6 +89,16 @@ pub(crate) async fn do_action(
             let id = jobs::parse_id(&body.read::<v1::CancelJob>()?.id)?;
             Ok(one(&jobs::cancel(context, id, forwarded).await?, form))
         }
+        ActionKind::Resume => {
+            let request = convert::resume_request(&body.read::<v1::Resume>()?)?;
+            let id = services.training.resume(request).await?;
+            Ok(one(&jobs::current(context, id, forwarded).await?, form))
+        }
+        ActionKind::DropCheckpoints => {
+            let id = jobs::parse_id(&body.read::<v1::DropCheckpoints>()?.id)?;
+            services.training.drop_checkpoints(id).await?;
+            Ok(one(&v1::Done {}, form))
+        }
         ActionKind::WatchJob => {
             let id = jobs::parse_id(&body.read::<v1::WatchJob>()?.id)?;
             let changes = jobs::follow(context, id, forwarded).await?;

@@ -1,0 +1,159 @@
+//! Going on with a job that has ended, from one of its checkpoints, as a new job; and forgetting what was kept of one.
+//!
+//! The new job is the old one but for what the request changes: it trains the epochs that are left on the same rows, in the
+//! same order, and its history begins with the old one's.
+
+use std::sync::Arc;
+
+use super::checkpoint::CheckpointReference;
+use super::coordinator::Work;
+use super::host::{read_checkpoint, read_saved};
+use super::job::ResumeRequest;
+use super::news::HistoryRow;
+use super::prepare::{EPOCHS_MAX, PreparedJob, bad_model, bad_option};
+use super::rows::clean_up;
+use super::worker::Trained;
+use super::{Training, TrainingError};
+use crate::catalog::{Catalog, JobId, JobKind};
+use crate::nn::{Model, ModelSpec};
+use crate::optim::{Optimizer, OptimizerSpec};
+
+/// A job that goes on.
+#[derive(Debug)]
+pub(super) struct Resumed {
+    pub(super) name: String,
+    pub(super) prepared: PreparedJob,
+    from: CheckpointReference,
+}
+
+impl Resumed {
+    /// What training came to, where the checkpoint is of the last epoch already.
+    pub(super) async fn over(&self, catalog: &Catalog) -> Result<Option<Trained>, TrainingError> {
+        if self.prepared.job.epochs > self.from.epoch {
+            return Ok(None);
+        }
+        let saved = read_saved(&self.from, catalog).await?;
+        let job = &self.prepared.job;
+        let spec = ModelSpec::from_json(&job.model).map_err(bad_model)?;
+        let pipeline = crate::features::FittedPipeline::from_json(&job.pipeline)?;
+        let features = super::decode::feature_columns(&pipeline)?;
+        let model = Model::build(&spec, &features).map_err(bad_model)?;
+        let best_row = saved.standing.best_row.as_ref();
+        let (mut parameters, row) = match saved.best.zip(best_row) {
+            Some((values, row)) => (values, HistoryRow::from(row)),
+            None => (saved.values, HistoryRow::from(&saved.standing.row)),
+        };
+        if parameters.len() != model.parameter_len() + model.statistics_len() {
+            return Err(TrainingError::BadCheckpoint {
+                reason: "it is of a network of other sizes".to_owned(),
+            });
+        }
+        let statistics = parameters.split_off(model.parameter_len());
+        Ok(Some(Trained {
+            parameters,
+            statistics,
+            row,
+        }))
+    }
+}
+
+impl Training {
+    /// Goes on with a job that has ended, as a new job; returns its id.
+    pub async fn resume(self: &Arc<Self>, request: ResumeRequest) -> Result<JobId, TrainingError> {
+        let place = self.admission.admit()?;
+        self.refuse_while_running(request.job).await?;
+        let catalog = &self.catalog;
+        let checkpoint = read_checkpoint(request.job, request.epoch, catalog).await?;
+        let over = checkpoint.epoch;
+        let mut prepared = checkpoint.prepared();
+        let (job, record) = (&mut prepared.job, &mut prepared.record);
+        match request.epochs {
+            Some(epochs) if (over..=EPOCHS_MAX).contains(&epochs) => job.epochs = epochs,
+            Some(epochs) => {
+                let hint = format!(
+                    "the checkpoint is of epoch {over}: give {over} to commit its weights as they are, or more to train on"
+                );
+                return Err(bad_option("epochs", epochs, hint));
+            }
+            None if job.epochs > over => {}
+            None => {
+                let hint = format!(
+                    "all {over} epochs of the job are over: give more to train on, or {over} to commit the checkpoint's \
+                     weights"
+                );
+                return Err(bad_option("epochs", "not given", hint));
+            }
+        }
+        if let Some(rate) = request.learning_rate {
+            job.optimizer["learning_rate"] = serde_json::json!(rate);
+            let optimizer = OptimizerSpec::from_json(&job.optimizer).map_err(bad_model)?;
+            Optimizer::build(&optimizer).map_err(bad_model)?;
+            job.optimizer = optimizer.to_json();
+        }
+        let from = CheckpointReference {
+            job: request.job,
+            epoch: over,
+        };
+        job.resume = Some(from);
+        record.epochs = job.epochs;
+        record.optimizer = job.optimizer.clone();
+        record.resumed_from = Some(format!("{}@{over}", request.job));
+        let history = catalog.jobs.history(request.job).await?;
+        let steps = job.train.rows.div_ceil(u64::from(job.batch_size));
+        let (epochs, rows) = (job.epochs, job.train.rows);
+        let live = catalog
+            .jobs
+            .create(JobKind::Train, &checkpoint.name, epochs)
+            .await?;
+        live.record_earlier(&history, over as usize);
+        live.update(|status| {
+            status.epoch = over;
+            status.step = u64::from(over) * steps;
+            status.rows = u64::from(over) * rows;
+            status.progress = f64::from(over) / f64::from(epochs.max(1));
+            status
+                .notes
+                .push(format!("goes on from epoch {over} of job {}", request.job));
+        });
+        let id = live.id;
+        let work = Work::GoOn(Box::new(Resumed {
+            name: checkpoint.name,
+            prepared,
+            from,
+        }));
+        tokio::spawn(Arc::clone(self).drive(live, work, place));
+        Ok(id)
+    }
+
+    /// Removes the checkpoints of a job that has ended, and the copy of its rows that was kept for them.
+    pub async fn drop_checkpoints(&self, job: JobId) -> Result<(), TrainingError> {
+        self.refuse_while_running(job).await?;
+        // First nobody is told of them any more.
+        self.catalog.jobs.forget_checkpoints(job).await?;
+        self.catalog.checkpoints.remove_all(job).await?;
+        clean_up(job, &self.catalog).await;
+        Ok(())
+    }
+
+    /// A job whose coordinator is gone has ended, whatever its journal says.
+    async fn refuse_while_running(&self, job: JobId) -> Result<(), TrainingError> {
+        let status = self.catalog.jobs.status(job).await?;
+        if status.state.is_final() {
+            return Ok(());
+        }
+        let here = self.catalog.jobs.watch(job).is_some();
+        let elsewhere = status.coordinator != self.network.own_name();
+        let peers = self.network.peers();
+        let alive = peers.iter().any(|peer| peer.name == status.coordinator);
+        if here || (elsewhere && alive) {
+            return Err(TrainingError::StillRunning {
+                job: job.to_string(),
+                hint: format!(
+                    "server {:?} drives it; wait for its end, or cancel it first",
+                    status.coordinator
+                ),
+            });
+        }
+        Ok(())
+    }
+}
