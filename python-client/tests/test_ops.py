@@ -7,7 +7,7 @@ import pytest
 
 import volary
 from volary import Input, Model, Parameter, Sequential, layers, ops
-from volary.model import shapes
+from volary.model.shapes import operations as shapes
 
 ROWS = 5  # stands for None where NumPy is asked; no other extent is 5
 

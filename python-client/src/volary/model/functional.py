@@ -57,6 +57,7 @@ class Tensor(Symbolic):
 
     ``options`` are those of the call, beside the layer's own. A further output of a layer that has several is told by
     ``first``, the call's first output, and its ``number``. ``within`` names the layer as part of a model used as a layer.
+    ``shapes`` are those of all outputs of the call, on its first.
     """
 
     layer: Layer
@@ -65,12 +66,12 @@ class Tensor(Symbolic):
     first: Tensor | None = None
     number: int = 0
     within: str | None = None
-    known_shape: Shape | None = None
+    shapes: tuple[Shape | None, ...] = (None,)
 
     @property
     def shape(self) -> Shape | None:
         """``None`` for the rows, and for extents that only the servers know."""
-        return self.known_shape
+        return self.origin.shapes[self.number]
 
     @property
     def dtype(self) -> str:
@@ -106,21 +107,40 @@ def Input(
     return connect(InputLayer(names, dtype, None if shape is None else list(shape), name=name), ())
 
 
-def connect(
-    layer: Layer, inputs: Tensor | Sequence[Tensor], options: Mapping[str, Any] | None = None, within: str | None = None
-) -> Any:
+def connect(layer: Layer, inputs: Tensor | Sequence[Tensor], options: Mapping[str, Any] | None = None) -> Any:
     """The tensor that `layer` makes of `inputs`; a tuple of them where it has several outputs."""
     given = _tensors(inputs, "a layer")
-    read = [each.shape for each in given]
-    input_shape: Any = read[0] if len(read) == 1 else read
+    input_shape = _input_shape(given)
+    shapes: Sequence[Shape | None]
     if not hasattr(layer, "call"):
-        shapes = [layer.compute_output_shape(input_shape), *[None] * (layer.output_count() - 1)]
-    elif options is not None and "program" in options:
-        shapes = [None] * len(options["program"].get("outputs", [None]))
+        made = layer.compute_output_shape(input_shape)
+        shapes = made if isinstance(made, list) else [made] * layer.output_count()
     else:
         program, shapes = _recorded(layer, given, input_shape)
         options = {**(options or {}), "program": program}
-    return _outputs(layer, given, options, within, shapes)
+        if shapes == [None] and type(layer).compute_output_shape is not Layer.compute_output_shape:
+            shapes = [layer.compute_output_shape(input_shape)]
+    return _outputs(layer, given, options, None, shapes)
+
+
+def _input_shape(given: Sequence[Tensor]) -> Any:
+    """One shape, or a list of several, as ``build`` and ``compute_output_shape`` take it."""
+    read = [each.shape for each in given]
+    return read[0] if len(read) == 1 else read
+
+
+def _again(first: Tensor, inputs: tuple[Tensor, ...], within: str) -> tuple[Tensor, ...]:
+    """The outputs of a call of which `first` is the first, made over other inputs by a model that is used as a layer."""
+    layer = first.layer
+    made: Any = None
+    if not hasattr(layer, "call") and first.inputs:
+        made = layer.compute_output_shape(_input_shape(inputs))
+    elif [each.shape for each in inputs] == [each.shape for each in first.inputs]:
+        # A program is data by now: what it makes of other shapes only the servers know.
+        made = list(first.shapes)
+    shapes = made if isinstance(made, list) else [made] * len(first.shapes)
+    answer = _outputs(layer, inputs, first.options, within, shapes)
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def _outputs(
@@ -131,13 +151,10 @@ def _outputs(
     shapes: Sequence[Shape | None],
 ) -> Any:
     """The tensors of one call, one for each shape."""
-    first = Tensor(layer, inputs, options, within=within, known_shape=shapes[0])
+    first = Tensor(layer, inputs, options, within=within, shapes=tuple(shapes))
     if len(shapes) == 1:
         return first
-    return (
-        first,
-        *(Tensor(layer, inputs, options, first, n, within, shape) for n, shape in enumerate(shapes[1:], 1)),
-    )
+    return (first, *(Tensor(layer, inputs, options, first, number, within) for number in range(1, len(shapes))))
 
 
 def _recorded(
@@ -257,8 +274,7 @@ class Model:
         for tensor, name in zip(ordered, _named(ordered), strict=True):
             if id(tensor) not in made:
                 read = [made[id(each.origin)][each.number] for each in tensor.inputs]
-                answer = connect(tensor.layer, read, tensor.options, f"{self.name}.{name}")
-                made[id(tensor)] = answer if isinstance(answer, tuple) else (answer,)
+                made[id(tensor)] = _again(tensor, tuple(read), f"{self.name}.{name}")
         outputs = tuple(made[id(each.origin)][each.number] for each in self._graph())
         return outputs[0] if len(outputs) == 1 else outputs
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._commands import plain
-from ..model import shapes
 from ..model.shapes import Shape
+from ..model.shapes import operations as shapes
 from ..model.symbolic import Constant, Symbolic, node
 from .elementwise import _each
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._commands import plain
-from ..model import shapes
+from ..model.shapes import operations as shapes
 from ..model.symbolic import Symbolic, node
 
 # -- number by number ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from ..._commands import plain
+from ..shapes import show
 
 if TYPE_CHECKING:
     from ..functional import Tensor
@@ -102,9 +103,53 @@ class Layer:
 
         add_loss(loss)
 
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape of what it makes of inputs of this shape, ``None`` where only the servers know."""
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of what it makes of an input of this shape, or of several, listed; a list where it makes several.
+
+        ``None`` is an extent, or a shape, that only the servers know.
+
+        >>> from volary import layers
+        >>> layers.Conv2D(8, 3, strides=2, padding="same").compute_output_shape((None, 28, 28, 1))
+        (None, 14, 14, 8)
+        """
+        given = shapes_of(input_shape)
+        if any(shape is None for shape in given):
+            return None
+        try:
+            made = self._output_shape(*given)
+            for shape in made if isinstance(made, list) else [made]:
+                if shape is not None and any(extent is not None and extent < 1 for extent in shape[1:]):
+                    raise ValueError(f"it would make {show(shape)} of {show(*given)}; extents must be at least 1")
+        except TypeError:
+            # An option of a wrong type, or a wrong count of inputs: the servers refuse it by name.
+            return None
+        except ValueError as error:
+            raise ValueError(f"{self!r}: {error}") from None
+        return made[0] if isinstance(made, list) and len(made) == 1 else made
+
+    def count_params(self, input_shape: Any) -> int | None:
+        """How many numbers its arrays hold for an input of this shape, or for several; ``None`` where only the servers know.
+
+        >>> from volary import layers
+        >>> layers.Dense(8).count_params((None, 4))
+        40
+        """
+        given = shapes_of(input_shape)
+        if any(shape is None for shape in given) or hasattr(self, "call"):
+            return None
+        try:
+            return self._weights(*given)
+        except (TypeError, ValueError, IndexError):
+            # An extent is not known, or the shape does not fit.
+            return None
+
+    def _output_shape(self, *input_shapes: Any) -> Any:
+        """The rule of one layer, over known counts of axes; several shapes are a list."""
         return None
+
+    def _weights(self, *input_shapes: Any) -> int:
+        """The rule of one layer; an extent that is not known is None, and arithmetic with it a TypeError."""
+        return 0
 
     def __call__(self, inputs: Tensor | Sequence[Tensor]) -> Any:
         """Connect: the tensor that this layer makes of `inputs`; a tuple where it makes several."""
@@ -121,6 +166,28 @@ class Layer:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     __hash__ = object.__hash__
+
+
+class SameShape(Layer):
+    """A layer whose answer has the shape of its input."""
+
+    def _output_shape(self, shape: Any) -> Any:
+        return shape
+
+
+def shapes_of(input_shape: Any) -> list[Shape | None]:
+    """The shapes of a call's inputs, which are one shape or a list of them.
+
+    >>> shapes_of((None, 4)), shapes_of([(None, 4), None]), shapes_of(None)
+    ([(None, 4)], [(None, 4), None], [None])
+    """
+    if input_shape is None:
+        return [None]
+    if isinstance(input_shape, list) and all(each is None for each in input_shape):
+        return list(input_shape)
+    if any(isinstance(each, list | tuple) for each in input_shape):
+        return [None if each is None else tuple(each) for each in input_shape]
+    return [tuple(input_shape)]
 
 
 def _described(value: Any) -> Any:
