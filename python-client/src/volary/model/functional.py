@@ -29,6 +29,7 @@ from .losses import Loss, described
 from .metrics import Metric
 from .optimizers import Optimizer
 from .shapes import Shape
+from .summary import parameter_count, table
 from .symbolic import Parameter, Symbolic, trace
 
 if TYPE_CHECKING:
@@ -241,6 +242,44 @@ class Model:
         """The layers, inputs before the layers that read them, each once."""
         return list({id(tensor.layer): tensor.layer for tensor in _ordered(self._graph())}.values())
 
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of a name, as :meth:`to_json` and :meth:`summary` tell it, or at a place of :attr:`layers`.
+
+        >>> from volary import Sequential, layers
+        >>> model = Sequential([layers.Dense(8), layers.Dense(1)])
+        >>> model.get_layer("dense_1"), model.get_layer(index=1)
+        (Dense(units=1), Dense(units=8))
+        """
+        if (name is None) == (index is None):
+            raise ValueError(f"get_layer is given name={name!r} and index={index!r}; give one of them")
+        if index is not None:
+            if not -len(self.layers) <= index < len(self.layers):
+                raise ValueError(f"{self.name!r} has {len(self.layers)} layers and none at index {index}")
+            return self.layers[index]
+        calls = _ordered(self._graph())
+        known = dict(zip(_named(calls), calls, strict=True))
+        if name not in known:
+            raise ValueError(f"{self.name!r} has no layer {name!r}; there are {', '.join(known)}")
+        return known[name].layer
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape that it reads, a list of them where it reads several; ``None`` stands for what only the servers know."""
+        shapes = [tensor.shape for tensor in self.input_tensors()]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def output_shape(self) -> Any:
+        """The shape that it answers, a list of them where it answers several; ``None`` stands for what only the servers know."""
+        shapes = [tensor.shape for tensor in self._graph()]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    def count_params(self) -> int | None:
+        """How many numbers all its arrays hold; ``None`` where that depends on the data."""
+        first = {id(tensor.layer): tensor for tensor in reversed(_ordered(self._graph()))}
+        counts = [parameter_count(tensor) for tensor in first.values()]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
     @property
     def trainable(self) -> bool:
         """Whether any layer learns; set it to ``False`` to keep the arrays of all of them as they start."""
@@ -351,10 +390,26 @@ class Model:
         self._metrics = [described("a metric", metric, Metric, shape) for metric in metrics]
 
     def summary(self) -> str:
-        """The network as text: the server's own table once trained, else the layers."""
+        """Layers, shapes and counts of parameters: the server's table once trained, else what is known before.
+
+        >>> from volary import Input, Sequential, layers
+        >>> image = Input(["pixels"], shape=(28, 28, 1))
+        >>> Sequential([image, layers.Conv2D(8, 3), layers.Flatten(), layers.Dense(10)], name="digits").summary()
+        Model "digits"
+        Layer (type)        Output shape         Parameters  Connected to
+        -----------------------------------------------------------------
+        input (Input)       (rows, 28, 28, 1)             0
+        conv2d (Conv2D)     (rows, 26, 26, 8)            80  input
+        flatten (Flatten)   (rows, 5408)                  0  conv2d
+        dense (Dense)       (rows, 10)                54090  flatten
+        Parameters: 54170
+        <BLANKLINE>
+        """
         if self._served is not None:
             return self._served.summary()
-        return Summary(repr(self))
+        calls = _ordered(self._graph())
+        names = dict(zip((id(tensor) for tensor in calls), _named(calls), strict=True))
+        return Summary(table(self.name, calls, names))
 
     # -- training ---------------------------------------------------------------------------------------------
 
