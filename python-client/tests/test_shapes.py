@@ -208,19 +208,19 @@ def test_a_summary_before_training_says_what_is_known():
         model.summary()
         == """\
 Model "both"
-Layer (type)                               Output shape     Parameters  Connected to
-------------------------------------------------------------------------------------------------------
-input (Input)                              (rows, ?)                 0
-dense_1 (Dense)                            (rows, 6)                 ?  input
-dense (Dense)                              (rows, 3)                21  dense_1
-input_1 (Input)                            (rows, 4, 6)              0
-mask (Input)                               (rows, 4, 4)              0
-multi_head_attention (MultiHeadAttention)  (rows, 4, 6)             60  input_1, mask
-scale (Scale)                              (rows, 4, 6)              6  multi_head_attention
-lstm (LSTM)                                (rows, 6)               312  scale
-dense_2 (Dense)                            (rows, 3)                 0  lstm
-concatenate (Concatenate)                  (rows, 6)                 0  dense, dense_2
-last (BatchNormalization)                  (rows, 6)                24  concatenate
+Layer (type)                               Output shape  Parameters  Connected to
+-----------------------------------------------------------------------------------------
+input (Input)                              (rows, ?)              0
+dense (Dense)                              (rows, 6)              ?  input
+dense_1 (Dense)                            (rows, 3)             21  dense
+input_1 (Input)                            (rows, 4, 6)           0
+mask (Input)                               (rows, 4, 4)           0
+multi_head_attention (MultiHeadAttention)  (rows, 4, 6)          60  input_1, mask
+scale (Scale)                              (rows, 4, 6)           6  multi_head_attention
+lstm (LSTM)                                (rows, 6)            312  scale
+dense_2 (Dense)                            (rows, 3)              0  lstm
+concatenate (Concatenate)                  (rows, 6)              0  dense_1, dense_2
+last (BatchNormalization)                  (rows, 6)             24  concatenate
 Parameters: 423 and those that depend on the data
 """
     )

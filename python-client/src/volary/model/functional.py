@@ -396,12 +396,12 @@ class Model:
         >>> image = Input(["pixels"], shape=(28, 28, 1))
         >>> Sequential([image, layers.Conv2D(8, 3), layers.Flatten(), layers.Dense(10)], name="digits").summary()
         Model "digits"
-        Layer (type)        Output shape         Parameters  Connected to
-        -----------------------------------------------------------------
-        input (Input)       (rows, 28, 28, 1)             0
-        conv2d (Conv2D)     (rows, 26, 26, 8)            80  input
-        flatten (Flatten)   (rows, 5408)                  0  conv2d
-        dense (Dense)       (rows, 10)                54090  flatten
+        Layer (type)       Output shape       Parameters  Connected to
+        --------------------------------------------------------------
+        input (Input)      (rows, 28, 28, 1)           0
+        conv2d (Conv2D)    (rows, 26, 26, 8)          80  input
+        flatten (Flatten)  (rows, 5408)                0  conv2d
+        dense (Dense)      (rows, 10)              54090  flatten
         Parameters: 54170
         <BLANKLINE>
         """

@@ -29,14 +29,8 @@ def table(title: str, calls: Sequence[Tensor], names: dict[int, str]) -> str:
         count = 0 if again else parameter_count(tensor)
         counts.append(count)
         read = dict.fromkeys(names[id(each.origin)] for each in tensor.inputs)
-        rows.append(
-            (
-                f"{names[id(tensor)]} ({tensor.layer.name_base()})",
-                _shown(tensor.shape),
-                "?" if count is None else str(count),
-                ", ".join(read),
-            )
-        )
+        called = f"{names[id(tensor)]} ({tensor.layer.name_base()})"
+        rows.append((called, _shown(tensor.shape), "?" if count is None else str(count), ", ".join(read)))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
         f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {count:>{widths[2]}}  {read}".rstrip()
