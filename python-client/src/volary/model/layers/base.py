@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from ..._commands import plain
+from ..described import option
+from ..initializers import Initializer as InitializerObject
+from ..regularizers import Regularizer as RegularizerObject
 from ..shapes import show
 
 if TYPE_CHECKING:
@@ -19,11 +22,12 @@ __all__ = ["Function", "Initializer", "Layer", "Regularizer"]
 Function = str | Mapping[str, Any]
 """An activation by name, or a name with arguments (``{"name": "elu", "alpha": 0.5}``); docs/model-spec.md lists them all."""
 
-Initializer = str | Mapping[str, Any]
-"""A name (``"glorot_uniform"``), or a name with arguments (``{"name": "random_normal", "stddev": 0.1}``)."""
+Initializer = str | Mapping[str, Any] | InitializerObject | type[InitializerObject]
+"""One of :mod:`volary.initializers`, its class, or its name (``"glorot_uniform"``), also with arguments
+(``{"name": "random_normal", "stddev": 0.1}``)."""
 
-Regularizer = str | Mapping[str, Any]
-"""``"l1"``, ``"l2"`` or ``"l1_l2"``, or a name with factors (``{"name": "l2", "l2": 1e-4}``)."""
+Regularizer = str | Mapping[str, Any] | RegularizerObject | type[RegularizerObject]
+"""One of :mod:`volary.regularizers`, its class, or its name (``"l2"``), also with factors (``{"name": "l2", "l2": 1e-4}``)."""
 
 
 @dataclass(eq=True, repr=False)
@@ -52,9 +56,13 @@ class Layer:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            value = getattr(self, each.name)
-            if not isinstance(value, Layer):
-                setattr(self, each.name, plain(value, f"{each.name} of {type(self).__name__}"))
+            value, what = getattr(self, each.name), f"{each.name} of {type(self).__name__}"
+            if each.name.endswith("initializer"):
+                setattr(self, each.name, option(what, value, InitializerObject))
+            elif each.name.endswith("regularizer"):
+                setattr(self, each.name, option(what, value, RegularizerObject))
+            elif not isinstance(value, Layer):
+                setattr(self, each.name, plain(value, what))
 
     @classmethod
     def kind(cls) -> str:
