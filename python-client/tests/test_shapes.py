@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import struct
 
 import pytest
@@ -43,6 +44,21 @@ def stored_shapes(name):
     with (GOLDEN / f"{name}.safetensors").open("rb") as file:
         [length] = struct.unpack("<Q", file.read(8))
         return {key: each["shape"] for key, each in json.loads(file.read(length)).items() if key != "__metadata__"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_told_of_inputs_that_are_partly_unknown_is_true_whatever_they_turn_out_to_be(seed):
+    choice = random.Random(seed)
+    for case in KERAS:
+        inputs = [
+            [each if axis == 0 or choice.random() < 0.7 else None for axis, each in enumerate(shape)]
+            for shape in case["inputs"]
+        ]
+        outputs, count = found(layer_of(case), inputs)
+        assert count in (None, case["parameters"]), case
+        assert [len(shape) for shape in outputs] == [len(shape) for shape in case["outputs"]], case
+        for ours, theirs in zip(*map(chain.from_iterable, (outputs, case["outputs"])), strict=True):
+            assert ours in (None, theirs), (case, inputs, outputs)
 
 
 @pytest.mark.parametrize("group", sorted(path.stem for path in GOLDEN.glob("*.json")))

@@ -47,7 +47,7 @@ def parameter_count(tensor: Tensor) -> int | None:
     """How many numbers the arrays of the layer hold that made this first output; ``None`` where they depend on the data."""
     options: dict[str, Any] = dict(tensor.options or {})
     if "program" in options:
-        nodes = options["program"]["nodes"]
+        nodes: list[dict[str, Any]] = options["program"]["nodes"]
         return sum(math.prod(node["shape"]) for node in nodes if node["op"] == "parameter")
     if not tensor.inputs:
         return 0

@@ -20,7 +20,7 @@ class Activation(Layer):
     __hash__ = object.__hash__
 
     def _output_shape(self, shape: Any) -> Any:
-        options = self.activation if isinstance(self.activation, Mapping) else {"name": self.activation}
+        options: Mapping[str, Any] = {"name": self.activation} if isinstance(self.activation, str) else self.activation
         return halved(shape, options.get("axis", -1)) if options.get("name") == "glu" else shape
 
 
@@ -63,7 +63,7 @@ class PReLU(SameShape):
 
     __hash__ = object.__hash__
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         given = [self.shared_axes] if isinstance(self.shared_axes, int) else self.shared_axes or []
         shared = {0, *(axis % len(shape) for axis in given)}
         return math.prod(extent for axis, extent in enumerate(shape) if axis not in shared)

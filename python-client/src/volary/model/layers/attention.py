@@ -42,7 +42,7 @@ class MultiHeadAttention(Layer):
     def _output_shape(self, query: Any, *others: Any) -> Any:
         return attended(query, query[-1] if self.output_shape is None else self.output_shape)
 
-    def _weights(self, query: Any, value: Any, key: Any = None, *others: Any) -> int:
+    def _weights(self, query: Any, value: Any, key: Any = None, *others: Any) -> Any:
         wide, bias = self.value_dim or self.key_dim, int(self.use_bias)
         answer = query[-1] if self.output_shape is None else self.output_shape
         keys = self.num_heads * self.key_dim * (query[-1] + (key or value)[-1] + 2 * bias)
@@ -89,7 +89,7 @@ class Attention(Layer):
     def _output_shape(self, query: Any, value: Any, *key: Any) -> Any:
         return attended(query, value[-1])
 
-    def _weights(self, *inputs: Any) -> int:
+    def _weights(self, *inputs: Any) -> Any:
         return self.use_scale + (self.score_mode == "concat")
 
     def __call__(self, inputs: Sequence[Tensor], use_causal_mask: bool = False) -> Tensor:

@@ -146,16 +146,17 @@ class Layer:
         if any(shape is None for shape in given) or hasattr(self, "call"):
             return None
         try:
-            return self._weights(*given)
+            count: int = self._weights(*given)
         except (TypeError, ValueError, IndexError):
             # An extent is not known, or the shape does not fit.
             return None
+        return count
 
     def _output_shape(self, *input_shapes: Any) -> Any:
         """The rule of one layer, over known counts of axes; several shapes are a list."""
         return None
 
-    def _weights(self, *input_shapes: Any) -> int:
+    def _weights(self, *input_shapes: Any) -> Any:
         """The rule of one layer; an extent that is not known is None, and arithmetic with it a TypeError."""
         return 0
 

@@ -53,7 +53,7 @@ class _Convolution(Layer):
         geometry = (self.kernel_size, self.strides, self.padding, self.data_format, self.dilation_rate)
         return windows.convolution(shape, self._axes, *geometry, self.filters)
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         channels = windows.channels_of(shape, self._axes, self.data_format)
         return self.filters * (windows.volume(self.kernel_size, self._axes) * channels // self.groups + self.use_bias)
 
@@ -107,7 +107,7 @@ class _Depthwise(Layer):
         geometry = (self.kernel_size, self.strides, self.padding, self.data_format, self.dilation_rate)
         return windows.depthwise(shape, self._axes, *geometry, self.depth_multiplier)
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         columns = windows.channels_of(shape, self._axes, self.data_format) * self.depth_multiplier
         return columns * (windows.volume(self.kernel_size, self._axes) + self.use_bias)
 
@@ -150,7 +150,7 @@ class _Separable(Layer):
         geometry = (self.kernel_size, self.strides, self.padding, self.data_format, self.dilation_rate)
         return windows.convolution(shape, self._axes, *geometry, self.filters)
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         columns = windows.channels_of(shape, self._axes, self.data_format) * self.depth_multiplier
         return columns * windows.volume(self.kernel_size, self._axes) + self.filters * (columns + self.use_bias)
 
@@ -191,7 +191,7 @@ class _Transposed(Layer):
         geometry = (self.kernel_size, self.strides, self.padding, self.output_padding, self.data_format)
         return windows.transposed(shape, self._axes, *geometry, self.dilation_rate, self.filters)
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         channels = windows.channels_of(shape, self._axes, self.data_format)
         return self.filters * (windows.volume(self.kernel_size, self._axes) * channels + self.use_bias)
 
@@ -242,7 +242,7 @@ class _LocallyConnected(Layer):
         geometry = (self.kernel_size, self.strides, self.padding, self.data_format)
         return windows.convolution(shape, self._axes, *geometry, 1, self.filters)
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         geometry = (self.kernel_size, self.strides, self.data_format)
         return windows.locally_connected_weights(shape, self._axes, *geometry, self.filters, self.use_bias)
 

@@ -53,7 +53,7 @@ class Dense(Layer):
     def _output_shape(self, shape: Any) -> Any:
         return last(shape, self.units)
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         return self.units * (shape[-1] + self.use_bias)
 
 
@@ -81,7 +81,7 @@ class Embedding(Layer):
     def _output_shape(self, shape: Any) -> Any:
         return (*shape, self.output_dim)
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         return self.input_dim * self.output_dim
 
 

@@ -26,7 +26,7 @@ class Highway(SameShape):
 
     __hash__ = object.__hash__
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         return 2 * shape[-1] * (shape[-1] + self.use_bias)
 
 
@@ -47,5 +47,5 @@ class MaxoutDense(Layer):
     def _output_shape(self, shape: Any) -> Any:
         return last(shape, self.output_dim)
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         return self.nb_feature * self.output_dim * (shape[-1] + self.use_bias)

@@ -31,7 +31,7 @@ class BatchNormalization(SameShape):
 
     __hash__ = object.__hash__
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         return (self.center + self.scale + 2) * shape[self.axis]
 
 
@@ -51,7 +51,7 @@ class LayerNormalization(SameShape):
 
     __hash__ = object.__hash__
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         arrays = 1 if self.rms_scaling else self.center + self.scale
         return arrays * extents_at(shape, self.axis)
 
@@ -72,7 +72,7 @@ class GroupNormalization(SameShape):
 
     __hash__ = object.__hash__
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         return (self.center + self.scale) * shape[self.axis]
 
 
@@ -85,7 +85,7 @@ class RMSNormalization(SameShape):
 
     __hash__ = object.__hash__
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         return extents_at(shape, self.axis)
 
 

@@ -70,7 +70,7 @@ class SimpleRNN(_Recurrent):
 
     __hash__ = object.__hash__
 
-    def _weights(self, shape: Any, *states: Any) -> int:
+    def _weights(self, shape: Any, *states: Any) -> Any:
         return self.units * (shape[-1] + self.units + self.use_bias)
 
 
@@ -99,7 +99,7 @@ class LSTM(_Recurrent):
     __hash__ = object.__hash__
     _states = 2
 
-    def _weights(self, shape: Any, *states: Any) -> int:
+    def _weights(self, shape: Any, *states: Any) -> Any:
         return 4 * self.units * (shape[-1] + self.units + self.use_bias)
 
 
@@ -127,7 +127,7 @@ class GRU(_Recurrent):
 
     __hash__ = object.__hash__
 
-    def _weights(self, shape: Any, *states: Any) -> int:
+    def _weights(self, shape: Any, *states: Any) -> Any:
         biases = self.use_bias * (2 if self.reset_after else 1)
         return 3 * self.units * (shape[-1] + self.units + biases)
 
@@ -167,7 +167,7 @@ class _ConvLSTM(_Recurrent):
         image = sequences.image_steps(shape, self._axes, *geometry, self.filters)
         return sequences.recurrent(shape, image, 2, self.return_sequences, self.return_state)
 
-    def _weights(self, shape: Any, *states: Any) -> int:
+    def _weights(self, shape: Any, *states: Any) -> Any:
         channels = channels_of(sequences.one_step(shape), self._axes, self.data_format)
         taps = volume(self.kernel_size, self._axes)
         return 4 * self.filters * (taps * (channels + self.filters) + self.use_bias)
@@ -224,7 +224,7 @@ class Bidirectional(Layer):
         forward, backward = (each._output_shape(shape) for each in (self.layer, self.backward_layer or self.layer))
         return sequences.both_ways(forward, backward, self.merge_mode)
 
-    def _weights(self, shape: Any, *states: Any) -> int:
+    def _weights(self, shape: Any, *states: Any) -> Any:
         return self.layer._weights(shape) + (self.backward_layer or self.layer)._weights(shape)
 
     def __post_init__(self) -> None:
@@ -261,7 +261,7 @@ class TimeDistributed(Layer):
     def _output_shape(self, shape: Any) -> Any:
         return sequences.with_steps(shape, self.layer.compute_output_shape(sequences.one_step(shape)))
 
-    def _weights(self, shape: Any) -> int:
+    def _weights(self, shape: Any) -> Any:
         return self.layer._weights(sequences.one_step(shape))
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from .shape import Shape, axis_of, show
 
@@ -134,8 +135,8 @@ def dot(left: Shape, right: Shape, axes: int | Sequence[int]) -> Shape:
     return (left[0], *(rest or [1]))
 
 
-def extents_at(shape: Shape, axes: int | Sequence[int]) -> int | None:
-    """The product of the extents of axes.
+def extents_at(shape: Shape, axes: int | Sequence[int]) -> Any:
+    """The product of the extents of axes; ``None`` where one is not known.
 
     >>> extents_at((None, 4, 3), [1, -1])
     12

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from .shape import Shape, show
 
@@ -64,8 +65,8 @@ def joined(shape: Shape, spatial: Sequence[Extent], channels: Extent, data_forma
     return (shape[0], channels, *spatial) if data_format == "channels_first" else (shape[0], *spatial, channels)
 
 
-def channels_of(shape: Shape, axes: int, data_format: str | None) -> Extent:
-    """How many channels come in."""
+def channels_of(shape: Shape, axes: int, data_format: str | None) -> Any:
+    """How many channels come in; ``None`` where that is not known."""
     return split(shape, axes, data_format)[1]
 
 
@@ -187,25 +188,25 @@ def repeated(shape: Shape, axes: int, sizes: int | Sequence[int], data_format: s
     return _resized(shape, axes, data_format, per_axis(sizes, axes), lambda extent, size: extent * size)
 
 
-def padded(shape: Shape, axes: int, widths: int | Sequence, data_format: str | None) -> Shape:
+def padded(shape: Shape, axes: int, widths: int | Sequence[Any], data_format: str | None) -> Shape:
     """More places before and after."""
     return _resized(shape, axes, data_format, _margins(widths, axes), lambda extent, pair: extent + sum(pair))
 
 
-def cropped(shape: Shape, axes: int, widths: int | Sequence, data_format: str | None) -> Shape:
+def cropped(shape: Shape, axes: int, widths: int | Sequence[Any], data_format: str | None) -> Shape:
     """Fewer places before and after."""
     return _resized(shape, axes, data_format, _margins(widths, axes), lambda extent, pair: extent - sum(pair))
 
 
 def _resized(
-    shape: Shape, axes: int, data_format: str | None, options: Sequence, change: Callable[[int, object], int]
+    shape: Shape, axes: int, data_format: str | None, options: Sequence[Any], change: Callable[[int, Any], int]
 ) -> Shape:
     spatial, channels = split(shape, axes, data_format)
     made = [None if extent is None else change(extent, option) for extent, option in zip(spatial, options, strict=True)]
     return joined(shape, made, channels, data_format)
 
 
-def _margins(widths: int | Sequence, axes: int) -> list[list[int]]:
+def _margins(widths: int | Sequence[Any], axes: int) -> list[list[int]]:
     """The numbers before and after, for each axis: of one number, one or a pair for each axis, or, of one axis, a pair."""
     entries = [widths] * axes if isinstance(widths, int) else [widths] if axes == 1 else list(widths)
     pairs = [[each, each] if isinstance(each, int) else list(each) for each in entries]
@@ -222,8 +223,8 @@ def locally_connected_weights(
     data_format: str | None,
     filters: int,
     use_bias: bool,
-) -> int | None:
-    """A kernel and a bias for each place of the answer."""
+) -> Any:
+    """A kernel and a bias for each place of the answer; ``None`` where the places or channels are not known."""
     made = convolution(shape, axes, kernel, strides, "valid", data_format, 1, filters)
     places, _ = split(made, axes, data_format)
     channels = channels_of(shape, axes, data_format)
