@@ -6,6 +6,7 @@ import json
 import math
 import random
 import struct
+from itertools import chain
 
 import pytest
 
