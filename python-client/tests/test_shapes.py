@@ -8,6 +8,7 @@ import random
 import struct
 from itertools import chain
 
+import numpy as np
 import pytest
 
 import volary
@@ -114,12 +115,26 @@ def test_what_an_input_of_unknown_width_goes_through_has_unknown_extents():
     assert layers.Dense(3)(columns).shape == (None, 3)
     assert layers.Concatenate()([columns, layers.Dense(3)(columns)]).shape == (None, None)
     assert layers.Flatten()(layers.Embedding(4, 3)(Input(["c"], dtype="int32"))).shape == (None, None)
-    unknown = layers.Lambda(lambda x: ops.sum(x, axis=-1))(columns)
+    unknown = layers.Lambda(lambda x: ops.flip(x, axis=-1))(columns)
     assert unknown.shape is None
     for layer in (layers.Dense(2), layers.Conv2D(2, 3), layers.Flatten(), layers.LSTM(2), layers.Reshape([2, 2])):
         assert layer(unknown).shape is None
     assert [each.shape for each in layers.LSTM(2, return_state=True)(unknown)] == [None] * 3
     assert layers.Add()([unknown, columns]).shape is None
+
+
+def test_functions_number_by_number_and_over_axes_keep_what_is_known():
+    columns = Input(["a", "b"])
+    steps = layers.Embedding(4, 3)(Input(["c"], dtype="int32"))
+    assert (2 * ops.relu(columns) + columns).shape == (None, None)
+    assert (steps + np.ones((5, 3))).shape == (None, 5, 3)
+    assert (steps * np.ones((1, 1))).shape == (None, None, 3)
+    assert ops.mean(ops.softmax(steps, axis=-1), axis=1).shape == (None, 3)
+    assert ops.max(columns, axis=-1, keepdims=True).shape == (None, 1)
+    with pytest.raises(ValueError, match="do not go together"):
+        steps + np.ones((5, 4))
+    with pytest.raises(ValueError, match="has no axis 2"):
+        ops.sum(columns, axis=2)
 
 
 def test_a_model_used_as_a_layer_tells_shapes_of_its_new_inputs():
@@ -137,7 +152,7 @@ def test_a_model_used_as_a_layer_tells_shapes_of_its_new_inputs():
 def test_a_layer_of_ones_own_may_say_the_shape_that_its_call_does_not_show():
     class Total(layers.Layer):
         def call(self, x):
-            return ops.sum(x, axis=-1)
+            return ops.sum(ops.flip(x, axis=-1), axis=-1)
 
         def compute_output_shape(self, input_shape):
             return input_shape[:-1]

@@ -247,7 +247,7 @@ class Model:
 
         >>> from volary import Sequential, layers
         >>> model = Sequential([layers.Dense(8), layers.Dense(1)])
-        >>> model.get_layer("dense_1"), model.get_layer(index=1)
+        >>> model.get_layer("dense_1"), model.get_layer(index=0)
         (Dense(units=1), Dense(units=8))
         """
         if (name is None) == (index is None):

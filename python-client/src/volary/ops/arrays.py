@@ -18,7 +18,7 @@ from .elementwise import _each
 
 def _along(op: str, x: Any, axis: int, **arguments: Any) -> Symbolic:
     axis = operator.index(axis)
-    return node(op, [x], lambda shape: shapes.along(shape, axis), {"axis": axis, **arguments})
+    return node(op, [x], lambda shape: shapes.along(shape, axis), {"axis": axis, **arguments}, partial=True)
 
 
 def softmax(x: Any, axis: int = -1) -> Symbolic:
@@ -44,6 +44,7 @@ def _reduced(op: str, x: Any, axis: Any, keepdims: bool, **arguments: Any) -> Sy
         [x],
         lambda shape: shapes.reduced(shape, axes, keepdims),
         {"axis": axes, "keepdims": bool(keepdims), **arguments},
+        partial=True,
     )
 
 

@@ -17,7 +17,7 @@ def _each(op: str, x: Any, **arguments: Any) -> Symbolic:
 
 
 def _together(op: str, *inputs: Any) -> Symbolic:
-    return node(op, inputs, shapes.broadcast)
+    return node(op, inputs, shapes.broadcast, partial=True)
 
 
 def add(x1: Any, x2: Any) -> Symbolic:

@@ -21,7 +21,7 @@ def same(shape: Shape) -> Shape:
 
 
 def broadcast(*shapes: Shape) -> Shape:
-    """The shape that several have together."""
+    """The shape that several have together; an extent that is not known is taken for one that fits."""
     rank = max(len(shape) for shape in shapes)
     rows = any(has_rows(shape) for shape in shapes)
     for shape in shapes:
@@ -38,11 +38,12 @@ def broadcast(*shapes: Shape) -> Shape:
         if axis == -rank and rows:
             whole.append(None)
             continue
-        if len(extents - {1}) > 1:
+        others = extents - {1, None}
+        if len(others) > 1:
             raise ValueError(
                 f"shapes {show(*shapes)} do not go together; extents must be equal or 1, counted from the last axis"
             )
-        whole.append(max(extents, key=lambda extent: extent != 1))
+        whole.append(others.pop() if others else None if None in extents else 1)
     return bounded(whole)
 
 
