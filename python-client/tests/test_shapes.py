@@ -257,4 +257,6 @@ Parameters: 423 and those that depend on the data
 """
     )
     assert model.count_params() is None
+    assert layers.ReLU().count_params(None) == 0
+    assert layers.Dense(2).count_params(None) is None
     assert Sequential([Input(shape=(2,)), layers.Dense(6), dense]).count_params() == 39

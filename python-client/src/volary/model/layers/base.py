@@ -128,8 +128,8 @@ class Layer:
             for shape in made if isinstance(made, list) else [made]:
                 if shape is not None and any(extent is not None and extent < 1 for extent in shape[1:]):
                     raise ValueError(f"it would make {show(shape)} of {show(*given)}; extents must be at least 1")
-        except TypeError:
-            # An option of a wrong type, or a wrong count of inputs: the servers refuse it by name.
+        except (TypeError, IndexError):
+            # An option of a wrong type, a wrong count of inputs, or an input without rows: the servers refuse it by name.
             return None
         except ValueError as error:
             raise ValueError(f"{self!r}: {error}") from None
@@ -142,8 +142,12 @@ class Layer:
         >>> layers.Dense(8).count_params((None, 4))
         40
         """
+        if hasattr(self, "call"):
+            return None
+        if type(self)._weights is Layer._weights:
+            return 0
         given = shapes_of(input_shape)
-        if any(shape is None for shape in given) or hasattr(self, "call"):
+        if any(shape is None for shape in given):
             return None
         try:
             count: int = self._weights(*given)
