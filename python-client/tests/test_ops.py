@@ -7,7 +7,7 @@ import pytest
 
 import volary
 from volary import Input, Model, Parameter, Sequential, layers, ops
-from volary.model import shapes
+from volary.model.shapes import operations as shapes
 
 ROWS = 5  # stands for None where NumPy is asked; no other extent is 5
 
@@ -332,3 +332,10 @@ def test_a_loss_that_joins_rows_or_forgets_them_is_refused():
         model.compile(loss=lambda y_true, y_pred: 1.0)
     with pytest.raises(TypeError, match=r"or a function of .y_true, y_pred."):
         model.compile(loss=3)
+
+
+def test_random_numbers_have_rows_and_known_extents():
+    assert recorded(lambda x: x + ops.random_normal((None, 4), mean=1.0, stddev=0.5), (None, 4)) == (None, 4)
+    for shape in ((4,), (None, None), ()):
+        with pytest.raises(ValueError, match=r"^ops.random_normal: the shape is .*; begin with None for the rows"):
+            recorded(lambda x, shape=shape: ops.random_normal(shape), (None, 4))

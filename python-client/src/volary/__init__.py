@@ -28,10 +28,23 @@ from .errors import VolaryError
 from .features import Pipeline
 from .handles import Query, ServedModel, Table
 from .jobs import History, JobHandle
-from .model import Constant, Input, Model, Parameter, Sequential, callbacks, layers, losses, metrics, optimizers
+from .model import (
+    Constant,
+    Input,
+    Model,
+    Parameter,
+    Sequential,
+    callbacks,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+)
 
 # `from volary.layers import Dense` works as well as `volary.layers.Dense`.
-for _module in (callbacks, layers, losses, metrics, optimizers):
+for _module in (callbacks, initializers, layers, losses, metrics, optimizers, regularizers):
     _sys.modules["volary." + _module.__name__.rpartition(".")[2]] = _module
 _sys.modules["volary.optimizers.schedules"] = optimizers.schedules
 
@@ -55,9 +68,11 @@ __all__ = [
     "connect",
     "errors",
     "features",
+    "initializers",
     "layers",
     "losses",
     "metrics",
     "ops",
     "optimizers",
+    "regularizers",
 ]

@@ -1,6 +1,6 @@
 """Networks as descriptions: Keras names, arguments and defaults. The servers do the arithmetic; none is done here."""
 
-from . import callbacks, layers, losses, metrics, optimizers
+from . import callbacks, initializers, layers, losses, metrics, optimizers, regularizers
 from .functional import Input, Model, Tensor
 from .sequential import Sequential
 from .symbolic import Constant, Parameter
@@ -13,8 +13,10 @@ __all__ = [
     "Sequential",
     "Tensor",
     "callbacks",
+    "initializers",
     "layers",
     "losses",
     "metrics",
     "optimizers",
+    "regularizers",
 ]

@@ -29,6 +29,7 @@ from .metrics import Metric
 from .optimizers import Optimizer
 from .outputs import LossOfOutput, OutputTraining, compiled, request_of
 from .shapes import Shape
+from .summary import parameter_count, table
 from .symbolic import Parameter, Symbolic, trace
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Tensor(Symbolic):
 
     ``options`` are those of the call, beside the layer's own. A further output of a layer that has several is told by
     ``first``, the call's first output, and its ``number``. ``within`` names the layer as part of a model used as a layer.
+    ``shapes`` are those of all outputs of the call, on its first.
     """
 
     layer: Layer
@@ -65,12 +67,12 @@ class Tensor(Symbolic):
     first: Tensor | None = None
     number: int = 0
     within: str | None = None
-    known_shape: Shape | None = None
+    shapes: tuple[Shape | None, ...] = (None,)
 
     @property
     def shape(self) -> Shape | None:
         """``None`` for the rows, and for extents that only the servers know."""
-        return self.known_shape
+        return self.origin.shapes[self.number]
 
     @property
     def dtype(self) -> str:
@@ -106,21 +108,40 @@ def Input(
     return connect(InputLayer(names, dtype, None if shape is None else list(shape), name=name), ())
 
 
-def connect(
-    layer: Layer, inputs: Tensor | Sequence[Tensor], options: Mapping[str, Any] | None = None, within: str | None = None
-) -> Any:
+def connect(layer: Layer, inputs: Tensor | Sequence[Tensor], options: Mapping[str, Any] | None = None) -> Any:
     """The tensor that `layer` makes of `inputs`; a tuple of them where it has several outputs."""
     given = _tensors(inputs, "a layer")
-    read = [each.shape for each in given]
-    input_shape: Any = read[0] if len(read) == 1 else read
+    input_shape = _input_shape(given)
+    shapes: Sequence[Shape | None]
     if not hasattr(layer, "call"):
-        shapes = [layer.compute_output_shape(input_shape), *[None] * (layer.output_count() - 1)]
-    elif options is not None and "program" in options:
-        shapes = [None] * len(options["program"].get("outputs", [None]))
+        made = layer.compute_output_shape(input_shape)
+        shapes = made if isinstance(made, list) else [made] * layer.output_count()
     else:
         program, shapes = _recorded(layer, given, input_shape)
         options = {**(options or {}), "program": program}
-    return _outputs(layer, given, options, within, shapes)
+        if shapes == [None] and type(layer).compute_output_shape is not Layer.compute_output_shape:
+            shapes = [layer.compute_output_shape(input_shape)]
+    return _outputs(layer, given, options, None, shapes)
+
+
+def _input_shape(given: Sequence[Tensor]) -> Any:
+    """One shape, or a list of several, as ``build`` and ``compute_output_shape`` take it."""
+    read = [each.shape for each in given]
+    return read[0] if len(read) == 1 else read
+
+
+def _again(first: Tensor, inputs: tuple[Tensor, ...], within: str) -> tuple[Tensor, ...]:
+    """The outputs of a call of which `first` is the first, made over other inputs by a model that is used as a layer."""
+    layer = first.layer
+    made: Any = None
+    if not hasattr(layer, "call") and first.inputs:
+        made = layer.compute_output_shape(_input_shape(inputs))
+    elif [each.shape for each in inputs] == [each.shape for each in first.inputs]:
+        # A program is data by now: what it makes of other shapes only the servers know.
+        made = list(first.shapes)
+    shapes = made if isinstance(made, list) else [made] * len(first.shapes)
+    answer = _outputs(layer, inputs, first.options, within, shapes)
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def _outputs(
@@ -131,13 +152,10 @@ def _outputs(
     shapes: Sequence[Shape | None],
 ) -> Any:
     """The tensors of one call, one for each shape."""
-    first = Tensor(layer, inputs, options, within=within, known_shape=shapes[0])
+    first = Tensor(layer, inputs, options, within=within, shapes=tuple(shapes))
     if len(shapes) == 1:
         return first
-    return (
-        first,
-        *(Tensor(layer, inputs, options, first, n, within, shape) for n, shape in enumerate(shapes[1:], 1)),
-    )
+    return (first, *(Tensor(layer, inputs, options, first, number, within) for number in range(1, len(shapes))))
 
 
 def _recorded(
@@ -228,6 +246,44 @@ class Model:
         """The layers, inputs before the layers that read them, each once."""
         return list({id(tensor.layer): tensor.layer for tensor in _ordered(self._graph())}.values())
 
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of a name, as :meth:`to_json` and :meth:`summary` tell it, or at a place of :attr:`layers`.
+
+        >>> from volary import Sequential, layers
+        >>> model = Sequential([layers.Dense(8), layers.Dense(1)])
+        >>> model.get_layer("dense_1"), model.get_layer(index=0)
+        (Dense(units=1), Dense(units=8))
+        """
+        if (name is None) == (index is None):
+            raise ValueError(f"get_layer is given name={name!r} and index={index!r}; give one of them")
+        if index is not None:
+            if not -len(self.layers) <= index < len(self.layers):
+                raise ValueError(f"{self.name!r} has {len(self.layers)} layers and none at index {index}")
+            return self.layers[index]
+        calls = _ordered(self._graph())
+        known = dict(zip(_named(calls), calls, strict=True))
+        if name not in known:
+            raise ValueError(f"{self.name!r} has no layer {name!r}; there are {', '.join(known)}")
+        return known[name].layer
+
+    @property
+    def input_shape(self) -> Any:
+        """The shape that it reads, a list of them where it reads several; ``None`` stands for what only the servers know."""
+        shapes = [tensor.shape for tensor in self.input_tensors()]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    @property
+    def output_shape(self) -> Any:
+        """The shape that it answers, a list of them where it answers several; ``None`` stands for what only the servers know."""
+        shapes = [tensor.shape for tensor in self._graph()]
+        return shapes[0] if len(shapes) == 1 else shapes
+
+    def count_params(self) -> int | None:
+        """How many numbers all its arrays hold; ``None`` where that depends on the data."""
+        first = {id(tensor.layer): tensor for tensor in reversed(_ordered(self._graph()))}
+        counts = [parameter_count(tensor) for tensor in first.values()]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
     @property
     def trainable(self) -> bool:
         """Whether any layer learns; set it to ``False`` to keep the arrays of all of them as they start."""
@@ -261,8 +317,7 @@ class Model:
         for tensor, name in zip(ordered, _named(ordered), strict=True):
             if id(tensor) not in made:
                 read = [made[id(each.origin)][each.number] for each in tensor.inputs]
-                answer = connect(tensor.layer, read, tensor.options, f"{self.name}.{name}")
-                made[id(tensor)] = answer if isinstance(answer, tuple) else (answer,)
+                made[id(tensor)] = _again(tensor, tuple(read), f"{self.name}.{name}")
         outputs = tuple(made[id(each.origin)][each.number] for each in self._graph())
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -341,10 +396,26 @@ class Model:
         self._training = training
 
     def summary(self) -> str:
-        """The network as text: the server's own table once trained, else the layers."""
+        """Layers, shapes and counts of parameters: the server's table once trained, else what is known before.
+
+        >>> from volary import Input, Sequential, layers
+        >>> image = Input(["pixels"], shape=(28, 28, 1))
+        >>> Sequential([image, layers.Conv2D(8, 3), layers.Flatten(), layers.Dense(10)], name="digits").summary()
+        Model "digits"
+        Layer (type)       Output shape       Parameters  Connected to
+        --------------------------------------------------------------
+        input (Input)      (rows, 28, 28, 1)           0
+        conv2d (Conv2D)    (rows, 26, 26, 8)          80  input
+        flatten (Flatten)  (rows, 5408)                0  conv2d
+        dense (Dense)      (rows, 10)              54090  flatten
+        Parameters: 54170
+        <BLANKLINE>
+        """
         if self._served is not None:
             return self._served.summary()
-        return Summary(repr(self))
+        calls = _ordered(self._graph())
+        names = dict(zip((id(tensor) for tensor in calls), _named(calls), strict=True))
+        return Summary(table(self.name, calls, names))
 
     # -- training ---------------------------------------------------------------------------------------------
 

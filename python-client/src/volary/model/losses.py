@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any
 
 from .._commands import plain
+from .described import Described
 from .shapes import Shape, is_known
 from .symbolic import trace
 
@@ -45,34 +46,6 @@ __all__ = [
     "SquaredHinge",
     "Tversky",
 ]
-
-
-@dataclass(frozen=True)
-class Described:
-    """What has a name and options: the base of losses and metrics."""
-
-    name: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        for each in fields(self):
-            value = plain(getattr(self, each.name), f"{each.name} of {type(self).__name__}")
-            object.__setattr__(self, each.name, value)
-
-    def get_config(self) -> dict[str, Any]:
-        """Every option, defaults included."""
-        return {each.name: getattr(self, each.name) for each in fields(self)}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """The loss or metric of a configuration."""
-        return cls(**config)
-
-    def to_json(self) -> str | dict[str, Any]:
-        """The name alone where every option has its default, else an object of the name and the others."""
-        changed = {
-            each.name: getattr(self, each.name) for each in fields(self) if getattr(self, each.name) != each.default
-        }
-        return {"name": self.name, **changed} if changed else self.name
 
 
 def described(what: str, given: Any, kind: type[Described], shape: Shape | None = None) -> str | dict[str, Any]:

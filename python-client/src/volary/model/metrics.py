@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .losses import Described
+from .described import Described
 
 __all__ = [
     "AUC",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .functional import Input, Model, Tensor
-from .layers import Embedding, Layer
+from .layers import Embedding, InputLayer, Layer
 
 __all__ = ["Sequential"]
 
@@ -43,6 +43,16 @@ class Sequential(Model):
         if tensor is None:
             raise TypeError("a Sequential needs at least one layer")
         super().__init__(outputs=tensor, name=name)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in their order; the input is none of them, as in Keras.
+
+        >>> from volary import Sequential, layers
+        >>> Sequential([layers.Dense(8), layers.Dense(1)]).layers
+        [Dense(units=8), Dense(units=1)]
+        """
+        return [layer for layer in super().layers if not isinstance(layer, InputLayer)]
 
 
 def _single(given: Tensor | tuple[Tensor, ...], what: str) -> Tensor:

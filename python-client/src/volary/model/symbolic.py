@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._commands import plain
+from .described import option
+from .initializers import Initializer
+from .regularizers import Regularizer
 from .shapes import Shape, is_known, show
 
 __all__ = ["Constant", "Parameter", "Recorder", "Symbolic", "SymbolicTensor", "node", "record"]
@@ -190,11 +193,11 @@ class Parameter(Symbolic):
     def __init__(
         self,
         shape: Sequence[int] | int,
-        initializer: str | Mapping[str, Any] = "glorot_uniform",
+        initializer: str | Mapping[str, Any] | Initializer | type[Initializer] = "glorot_uniform",
         *,
         name: str | None = None,
         trainable: bool = True,
-        regularizer: str | Mapping[str, Any] | None = None,
+        regularizer: str | Mapping[str, Any] | Regularizer | type[Regularizer] | None = None,
     ) -> None:
         extents = plain(shape, "shape of a Parameter")
         extents = [extents] if isinstance(extents, int) else list(extents)
@@ -204,10 +207,10 @@ class Parameter(Symbolic):
                 "extent comes from it"
             )
         self._shape: Shape = tuple(extents)
-        self.initializer = plain(initializer, "initializer")
+        self.initializer = option("initializer of a Parameter", initializer, Initializer)
         self.name = name
         self.trainable = bool(trainable)
-        self.regularizer = plain(regularizer, "regularizer")
+        self.regularizer = option("regularizer of a Parameter", regularizer, Regularizer)
         # Outside of a layer it becomes part of the one layer that uses it.
         self.used = False
 

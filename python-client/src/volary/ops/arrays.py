@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._commands import plain
-from ..model import shapes
-from ..model.shapes import Shape
+from ..model.shapes import Shape, is_known
+from ..model.shapes import operations as shapes
 from ..model.symbolic import Constant, Symbolic, node
 from .elementwise import _each
 
@@ -18,7 +18,7 @@ from .elementwise import _each
 
 def _along(op: str, x: Any, axis: int, **arguments: Any) -> Symbolic:
     axis = operator.index(axis)
-    return node(op, [x], lambda shape: shapes.along(shape, axis), {"axis": axis, **arguments})
+    return node(op, [x], lambda shape: shapes.along(shape, axis), {"axis": axis, **arguments}, partial=True)
 
 
 def softmax(x: Any, axis: int = -1) -> Symbolic:
@@ -44,6 +44,7 @@ def _reduced(op: str, x: Any, axis: Any, keepdims: bool, **arguments: Any) -> Sy
         [x],
         lambda shape: shapes.reduced(shape, axes, keepdims),
         {"axis": axes, "keepdims": bool(keepdims), **arguments},
+        partial=True,
     )
 
 
@@ -345,7 +346,7 @@ def random_normal(shape: Sequence[int | None], mean: float = 0.0, stddev: float 
     ``call`` or a Lambda.
     """
     extents = tuple(_extents("random_normal", shape))
-    if not extents or extents[0] is not None or not shapes.is_known(extents):
+    if not extents or extents[0] is not None or not is_known(extents):
         raise ValueError(f"ops.random_normal: the shape is {extents}; begin with None for the rows and know the others")
     draw = node("random_normal", [], lambda: extents, {"shape": list(extents)})
     return draw if (mean, stddev) == (0.0, 1.0) else draw * stddev + mean

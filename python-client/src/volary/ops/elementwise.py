@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._commands import plain
-from ..model import shapes
+from ..model.shapes import operations as shapes
 from ..model.symbolic import Symbolic, node
 
 # -- number by number ---------------------------------------------------------------------------------------------
@@ -17,7 +17,7 @@ def _each(op: str, x: Any, **arguments: Any) -> Symbolic:
 
 
 def _together(op: str, *inputs: Any) -> Symbolic:
-    return node(op, inputs, shapes.broadcast)
+    return node(op, inputs, shapes.broadcast, partial=True)
 
 
 def add(x1: Any, x2: Any) -> Symbolic:

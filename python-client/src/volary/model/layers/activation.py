@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..shapes import Shape
-from .base import Function, Initializer, Layer, Regularizer
+from ..shapes.rows import halved
+from .base import Function, Initializer, Layer, Regularizer, SameShape
 
 
 @dataclass(eq=True, repr=False)
 class Activation(Layer):
-    """An activation by itself, by name or with arguments; docs/model-spec.md lists them all."""
+    """An activation by itself, by name or with arguments; docs/model-spec.md lists them all; ``glu`` halves an axis."""
 
     activation: Function
 
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes; ``glu`` halves an axis."""
-        return None if self.activation == "glu" else input_shape
-
     __hash__ = object.__hash__
+
+    def _output_shape(self, shape: Any) -> Any:
+        options: Mapping[str, Any] = {"name": self.activation} if isinstance(self.activation, str) else self.activation
+        return halved(shape, options.get("axis", -1)) if options.get("name") == "glu" else shape
 
 
 @dataclass(eq=True, repr=False)
-class ReLU(Layer):
+class ReLU(SameShape):
     """The input above ``threshold``, at most ``max_value``; below it ``negative_slope`` times what is missing."""
 
     max_value: float | None = None
@@ -35,7 +36,7 @@ class ReLU(Layer):
 
 
 @dataclass(eq=True, repr=False)
-class LeakyReLU(Layer):
+class LeakyReLU(SameShape):
     """The input, or ``negative_slope`` times the input below 0."""
 
     negative_slope: float = 0.3
@@ -44,7 +45,7 @@ class LeakyReLU(Layer):
 
 
 @dataclass(eq=True, repr=False)
-class ELU(Layer):
+class ELU(SameShape):
     """The input, or ``alpha * (exp(input) - 1)`` below 0."""
 
     alpha: float = 1.0
@@ -53,7 +54,7 @@ class ELU(Layer):
 
 
 @dataclass(eq=True, repr=False)
-class PReLU(Layer):
+class PReLU(SameShape):
     """The input, or a trained ``alpha`` times the input below 0; ``shared_axes`` have one alpha together."""
 
     alpha_initializer: Initializer = "zeros"
@@ -62,9 +63,14 @@ class PReLU(Layer):
 
     __hash__ = object.__hash__
 
+    def _weights(self, shape: Any) -> Any:
+        given = [self.shared_axes] if isinstance(self.shared_axes, int) else self.shared_axes or []
+        shared = {0, *(axis % len(shape) for axis in given)}
+        return math.prod(extent for axis, extent in enumerate(shape) if axis not in shared)
+
 
 @dataclass(eq=True, repr=False)
-class Softmax(Layer):
+class Softmax(SameShape):
     """Shares of one along an axis or several; steps that the mask leaves out get 0."""
 
     axis: int | Sequence[int] = -1

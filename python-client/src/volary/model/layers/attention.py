@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..shapes.sequences import attended
 from .base import Initializer, Layer, Regularizer
 
 if TYPE_CHECKING:
@@ -37,6 +38,16 @@ class MultiHeadAttention(Layer):
     use_gate: bool = False
 
     __hash__ = object.__hash__
+
+    def _output_shape(self, query: Any, *others: Any) -> Any:
+        return attended(query, query[-1] if self.output_shape is None else self.output_shape)
+
+    def _weights(self, query: Any, value: Any, key: Any = None, *others: Any) -> Any:
+        wide, bias = self.value_dim or self.key_dim, int(self.use_bias)
+        answer = query[-1] if self.output_shape is None else self.output_shape
+        keys = self.num_heads * self.key_dim * (query[-1] + (key or value)[-1] + 2 * bias)
+        values = self.num_heads * wide * (value[-1] + bias) + answer * (self.num_heads * wide + bias)
+        return keys + values + (self.num_heads * wide * (query[-1] + bias) if self.use_gate else 0)
 
     def __call__(
         self,
@@ -74,6 +85,12 @@ class Attention(Layer):
     dropout: float = 0.0
 
     __hash__ = object.__hash__
+
+    def _output_shape(self, query: Any, value: Any, *key: Any) -> Any:
+        return attended(query, value[-1])
+
+    def _weights(self, *inputs: Any) -> Any:
+        return self.use_scale + (self.score_mode == "concat")
 
     def __call__(self, inputs: Sequence[Tensor], use_causal_mask: bool = False) -> Tensor:
         """The query's steps over the value's; with ``use_causal_mask`` a step sees none behind it."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..shapes import Shape
+from ..shapes.rows import flat, last
 from .base import Function, Initializer, Layer, Regularizer
 
 
@@ -22,7 +21,7 @@ class InputLayer(Layer):
     dtype: str = "float32"
     shape: Sequence[int] | None = None
 
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
+    def compute_output_shape(self, input_shape: Any = None) -> Any:
         """The shape that it makes."""
         return (None, None) if self.shape is None else (None, *self.shape)
 
@@ -49,11 +48,13 @@ class Dense(Layer):
     kernel_regularizer: Regularizer | None = None
     bias_regularizer: Regularizer | None = None
 
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        return None if input_shape is None else (*input_shape[:-1], self.units)
-
     __hash__ = object.__hash__
+
+    def _output_shape(self, shape: Any) -> Any:
+        return last(shape, self.units)
+
+    def _weights(self, shape: Any) -> Any:
+        return self.units * (shape[-1] + self.use_bias)
 
 
 @dataclass(eq=True, repr=False)
@@ -75,21 +76,20 @@ class Embedding(Layer):
     mask_zero: bool = False
     sparse: bool = False
 
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        return None if input_shape is None else (*input_shape, self.output_dim)
-
     __hash__ = object.__hash__
+
+    def _output_shape(self, shape: Any) -> Any:
+        return (*shape, self.output_dim)
+
+    def _weights(self, shape: Any) -> Any:
+        return self.input_dim * self.output_dim
 
 
 @dataclass(eq=True, repr=False)
 class Flatten(Layer):
     """Everything of a row in one dimension."""
 
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        if input_shape is None:
-            return None
-        return (None, None if None in input_shape[1:] else math.prod(input_shape[1:]))
-
     __hash__ = object.__hash__
+
+    def _output_shape(self, shape: Any) -> Any:
+        return flat(shape)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from .base import Function, Initializer, Layer, Regularizer
+from ..shapes.rows import last
+from .base import Function, Initializer, Layer, Regularizer, SameShape
 
 
 @dataclass(eq=True, repr=False)
-class Highway(Layer):
+class Highway(SameShape):
     """``t * activation(x @ kernel + bias) + (1 - t) * x`` with the gate ``t`` of a kernel and a bias of its own.
 
     The gate's bias starts at ``transform_bias``: a new layer mostly passes its input on.
@@ -24,6 +26,9 @@ class Highway(Layer):
 
     __hash__ = object.__hash__
 
+    def _weights(self, shape: Any) -> Any:
+        return 2 * shape[-1] * (shape[-1] + self.use_bias)
+
 
 @dataclass(eq=True, repr=False)
 class MaxoutDense(Layer):
@@ -38,3 +43,9 @@ class MaxoutDense(Layer):
     bias_regularizer: Regularizer | None = None
 
     __hash__ = object.__hash__
+
+    def _output_shape(self, shape: Any) -> Any:
+        return last(shape, self.output_dim)
+
+    def _weights(self, shape: Any) -> Any:
+        return self.nb_feature * self.output_dim * (shape[-1] + self.use_bias)

@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..shapes import Shape
+from ..shapes.rows import dot, merged, side_by_side
 from .base import Layer
+
+
+class _NumberByNumber(Layer):
+    def _output_shape(self, *shapes: Any) -> Any:
+        return merged(*shapes)
 
 
 @dataclass(eq=True, repr=False)
@@ -16,54 +21,49 @@ class Concatenate(Layer):
 
     axis: int = -1
 
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        given = input_shape if isinstance(input_shape, list) else [input_shape]
-        if self.axis != -1 or any(shape is None for shape in given):
-            return None
-        last = [shape[-1] for shape in given]
-        return (*given[0][:-1], None if None in last else sum(last))
-
     __hash__ = object.__hash__
+
+    def _output_shape(self, *shapes: Any) -> Any:
+        return side_by_side(*shapes, axis=self.axis)
 
 
 @dataclass(eq=True, repr=False)
-class Add(Layer):
+class Add(_NumberByNumber):
     """The sum of two or more tensors, broadcast as NumPy does."""
 
     __hash__ = object.__hash__
 
 
 @dataclass(eq=True, repr=False)
-class Subtract(Layer):
+class Subtract(_NumberByNumber):
     """The first of two tensors less the second."""
 
     __hash__ = object.__hash__
 
 
 @dataclass(eq=True, repr=False)
-class Multiply(Layer):
+class Multiply(_NumberByNumber):
     """The product of two or more tensors; masked steps are left out."""
 
     __hash__ = object.__hash__
 
 
 @dataclass(eq=True, repr=False)
-class Average(Layer):
+class Average(_NumberByNumber):
     """The mean of two or more tensors."""
 
     __hash__ = object.__hash__
 
 
 @dataclass(eq=True, repr=False)
-class Maximum(Layer):
+class Maximum(_NumberByNumber):
     """The greatest of two or more tensors, number by number; masked steps are left out."""
 
     __hash__ = object.__hash__
 
 
 @dataclass(eq=True, repr=False)
-class Minimum(Layer):
+class Minimum(_NumberByNumber):
     """The least of two or more tensors, number by number; masked steps are left out."""
 
     __hash__ = object.__hash__
@@ -77,3 +77,6 @@ class Dot(Layer):
     normalize: bool = False
 
     __hash__ = object.__hash__
+
+    def _output_shape(self, left: Any, right: Any) -> Any:
+        return dot(left, right, self.axes)

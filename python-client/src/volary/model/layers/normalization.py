@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..shapes import Shape
-from .base import Initializer, Layer, Regularizer
+from ..shapes.rows import extents_at
+from .base import Initializer, Regularizer, SameShape
 
 
 @dataclass(eq=True, repr=False)
-class BatchNormalization(Layer):
+class BatchNormalization(SameShape):
     """Each index of ``axis`` to mean 0 and variance 1 over the rows at hand, then scaled and shifted.
 
     Moving averages take their place when answering. Steps that a mask leaves out do not count.
@@ -29,15 +29,14 @@ class BatchNormalization(Layer):
     beta_regularizer: Regularizer | None = None
     gamma_regularizer: Regularizer | None = None
 
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        return input_shape
-
     __hash__ = object.__hash__
+
+    def _weights(self, shape: Any) -> Any:
+        return (self.center + self.scale + 2) * shape[self.axis]
 
 
 @dataclass(eq=True, repr=False)
-class LayerNormalization(Layer):
+class LayerNormalization(SameShape):
     """Each row to mean 0 and variance 1 over one axis or several, then scaled and shifted."""
 
     axis: int | Sequence[int] = -1
@@ -50,15 +49,15 @@ class LayerNormalization(Layer):
     gamma_regularizer: Regularizer | None = None
     rms_scaling: bool = False
 
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        return input_shape
-
     __hash__ = object.__hash__
+
+    def _weights(self, shape: Any) -> Any:
+        arrays = 1 if self.rms_scaling else self.center + self.scale
+        return arrays * extents_at(shape, self.axis)
 
 
 @dataclass(eq=True, repr=False)
-class GroupNormalization(Layer):
+class GroupNormalization(SameShape):
     """Each group of channels of a row to mean 0 and variance 1, then scaled and shifted; -1 is a group per channel."""
 
     groups: int = 32
@@ -71,35 +70,29 @@ class GroupNormalization(Layer):
     beta_regularizer: Regularizer | None = None
     gamma_regularizer: Regularizer | None = None
 
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        return input_shape
-
     __hash__ = object.__hash__
+
+    def _weights(self, shape: Any) -> Any:
+        return (self.center + self.scale) * shape[self.axis]
 
 
 @dataclass(eq=True, repr=False)
-class RMSNormalization(Layer):
+class RMSNormalization(SameShape):
     """Each row divided by the root of its mean square over one axis or several, then scaled."""
 
     axis: int | Sequence[int] = -1
     epsilon: float = 1e-6
 
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        return input_shape
-
     __hash__ = object.__hash__
+
+    def _weights(self, shape: Any) -> Any:
+        return extents_at(shape, self.axis)
 
 
 @dataclass(eq=True, repr=False)
-class UnitNormalization(Layer):
+class UnitNormalization(SameShape):
     """Each row to length 1 over one axis or several."""
 
     axis: int | Sequence[int] = -1
-
-    def compute_output_shape(self, input_shape: Any) -> Shape | None:
-        """The shape that it makes."""
-        return input_shape
 
     __hash__ = object.__hash__

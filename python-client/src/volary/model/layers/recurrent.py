@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..shapes import sequences
+from ..shapes.windows import channels_of, volume
 from .base import Initializer, Layer, Regularizer
 
 if TYPE_CHECKING:
@@ -16,6 +18,10 @@ class _Recurrent(Layer):
     """What the three cells have in common: the call, and the states as further outputs."""
 
     _states = 1
+
+    def _output_shape(self, shape: Any, *states: Any) -> Any:
+        sequences.one_step(shape, 3)
+        return sequences.recurrent(shape, (self.units,), self._states, self.return_sequences, self.return_state)
 
     def output_count(self) -> int:
         """The answer, and the states with ``return_state``."""
@@ -64,6 +70,9 @@ class SimpleRNN(_Recurrent):
 
     __hash__ = object.__hash__
 
+    def _weights(self, shape: Any, *states: Any) -> Any:
+        return self.units * (shape[-1] + self.units + self.use_bias)
+
 
 @dataclass(eq=True, repr=False)
 class LSTM(_Recurrent):
@@ -90,6 +99,9 @@ class LSTM(_Recurrent):
     __hash__ = object.__hash__
     _states = 2
 
+    def _weights(self, shape: Any, *states: Any) -> Any:
+        return 4 * self.units * (shape[-1] + self.units + self.use_bias)
+
 
 @dataclass(eq=True, repr=False)
 class GRU(_Recurrent):
@@ -115,9 +127,15 @@ class GRU(_Recurrent):
 
     __hash__ = object.__hash__
 
+    def _weights(self, shape: Any, *states: Any) -> Any:
+        biases = self.use_bias * (2 if self.reset_after else 1)
+        return 3 * self.units * (shape[-1] + self.units + biases)
+
 
 @dataclass(eq=True, repr=False)
 class _ConvLSTM(_Recurrent):
+    _axes: ClassVar[int]
+
     filters: int
     kernel_size: int | Sequence[int]
     strides: int | Sequence[int] = 1
@@ -144,6 +162,16 @@ class _ConvLSTM(_Recurrent):
     __hash__ = object.__hash__
     _states = 2
 
+    def _output_shape(self, shape: Any, *states: Any) -> Any:
+        geometry = (self.kernel_size, self.strides, self.padding, self.data_format, self.dilation_rate)
+        image = sequences.image_steps(shape, self._axes, *geometry, self.filters)
+        return sequences.recurrent(shape, image, 2, self.return_sequences, self.return_state)
+
+    def _weights(self, shape: Any, *states: Any) -> Any:
+        channels = channels_of(sequences.one_step(shape), self._axes, self.data_format)
+        taps = volume(self.kernel_size, self._axes)
+        return 4 * self.filters * (taps * (channels + self.filters) + self.use_bias)
+
 
 class ConvLSTM1D(_ConvLSTM):
     """An LSTM whose products are convolutions (Shi et al., 2015), over ``(steps, places, channels)`` per row.
@@ -152,6 +180,8 @@ class ConvLSTM1D(_ConvLSTM):
     >>> ConvLSTM1D(8, 3)(Input(["signal"], shape=(10, 20, 1))).number
     0
     """
+
+    _axes = 1
 
 
 class ConvLSTM2D(_ConvLSTM):
@@ -163,6 +193,8 @@ class ConvLSTM2D(_ConvLSTM):
     'orthogonal'
     """
 
+    _axes = 2
+
 
 class ConvLSTM3D(_ConvLSTM):
     """An LSTM whose products are convolutions, over ``(steps, depth, rows, columns, channels)`` per row.
@@ -170,6 +202,8 @@ class ConvLSTM3D(_ConvLSTM):
     >>> ConvLSTM3D.from_config(ConvLSTM3D(8, [1, 3, 3]).get_config()).kernel_size
     [1, 3, 3]
     """
+
+    _axes = 3
 
 
 @dataclass(eq=True, repr=False)
@@ -185,6 +219,13 @@ class Bidirectional(Layer):
     backward_layer: Layer | None = None
 
     __hash__ = object.__hash__
+
+    def _output_shape(self, shape: Any, *states: Any) -> Any:
+        forward, backward = (each._output_shape(shape) for each in (self.layer, self.backward_layer or self.layer))
+        return sequences.both_ways(forward, backward, self.merge_mode)
+
+    def _weights(self, shape: Any, *states: Any) -> Any:
+        return self.layer._weights(shape) + (self.backward_layer or self.layer)._weights(shape)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -216,6 +257,12 @@ class TimeDistributed(Layer):
     layer: Layer
 
     __hash__ = object.__hash__
+
+    def _output_shape(self, shape: Any) -> Any:
+        return sequences.with_steps(shape, self.layer.compute_output_shape(sequences.one_step(shape)))
+
+    def _weights(self, shape: Any) -> Any:
+        return self.layer._weights(sequences.one_step(shape))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from .base import Layer
+from ..shapes.rows import reordered, reshaped, vectors
+from ..shapes.windows import cropped, padded, repeated
+from .base import Layer, SameShape
 
 
 @dataclass(eq=True, repr=False)
@@ -16,6 +19,9 @@ class Reshape(Layer):
 
     __hash__ = object.__hash__
 
+    def _output_shape(self, shape: Any) -> Any:
+        return reshaped(shape, self.target_shape)
+
 
 @dataclass(eq=True, repr=False)
 class Permute(Layer):
@@ -24,6 +30,9 @@ class Permute(Layer):
     dims: Sequence[int]
 
     __hash__ = object.__hash__
+
+    def _output_shape(self, shape: Any) -> Any:
+        return reordered(shape, self.dims)
 
 
 @dataclass(eq=True, repr=False)
@@ -34,9 +43,12 @@ class RepeatVector(Layer):
 
     __hash__ = object.__hash__
 
+    def _output_shape(self, shape: Any) -> Any:
+        return vectors(shape, self.n)
+
 
 @dataclass(eq=True, repr=False)
-class Masking(Layer):
+class Masking(SameShape):
     """Steps whose numbers all equal ``mask_value`` do not count in the layers behind."""
 
     mask_value: float = 0.0
@@ -52,6 +64,9 @@ class Cropping1D(Layer):
 
     __hash__ = object.__hash__
 
+    def _output_shape(self, shape: Any) -> Any:
+        return cropped(shape, 1, self.cropping, None)
+
 
 @dataclass(eq=True, repr=False)
 class Cropping2D(Layer):
@@ -61,6 +76,9 @@ class Cropping2D(Layer):
     data_format: str | None = None
 
     __hash__ = object.__hash__
+
+    def _output_shape(self, shape: Any) -> Any:
+        return cropped(shape, 2, self.cropping, self.data_format)
 
 
 @dataclass(eq=True, repr=False)
@@ -72,6 +90,9 @@ class Cropping3D(Layer):
 
     __hash__ = object.__hash__
 
+    def _output_shape(self, shape: Any) -> Any:
+        return cropped(shape, 3, self.cropping, self.data_format)
+
 
 @dataclass(eq=True, repr=False)
 class ZeroPadding1D(Layer):
@@ -81,6 +102,9 @@ class ZeroPadding1D(Layer):
     data_format: str | None = None
 
     __hash__ = object.__hash__
+
+    def _output_shape(self, shape: Any) -> Any:
+        return padded(shape, 1, self.padding, self.data_format)
 
 
 @dataclass(eq=True, repr=False)
@@ -92,6 +116,9 @@ class ZeroPadding2D(Layer):
 
     __hash__ = object.__hash__
 
+    def _output_shape(self, shape: Any) -> Any:
+        return padded(shape, 2, self.padding, self.data_format)
+
 
 @dataclass(eq=True, repr=False)
 class ZeroPadding3D(Layer):
@@ -102,6 +129,9 @@ class ZeroPadding3D(Layer):
 
     __hash__ = object.__hash__
 
+    def _output_shape(self, shape: Any) -> Any:
+        return padded(shape, 3, self.padding, self.data_format)
+
 
 @dataclass(eq=True, repr=False)
 class UpSampling1D(Layer):
@@ -110,6 +140,9 @@ class UpSampling1D(Layer):
     size: int = 2
 
     __hash__ = object.__hash__
+
+    def _output_shape(self, shape: Any) -> Any:
+        return repeated(shape, 1, self.size, None)
 
 
 @dataclass(eq=True, repr=False)
@@ -122,6 +155,9 @@ class UpSampling2D(Layer):
 
     __hash__ = object.__hash__
 
+    def _output_shape(self, shape: Any) -> Any:
+        return repeated(shape, 2, self.size, self.data_format)
+
 
 @dataclass(eq=True, repr=False)
 class UpSampling3D(Layer):
@@ -131,3 +167,6 @@ class UpSampling3D(Layer):
     data_format: str | None = None
 
     __hash__ = object.__hash__
+
+    def _output_shape(self, shape: Any) -> Any:
+        return repeated(shape, 3, self.size, self.data_format)
