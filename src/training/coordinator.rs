@@ -11,10 +11,12 @@ use bytes::Bytes;
 use futures::future::{join_all, select_all};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::TrainingError;
 use super::admission::Place;
+use super::checkpoint::CheckpointReference;
 use super::decode::feature_columns;
 use super::host::Running;
 use super::keeping::Keeping;
@@ -60,11 +62,20 @@ impl Work {
             Self::GoOn(resumed) => &resumed.name,
         }
     }
+
+    /// The checkpoint that it goes on from.
+    fn from(&self) -> Option<CheckpointReference> {
+        match self {
+            Self::New(_) => None,
+            Self::GoOn(resumed) => Some(resumed.from),
+        }
+    }
 }
 
 impl Training {
     /// Waits for the job's turn, runs it to its end and writes down how it ended.
     pub(super) async fn drive(self: Arc<Self>, live: LiveJob, work: Work, place: Place) {
+        let from = work.from();
         // Cancelled or not, a job that ends gives its place to the next.
         let turn = tokio::select! {
             biased;
@@ -75,11 +86,15 @@ impl Training {
             Ok(_turn) => self.run_job(&live, work).await,
             Err(error) => Err(error),
         };
-        let kept = live.status().checkpoints.last().copied();
+        let own = live.status().checkpoints.last().copied();
         // Who goes on from a checkpoint reads the rows again.
-        if kept.is_none() {
+        if own.is_none() {
             clean_up(live.id, &self.catalog).await;
         }
+        let own = own.map(|epoch| CheckpointReference {
+            job: live.id,
+            epoch,
+        });
         let outcome = match outcome {
             Ok(version) => Ok(Some(version)),
             Err(TrainingError::Cancelled) => Err(JobOutcome::Cancelled),
@@ -87,11 +102,13 @@ impl Training {
                 tracing::warn!(job = %live.id, %error, "a training job failed");
                 Err(JobOutcome::Failed(JobError {
                     code: error.fault().name().to_owned(),
-                    message: match kept {
-                        Some(epoch) => format!(
-                            "{error}; the checkpoint of epoch {epoch} is kept: resume job {} from it",
-                            live.id
+                    message: match own.or(from) {
+                        Some(CheckpointReference { job, epoch }) => format!(
+                            "{error}; the checkpoint of epoch {epoch} is kept: resume job {job} from it"
                         ),
+                        None if matches!(error, TrainingError::NotFinite { .. }) => {
+                            format!("{error}; no checkpoint was asked for")
+                        }
                         None => error.to_string(),
                     },
                 }))
@@ -212,7 +229,7 @@ impl Training {
             })
         });
         watch
-            .until_done(local, futures::stream::select_all(events), lost.collect())
+            .until_over(local, futures::stream::select_all(events), lost.collect())
             .await
     }
 }
@@ -273,16 +290,65 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    async fn until_done(
+    /// The job to its end; after a failure, what is still said of checkpoints.
+    async fn until_over(
         mut self,
-        local: Running,
+        mut local: Running,
         mut remote: impl futures::Stream<Item = (usize, RemoteEvent)> + Unpin,
         lost: Vec<impl Future<Output = String> + Unpin>,
     ) -> Result<Trained, TrainingError> {
-        let Running {
-            mut news,
-            mut outcome,
-        } = local;
+        let outcome = self.until_done(&mut local, &mut remote, lost).await;
+        if outcome.is_err() && self.keeping.keeps() {
+            // The workers end by themselves when one has, each after the part that it is writing.
+            let heard = self.hear_of_parts(&mut local.news, &mut remote);
+            let _ = tokio::time::timeout(LAST_WORDS, heard).await;
+        }
+        outcome
+    }
+
+    async fn hear_of_parts(
+        &mut self,
+        local: &mut mpsc::Receiver<WorkerNews>,
+        mut remote: impl futures::Stream<Item = (usize, RemoteEvent)> + Unpin,
+    ) {
+        let (mut local_open, mut remote_open) = (true, true);
+        while local_open || remote_open {
+            let told = tokio::select! {
+                told = local.recv(), if local_open => {
+                    local_open = told.is_some();
+                    told.map(|news| (0, news))
+                }
+                told = remote.next(), if remote_open => {
+                    remote_open = told.is_some();
+                    match told {
+                        Some((worker, RemoteEvent::News(news))) => Some((worker, news)),
+                        _ => None,
+                    }
+                }
+            };
+            if let Some((
+                worker,
+                WorkerNews::Saved {
+                    epoch,
+                    standing,
+                    problem,
+                },
+            )) = told
+            {
+                self.keeping
+                    .part_written(worker, epoch, standing, problem)
+                    .await;
+            }
+        }
+    }
+
+    async fn until_done(
+        &mut self,
+        local: &mut Running,
+        mut remote: impl futures::Stream<Item = (usize, RemoteEvent)> + Unpin,
+        lost: Vec<impl Future<Output = String> + Unpin>,
+    ) -> Result<Trained, TrainingError> {
+        let Running { news, outcome } = local;
         let nobody_else = lost.is_empty();
         let mut lost = Box::pin(async {
             if nobody_else {
@@ -311,7 +377,7 @@ impl Watch<'_> {
                     Some(told) => self.take_news(told).await?,
                     None => news_open = false,
                 },
-                ended = &mut outcome, if trained.is_none() && !self.spoke_itself(0) => match ended {
+                ended = &mut *outcome, if trained.is_none() && !self.spoke_itself(0) => match ended {
                     Ok(Ok(done)) => trained = Some(done),
                     Ok(Err(error)) => self.suspect(0, error)?,
                     Err(_) => return Err(TrainingError::Internal {

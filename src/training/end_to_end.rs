@@ -888,6 +888,7 @@ impl TestCluster {
     }
 }
 
+mod checkpoints;
 mod measures;
 mod outputs;
 

@@ -48,6 +48,11 @@ impl<'a> Keeping<'a> {
         }
     }
 
+    /// Whether checkpoints are taken at all.
+    pub(crate) fn keeps(&self) -> bool {
+        self.prepared.job.checkpoints.is_some()
+    }
+
     /// Whether some workers have written parts of a checkpoint that others have not.
     pub(crate) fn waits(&self) -> bool {
         !self.begun.is_empty()

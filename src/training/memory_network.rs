@@ -88,7 +88,9 @@ impl PeerNetwork for MemoryNetwork {
             address: format!("memory:{name}"),
             cores: 2,
         };
-        servers.keys().map(peer).collect()
+        let cut = self.cluster.cut.borrow();
+        let seen = |name: &&String| !(self.cluster.gossip && cut.contains(*name));
+        servers.keys().filter(seen).map(peer).collect()
     }
 
     fn own_name(&self) -> &str {

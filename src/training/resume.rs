@@ -23,7 +23,7 @@ use crate::optim::{Optimizer, OptimizerSpec};
 pub(super) struct Resumed {
     pub(super) name: String,
     pub(super) prepared: PreparedJob,
-    from: CheckpointReference,
+    pub(super) from: CheckpointReference,
 }
 
 impl Resumed {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from . import errors
+from ._commands import plain
 from ._transport import Transport
 from .listing import Job
 from .progress import NOT_METRICS, Progress, metrics_text
@@ -68,8 +69,42 @@ class JobHandle:
         """Ask the job to stop; it ends as ``CANCELLED``."""
         self._transport.action("CancelJob", {"id": self.id})
 
+    def resume(
+        self, *, epochs: int | None = None, epoch: int | None = None, learning_rate: float | None = None
+    ) -> JobHandle:
+        """Go on with a training job that has ended, from a checkpoint (:class:`volary.callbacks.ModelCheckpoint`).
+
+        A new job trains the epochs that are left, on the same rows in the same order; its history begins with this job's.
+
+        Args:
+            epochs: Epochs of the whole, those that are over included; as this job was asked for when left out. As many as
+                the checkpoint has: its weights are committed as they are.
+            epoch: The checkpoint; the newest when left out. :meth:`status` tells which there are.
+            learning_rate: In place of the optimiser's, schedules included.
+
+        Answers the new job: ``wait`` for it, then ``client.model(name)`` is its model.
+        """
+        request: dict[str, Any] = {"id": self.id, "epoch": _count("epoch", epoch), "epochs": _count("epochs", epochs)}
+        if learning_rate is not None:
+            request["learningRate"] = float(plain(learning_rate, "learning_rate"))
+        return JobHandle(self._transport, str(self._transport.action("Resume", request)["id"]))
+
+    def drop_checkpoints(self) -> None:
+        """Remove what is kept of a job that has ended."""
+        self._transport.action("DropCheckpoints", {"id": self.id})
+
     def __repr__(self) -> str:
         return f"JobHandle({self.id!r})"
+
+
+def _count(name: str, given: int | None) -> int:
+    """A number of epochs as the message has it, where 0 is none given."""
+    if given is None:
+        return 0
+    given = plain(given, name)
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given < 1 << 32:
+        raise errors.InvalidArgumentError(f"{name} is {given!r}; give a whole number from 1 on")
+    return given
 
 
 class History:

@@ -116,6 +116,7 @@ class Job:
     error: str
     servers: tuple[str, ...]
     notes: tuple[str, ...]
+    checkpoints: tuple[int, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -152,6 +153,7 @@ class Job:
             error=str(read(error, "message", "")),
             servers=tuple(read(answer, "servers", ())),
             notes=tuple(read(answer, "notes", ())),
+            checkpoints=tuple(int(epoch) for epoch in read(answer, "checkpoints", ())),
         )
 
 

@@ -23,7 +23,7 @@ from .._commands import plain
 from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
 from ..handles import Rows, ServedModel, Summary, _names
-from .callbacks import EarlyStopping, ReduceLROnPlateau
+from .callbacks import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 from .layers import InputLayer, Lambda, Layer
 from .metrics import Metric
 from .optimizers import Optimizer
@@ -47,7 +47,11 @@ SEED_MAX = (1 << 64) - 1
 _OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in Optimizer.__subclasses__()}
 
 #: Field of the request that each callback is.
-_CALLBACKS: dict[type, str] = {EarlyStopping: "earlyStopping", ReduceLROnPlateau: "reduceOnPlateau"}
+_CALLBACKS: dict[type, str] = {
+    EarlyStopping: "earlyStopping",
+    ModelCheckpoint: "checkpoints",
+    ReduceLROnPlateau: "reduceOnPlateau",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -433,7 +437,7 @@ class Model:
         seed: int | None = None,
         sample_weight: str | None = None,
         class_weight: Mapping[Any, float] | None = None,
-        callbacks: Sequence[EarlyStopping | ReduceLROnPlateau] = (),
+        callbacks: Sequence[EarlyStopping | ModelCheckpoint | ReduceLROnPlateau] = (),
         shuffle: bool = True,
         lanes: int = 0,
         name: str | None = None,
@@ -460,8 +464,8 @@ class Model:
             sample_weight: A column of row weights for the loss.
             class_weight: Weight of a class in the loss, as ``dict(zip(numpy.unique(y), weights))`` makes it; classes not
                 named weigh 1. For a model of one output.
-            callbacks: At most one :class:`volary.callbacks.EarlyStopping` and one
-                :class:`volary.callbacks.ReduceLROnPlateau`.
+            callbacks: At most one each of :class:`volary.callbacks.EarlyStopping`,
+                :class:`volary.callbacks.ModelCheckpoint` and :class:`volary.callbacks.ReduceLROnPlateau`.
             shuffle: Meet the rows in a new order every epoch.
             lanes: Parts of a minibatch that are summed in a fixed order, a power of two up to 256; 0 leaves it to the server.
             name: The model on the cluster; this object's name when left out.
@@ -477,7 +481,8 @@ class Model:
         watching = {type(each): each.to_json() for each in callbacks if type(each) in _CALLBACKS}
         if len(watching) != len(callbacks):
             raise TypeError(
-                "callbacks takes one volary.callbacks.EarlyStopping and one volary.callbacks.ReduceLROnPlateau at most"
+                "callbacks takes at most one each of volary.callbacks."
+                + ", volary.callbacks.".join(kind.__name__ for kind in _CALLBACKS)
             )
         if features is not None and not _names("features", features):
             raise InvalidArgumentError(
