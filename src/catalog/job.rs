@@ -93,6 +93,21 @@ pub struct JobStatus {
     pub checkpoints: Vec<u32>,
 }
 
+impl JobStatus {
+    /// What can be done about the job when the server that drove it is gone.
+    pub fn way_on(&self) -> String {
+        match self.checkpoints.last() {
+            None => "start the job again".to_owned(),
+            Some(epoch) => {
+                format!(
+                    "the checkpoint of epoch {epoch} is kept: resume job {} from it",
+                    self.id
+                )
+            }
+        }
+    }
+}
+
 /// A job that this server drives. Dropped without `finish`, the job is written down as failed.
 #[derive(Debug)]
 pub struct LiveJob {
@@ -147,7 +162,7 @@ impl LiveJob {
     pub async fn finish(self, outcome: Result<Option<u64>, JobOutcome>) {
         let outcome = outcome.map_err(|outcome| match outcome {
             JobOutcome::Cancelled if self.driven.server_stops.load(Ordering::Acquire) => {
-                JobOutcome::Failed(self.board.stopping())
+                JobOutcome::Failed(self.board.stopping(&self.status()))
             }
             other => other,
         });
@@ -263,12 +278,13 @@ struct Board {
 }
 
 impl Board {
-    fn stopping(&self) -> JobError {
+    fn stopping(&self, status: &JobStatus) -> JobError {
         JobError {
             code: Fault::Unavailable.name().into(),
             message: format!(
-                "server {:?} is stopping; start the job again on another one",
-                self.server
+                "server {:?} is stopping; {} on another one",
+                self.server,
+                status.way_on()
             ),
         }
     }
@@ -428,8 +444,9 @@ impl JobBoard {
         status.error = Some(JobError {
             code: Fault::Unavailable.name().into(),
             message: format!(
-                "server {:?} was stopped while it drove the job; start the job again",
-                self.board.server
+                "server {:?} was stopped while it drove the job; {}",
+                self.board.server,
+                status.way_on()
             ),
         });
         let journal = encode_status(&status)?;

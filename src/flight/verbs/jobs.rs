@@ -208,8 +208,9 @@ fn lost(status: &JobStatus) -> v1::Job {
     job.error = Some(v1::JobError {
         code: Fault::Unavailable.name().to_owned(),
         message: format!(
-            "server {:?}, which drove the job, was lost; start the job again",
-            status.coordinator
+            "server {:?}, which drove the job, was lost; {}",
+            status.coordinator,
+            status.way_on()
         ),
     });
     job

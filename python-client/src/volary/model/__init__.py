@@ -1,7 +1,8 @@
 """Networks as descriptions: Keras names, arguments and defaults. The servers do the arithmetic; none is done here."""
 
 from . import callbacks, initializers, layers, losses, metrics, optimizers, regularizers
-from .functional import Input, Model, Tensor
+from .functional import Model
+from .graph import Input, Tensor
 from .sequential import Sequential
 from .symbolic import Constant, Parameter
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .functional import Input, Model, Tensor
+from .functional import Model
+from .graph import Input, Tensor
 from .layers import Embedding, InputLayer, Layer
 
 __all__ = ["Sequential"]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .functional import Tensor
+    from .graph import Tensor
     from .shapes import Shape
 
 __all__ = ["parameter_count", "table"]

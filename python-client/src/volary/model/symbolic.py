@@ -420,7 +420,7 @@ def node(
 ) -> Symbolic:
     """Record `op` over `inputs`; `infer` makes the answer's shape of theirs, when all are known (or, `partial`, anyhow)."""
     described = {key: value for key, value in (arguments or {}).items() if value is not None}
-    from .functional import Tensor, connect_function
+    from .graph import Tensor, connect_function
 
     recorder = current()
     if recorder is None:

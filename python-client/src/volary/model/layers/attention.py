@@ -10,7 +10,7 @@ from ..shapes.sequences import attended
 from .base import Initializer, Layer, Regularizer
 
 if TYPE_CHECKING:
-    from ..functional import Tensor
+    from ..graph import Tensor
 
 
 @dataclass(eq=True, repr=False)
@@ -66,7 +66,7 @@ class MultiHeadAttention(Layer):
             attention_mask: (query steps, value steps) per row; 0 where a step does not see another.
             use_causal_mask: A step sees none behind it.
         """
-        from ..functional import connect
+        from ..graph import connect
 
         inputs = [query, value] + [each for each in (key, attention_mask) if each is not None]
         options = {"use_causal_mask": use_causal_mask, "attention_mask": attention_mask is not None}
@@ -94,6 +94,6 @@ class Attention(Layer):
 
     def __call__(self, inputs: Sequence[Tensor], use_causal_mask: bool = False) -> Tensor:
         """The query's steps over the value's; with ``use_causal_mask`` a step sees none behind it."""
-        from ..functional import connect
+        from ..graph import connect
 
         return connect(self, inputs, {"use_causal_mask": use_causal_mask})

@@ -13,7 +13,7 @@ from ..regularizers import Regularizer as RegularizerObject
 from ..shapes import show
 
 if TYPE_CHECKING:
-    from ..functional import Tensor
+    from ..graph import Tensor
     from ..shapes import Shape
     from ..symbolic import Parameter, Symbolic
 
@@ -166,7 +166,7 @@ class Layer:
 
     def __call__(self, inputs: Tensor | Sequence[Tensor]) -> Any:
         """Connect: the tensor that this layer makes of `inputs`; a tuple where it makes several."""
-        from ..functional import connect
+        from ..graph import connect
 
         return connect(self, inputs)
 

@@ -11,7 +11,7 @@ from ..shapes.windows import channels_of, volume
 from .base import Initializer, Layer, Regularizer
 
 if TYPE_CHECKING:
-    from ..functional import Tensor
+    from ..graph import Tensor
 
 
 class _Recurrent(Layer):
@@ -37,7 +37,7 @@ class _Recurrent(Layer):
         >>> hidden.number, carried.number
         (1, 2)
         """
-        from ..functional import connect
+        from ..graph import connect
 
         return connect(self, _with_states(sequences, initial_state))
 
@@ -241,7 +241,7 @@ class Bidirectional(Layer):
 
     def __call__(self, sequences: Tensor, initial_state: Sequence[Tensor] | None = None) -> Any:
         """The answers of both; with states, those of the forward layer first, in and out."""
-        from ..functional import connect
+        from ..graph import connect
 
         return connect(self, _with_states(sequences, initial_state))
 
