@@ -456,6 +456,11 @@ impl JobBoard {
 
     /// Writes down that nothing is kept any more of a job that has ended.
     pub async fn forget_checkpoints(&self, id: JobId) -> Result<(), CatalogError> {
+        if let Some(driven) = self.driven(id) {
+            // Its end is being written.
+            driven.update(|status| status.checkpoints.clear());
+            return driven.save(&self.board.objects).await;
+        }
         let mut status = self.status(id).await?;
         status.checkpoints.clear();
         let journal = encode_status(&status)?;

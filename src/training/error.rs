@@ -43,8 +43,10 @@ pub enum TrainingError {
     },
     #[error("the checkpoint cannot be gone on from: {reason}")]
     BadCheckpoint { reason: String },
-    #[error("job {job} is not over: {hint}")]
-    StillRunning { job: String, hint: String },
+    #[error(
+        "job {job} is not over: server {coordinator:?} drives it; wait for its end, or cancel it first"
+    )]
+    StillRunning { job: String, coordinator: String },
     #[error("no job {job} of generation {generation} runs here")]
     UnknownWorker { job: String, generation: u64 },
     #[error("{waiting} training jobs wait on this server already; submit again when one has ended")]

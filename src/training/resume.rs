@@ -4,6 +4,7 @@
 //! same order, and its history begins with the old one's.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::checkpoint::CheckpointReference;
 use super::coordinator::Work;
@@ -17,6 +18,10 @@ use super::{Training, TrainingError};
 use crate::catalog::{Catalog, JobId, JobKind};
 use crate::nn::{Model, ModelSpec};
 use crate::optim::{Optimizer, OptimizerSpec};
+
+/// How long the journal may tell less than the coordinator has said.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A job that goes on.
 #[derive(Debug)]
@@ -61,7 +66,7 @@ impl Training {
     /// Goes on with a job that has ended, as a new job; returns its id.
     pub async fn resume(self: &Arc<Self>, request: ResumeRequest) -> Result<JobId, TrainingError> {
         let place = self.admission.admit()?;
-        self.refuse_while_running(request.job).await?;
+        self.ended(request.job).await?;
         let catalog = &self.catalog;
         let checkpoint = read_checkpoint(request.job, request.epoch, catalog).await?;
         let over = checkpoint.epoch;
@@ -127,7 +132,7 @@ impl Training {
 
     /// Removes the checkpoints of a job that has ended, and the copy of its rows that was kept for them.
     pub async fn drop_checkpoints(&self, job: JobId) -> Result<(), TrainingError> {
-        self.refuse_while_running(job).await?;
+        self.ended(job).await?;
         // First nobody is told of them any more.
         self.catalog.jobs.forget_checkpoints(job).await?;
         self.catalog.checkpoints.remove_all(job).await?;
@@ -135,25 +140,30 @@ impl Training {
         Ok(())
     }
 
-    /// A job whose coordinator is gone has ended, whatever its journal says.
-    async fn refuse_while_running(&self, job: JobId) -> Result<(), TrainingError> {
-        let status = self.catalog.jobs.status(job).await?;
-        if status.state.is_final() {
-            return Ok(());
+    /// Waits until a job's end is in its journal. A job whose coordinator is gone has ended, whatever its journal says; who
+    /// can ask the coordinator has asked it: then the last words are on their way.
+    async fn ended(&self, job: JobId) -> Result<(), TrainingError> {
+        let jobs = &self.catalog.jobs;
+        let deadline = Instant::now() + LAST_WORDS;
+        loop {
+            let status = jobs.status(job).await?;
+            if status.state.is_final() {
+                return Ok(());
+            }
+            let here = jobs.watch(job).is_some();
+            let elsewhere = status.coordinator != self.network.own_name();
+            let peers = self.network.peers();
+            let alive = peers.iter().any(|peer| peer.name == status.coordinator);
+            if !here && !(elsewhere && alive) {
+                return Ok(());
+            }
+            if here || Instant::now() > deadline {
+                return Err(TrainingError::StillRunning {
+                    job: job.to_string(),
+                    coordinator: status.coordinator,
+                });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        let here = self.catalog.jobs.watch(job).is_some();
-        let elsewhere = status.coordinator != self.network.own_name();
-        let peers = self.network.peers();
-        let alive = peers.iter().any(|peer| peer.name == status.coordinator);
-        if here || (elsewhere && alive) {
-            return Err(TrainingError::StillRunning {
-                job: job.to_string(),
-                hint: format!(
-                    "server {:?} drives it; wait for its end, or cancel it first",
-                    status.coordinator
-                ),
-            });
-        }
-        Ok(())
     }
 }

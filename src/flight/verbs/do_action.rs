@@ -91,11 +91,13 @@ pub(crate) async fn do_action(
         }
         ActionKind::Resume => {
             let request = convert::resume_request(&body.read::<v1::Resume>()?)?;
+            jobs::refuse_running(context, request.job, forwarded).await?;
             let id = services.training.resume(request).await?;
             Ok(one(&jobs::current(context, id, forwarded).await?, form))
         }
         ActionKind::DropCheckpoints => {
             let id = jobs::parse_id(&body.read::<v1::DropCheckpoints>()?.id)?;
+            jobs::refuse_running(context, id, forwarded).await?;
             services.training.drop_checkpoints(id).await?;
             Ok(one(&v1::Done {}, form))
         }

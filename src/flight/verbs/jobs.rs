@@ -16,7 +16,7 @@ use crate::flight::proto::v1::{self, job::State};
 use crate::flight::proto::{Form, Packed, pack};
 use crate::flight::service::VerbContext;
 use crate::support::fault::Fault;
-use crate::training::PeerNetwork;
+use crate::training::{PeerNetwork, TrainingError};
 
 /// How often a job is looked at when nobody can tell of its changes, and at least how often a watcher hears of it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -55,6 +55,23 @@ pub(crate) async fn current(
         // It may have ended between the two looks.
         None => settled(context, id).await,
     }
+}
+
+/// Refuses a job that has not ended, as whoever drives it knows.
+pub(crate) async fn refuse_running(
+    context: &VerbContext,
+    id: JobId,
+    forwarded: bool,
+) -> Result<(), Status> {
+    let job = current(context, id, forwarded).await?;
+    if is_final(&job) {
+        return Ok(());
+    }
+    Err(TrainingError::StillRunning {
+        job: job.id,
+        coordinator: job.coordinator,
+    }
+    .into())
 }
 
 /// Jobs as they stand, in the order given: those that have not ended are asked for where they are driven. One that
