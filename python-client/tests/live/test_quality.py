@@ -1,6 +1,6 @@
 """Real training runs reach the quality that the same networks reach in Keras: those of `benches/quality` on shipped data.
 
-One seed each. What Keras reaches there is on the newest page `docs/benchmarks/*-quality.md`, three seeds of each library side by side.
+One seed each. What Keras reaches there is on the newest page `docs/benchmarks/*-quality.md`, three seeds of each library.
 """
 
 from __future__ import annotations
