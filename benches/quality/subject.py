@@ -122,6 +122,8 @@ def write_page(learned, seeds, directory):
     page += [f"* machine: {measure.machine()}", f"* versions: {'; '.join(versions)}; commit {measure.commit()}"]
     page += [f"* command: `{measure.command_line()}`", f"* seeds: {', '.join(map(str, range(1, seeds + 1)))}", ""]
     page += [results, "", "## Method", "", METHOD]
+    if not any(runs.task.name in OF_REVIEWS for runs in learned):
+        page += ["The movie reviews were passed over: the run was given no file of them.", ""]
     for runs in learned:
         task = runs.task
         rate = f"Adam {task.learning_rate:g}{', falling along a cosine' if task.decays else ''}"
