@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import socket
 import statistics
 import subprocess
@@ -190,12 +191,13 @@ HEADER = ["what", "volary", "peer", "peer's", "ratio", "bar", "unit"]
 
 def command_line():
     """The command that runs, as someone else would give it."""
-    return " ".join(["python", "benches/run.py", *_without_places(sys.argv[1:])])
+    words = " ".join(["python", "benches/run.py", *_without_places(sys.argv[1:])])
+    return re.sub(r"(--reviews[ =])\S+", r"\1FILE", words)
 
 
 def _without_places(arguments):
     """The command line without what only means something on this machine: where things lie."""
-    kept, places = iter(arguments), ("--out", "--work", "--python", "--reviews")
+    kept, places = iter(arguments), ("--out", "--work", "--python")
     return [each for each in kept if not (each in places and next(kept, True)) and not each.startswith(tuple(f"{p}=" for p in places))]
 
 
