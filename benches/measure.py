@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import socket
 import statistics
 import subprocess
@@ -188,6 +189,12 @@ def table(rows, header):
 HEADER = ["what", "volary", "peer", "peer's", "ratio", "bar", "unit"]
 
 
+def command_line():
+    """The command that runs, as someone else would give it."""
+    words = " ".join(["python", "benches/run.py", *_without_places(sys.argv[1:])])
+    return re.sub(r"(--reviews[ =])\S+", r"\1FILE", words)
+
+
 def _without_places(arguments):
     """The command line without what only means something on this machine: where things lie."""
     kept, places = iter(arguments), ("--out", "--work", "--python")
@@ -212,8 +219,7 @@ def write_page(what, title, results, binary, directory):
         versions += sorted(result.versions - set(versions))
     page = [f"# {title}, {began}", ""]
     page += [f"* machine: {machine()}", f"* versions: {'; '.join(versions)}; commit {commit()}"]
-    command = " ".join(["python", "benches/run.py", *_without_places(sys.argv[1:])])
-    page += [f"* command: `{command}`", ""]
+    page += [f"* command: `{command_line()}`", ""]
     page += ["Medians; the ratio is the median over pairs that ran in turns. Above 1 is faster than the peer.", ""]
     page += [table([result.row() for result in results], HEADER), ""]
     for comparisons, words in what_limits(results).items():

@@ -1,6 +1,6 @@
 """Measures volary beside its peers and writes what it found to docs/benchmarks. See benches/README.md.
 
-    python benches/run.py [training] [engine] [transfer] [scoring] [start] [--rounds 7] [--python PEERS_PYTHON]
+    python benches/run.py [training] [engine] [transfer] [scoring] [start] [quality] [--rounds 7] [--python PEERS_PYTHON]
 
 Without a name all are run. Needs the release build (`VOLARY_BIN`, or target/release/volary).
 """
@@ -330,7 +330,17 @@ def start(options, work):
     measure.write_page("start", "Starting a server, and leaving it idle", [ready, again, idle], BINARY, options.out)
 
 
-BENCHES = {"training": training, "engine": engine, "transfer": transfer, "scoring": scoring, "start": start}
+# -- (f) quality ------------------------------------------------------------------------------------------------------
+
+
+def quality(options, work):
+    """Real training runs beside the same networks in Keras: benches/quality."""
+    from quality.subject import quality as subject  # it needs the Python client, which the other subjects do without
+
+    subject(options, work)
+
+
+BENCHES = {"training": training, "engine": engine, "transfer": transfer, "scoring": scoring, "start": start, "quality": quality}
 
 
 def main():
@@ -341,6 +351,8 @@ def main():
     parser.add_argument("--bytes", type=int, default=1 << 30, help="bytes to move (default 1 GiB)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one training measurement (default 3)")
     parser.add_argument("--epochs", type=int, default=2, help="epochs of one measured training job (default 2)")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each training run of `quality` (default 3)")
+    parser.add_argument("--reviews", type=Path, help="the movie reviews for `quality`, which passes them over without")
     parser.add_argument("--python", default=os.environ.get("VOLARY_PEERS_PYTHON", sys.executable), help="the peers' Python")
     parser.add_argument("--work", type=Path, help="where stores and inputs are put while measuring (default: a new temporary one)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks", help="where pages are written")

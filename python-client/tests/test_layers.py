@@ -45,3 +45,17 @@ def test_a_merging_layer_takes_a_list_of_tensors():
     both = layers.Multiply()([layers.Dense(3)(left), layers.Dense(3)(right)])
     form = Model(outputs=layers.Dense(1)(both)).to_json()
     assert [each["inputs"] for each in form["layers"] if each["layer"] == "Multiply"] == [["dense", "dense_1"]]
+
+
+def test_rescaling_is_sent_as_a_program_of_one_product_and_one_sum():
+    image = Input(["dots"], shape=(2, 2, 3))
+    described = Model(outputs=layers.Rescaling(1 / 127.5, offset=[-1, 0, 1])(image)).to_json()["layers"][1]
+    assert (described["name"], described["layer"]) == ("rescaling", "Lambda")
+    nodes = described["config"]["program"]["nodes"]
+    assert [node["op"] for node in nodes] == ["constant", "multiply", "constant", "add"]
+    assert [node["values"] for node in nodes if node["op"] == "constant"] == [1 / 127.5, [-1, 0, 1]]
+
+
+def test_rescaling_without_an_offset_adds_nothing():
+    described = Model(outputs=layers.Rescaling(0.5)(Input(["dots"], shape=(4,)))).to_json()["layers"][1]
+    assert [node["op"] for node in described["config"]["program"]["nodes"]] == ["constant", "multiply"]

@@ -104,14 +104,19 @@ pub(crate) fn feature_columns(
             Ok(FeatureColumn {
                 name: field.name().clone(),
                 width: width_of(field)?,
-                kind: if field.data_type().is_integer() {
-                    FeatureKind::Integer
-                } else {
-                    FeatureKind::Float
-                },
+                kind: kind_of(field.data_type()),
             })
         })
         .collect()
+}
+
+/// What a column's numbers are, those of a list too.
+fn kind_of(data_type: &DataType) -> FeatureKind {
+    match data_type {
+        DataType::FixedSizeList(item, _) => kind_of(item.data_type()),
+        number if number.is_integer() => FeatureKind::Integer,
+        _ => FeatureKind::Float,
+    }
 }
 
 /// Which matrices a row is decoded into.

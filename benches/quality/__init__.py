@@ -1,0 +1,1 @@
+"""Whether real training runs reach the quality of the same model in Keras. See benches/README.md."""
