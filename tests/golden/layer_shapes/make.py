@@ -210,6 +210,7 @@ for shape in SHAPES:
     for kind in ("Dropout", "AlphaDropout", "GaussianDropout"):
         case(kind, {"rate": 0.5}, shape)
     case("GaussianNoise", {"stddev": 0.5}, shape)
+    case("Rescaling", {"scale": 0.5, "offset": -1.0}, shape)
     case("Embedding", {"input_dim": 7, "output_dim": 5}, shape)
 case("LayerNormalization", {"axis": [1, 2]}, (4, 3))
 case("LayerNormalization", {"axis": [-1, -2], "rms_scaling": True}, (4, 3))
