@@ -9,6 +9,8 @@ pub mod explain;
 mod expression;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod hostile;
 mod initialize;
 mod layer;
 mod layers;

@@ -660,6 +660,7 @@ fn graph_error(error: GraphError, rows: usize) -> ProgramError {
             floats,
             limit,
         },
+        GraphError::TooManyOperations { limit } => ProgramError::TooManyOperations { limit },
         other => ProgramError::Graph(other.to_string()),
     }
 }
