@@ -1,6 +1,7 @@
 //! Descriptions that mean harm or were written by mistake: whatever arrives is built or refused in bounded memory, with the
 //! layer's name and a remedy.
 
+mod limits;
 mod mutate;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,8 @@ use mutate::mutate;
 
 /// Most bytes that reading and building, or refusing, a description of a few layers may hold at once.
 const BYTES_MAX: usize = 16 << 20;
+/// Most allocations, as a measure of work.
+const ALLOCATIONS_MAX: usize = 200_000;
 /// Most numbers between operations for which what was built is run as well.
 const NUMBERS_RUN: usize = 1 << 14;
 
@@ -83,9 +86,8 @@ enum Tried {
 fn try_description(json: &Value, features: &[FeatureColumn]) -> Tried {
     let (built, held) = allocated(|| Model::build(&ModelSpec::from_json(json)?, features));
     assert!(
-        held.peak_bytes < BYTES_MAX,
-        "{} bytes held",
-        held.peak_bytes
+        held.peak_bytes < BYTES_MAX && held.count < ALLOCATIONS_MAX,
+        "{held:?}"
     );
     let model = match built {
         Ok(model) => Arc::new(model),

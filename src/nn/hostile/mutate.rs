@@ -58,6 +58,21 @@ fn hostile(stream: &mut RandomStream) -> Value {
     }
 }
 
+/// A number, or a few, that an option could have.
+fn plausible(stream: &mut RandomStream) -> Value {
+    let mut one = || match draw(stream, 4) {
+        0 => 1u64 << draw(stream, 22),
+        _ => draw(stream, 9) as u64,
+    };
+    let (first, second, third) = (one(), one(), one());
+    match draw(stream, 5) {
+        0 | 1 => json!(first),
+        2 => json!([first, second]),
+        3 => json!([first, second, third]),
+        _ => json!([[first, second], [third, first]]),
+    }
+}
+
 /// Another value, an entry more or an entry less in any place.
 fn anywhere(json: &mut Value, stream: &mut RandomStream) {
     let inside = match json {
@@ -186,8 +201,9 @@ fn option(spec: &mut Value, cases: &[Case], stream: &mut RandomStream) {
     let Some((key, value)) = from.iter().nth(draw(stream, from.len())) else {
         return;
     };
-    let value = match draw(stream, 3) {
+    let value = match draw(stream, 4) {
         0 => value.clone(),
+        1 => plausible(stream),
         _ => hostile(stream),
     };
     if let Some(config) = layers[at].as_object_mut() {

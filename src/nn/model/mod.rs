@@ -14,7 +14,7 @@ use super::layer::{ArraySpec, Place, Signal, bad_input};
 use super::layers::{self, Described, activation::Activation};
 use super::spec::{LayerSpec, ModelSpec, split_output};
 use arrays::{Arrays, check_size};
-use input::join_input;
+use input::{by_name, join_input};
 
 pub(super) use record::Recorded;
 
@@ -152,13 +152,15 @@ impl Model {
             statistics: Arrays::default(),
             outputs: Vec::with_capacity(spec.outputs.len()),
         };
+        let features_by_name = by_name(features);
         let mut built_as = HashMap::new();
         for position in order {
             let layer_spec = &spec.layers[position];
             let mut described =
                 layers::read(&layer_spec.name, &layer_spec.layer, &layer_spec.config)?;
             let (source, signals) = if layer_spec.layer == "Input" {
-                let (layer, input) = join_input(layer_spec, features)?;
+                let (layer, input) =
+                    join_input(layer_spec, features, &features_by_name, &model.inputs)?;
                 let signal = Signal {
                     extents: vec![input.width],
                     dtype: input.dtype,
