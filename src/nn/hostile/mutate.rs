@@ -127,11 +127,7 @@ fn layers_of(spec: &mut Value) -> Option<&mut Vec<Value>> {
 
 /// Circles, swaps, names given twice, layers missing, outputs of layers by number, shared arrays.
 fn connections(spec: &mut Value, stream: &mut RandomStream) {
-    let kind = draw(stream, 11);
-    if kind == 0 {
-        spec["format_version"] = hostile(stream);
-        return;
-    }
+    let kind = 1 + draw(stream, 11);
     let Some(layers) = layers_of(spec) else {
         return;
     };
@@ -165,6 +161,7 @@ fn connections(spec: &mut Value, stream: &mut RandomStream) {
                 inputs.reverse();
             }
         }
+        10 => spec["format_version"] = hostile(stream),
         _ => spec["outputs"] = json!([names[one], names[other]]),
     }
 }
