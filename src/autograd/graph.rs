@@ -10,7 +10,7 @@ use super::shape_rules::shape_of;
 use super::simplify::{Simpler, simpler};
 
 /// Most nodes of a graph: planning more would take seconds and gigabytes.
-pub const NODES_MAX: usize = 1 << 22;
+pub const NODES_MAX: usize = 1 << 21;
 
 /// A node by its position; inputs always come before the nodes that take them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
