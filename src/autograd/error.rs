@@ -12,6 +12,8 @@ pub enum GraphError {
         "a plan needs {floats} numbers of scratch; at most {limit} are allowed, use fewer rows"
     )]
     TooLarge { floats: u64, limit: u64 },
+    #[error("a program has more than {limit} operations; use fewer steps or layers")]
+    TooManyOperations { limit: usize },
     #[error("the gradient of {operation} has no derivative; take first derivatives of it only")]
     NoSecondDerivative { operation: &'static str },
 }

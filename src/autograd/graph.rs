@@ -9,6 +9,9 @@ use super::op::Op;
 use super::shape_rules::shape_of;
 use super::simplify::{Simpler, simpler};
 
+/// Most nodes of a graph: planning more would take seconds and gigabytes.
+pub const NODES_MAX: usize = 1 << 21;
+
 /// A node by its position; inputs always come before the nodes that take them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub(super) usize);
@@ -48,6 +51,9 @@ impl Graph {
             .map(|input| &self.nodes[input.0].shape)
             .collect();
         let shape = shape_of(&key.0, &shapes)?;
+        if self.nodes.len() >= NODES_MAX {
+            return Err(GraphError::TooManyOperations { limit: NODES_MAX });
+        }
         let id = NodeId(self.nodes.len());
         self.nodes.push(Node {
             op: key.0.clone(),

@@ -154,6 +154,10 @@ pub enum ProgramError {
         floats: u64,
         limit: u64,
     },
+    #[error(
+        "a step of the model is a program of more than {limit} operations; use fewer steps or layers"
+    )]
+    TooManyOperations { limit: usize },
     #[error("the denominator of the loss is {0}; it must be a positive number of rows")]
     BadDenominator(String),
     #[error(transparent)]

@@ -1,7 +1,7 @@
 //! Layers and models, as description and as computation.
 //!
 //! `spec.rs` says what a client may describe, `layer.rs` what a layer must answer, `expression/` what a client's own
-//! functions may say, `model/` joins layers to features, `program.rs` runs a lane's training step or a prediction over plans made by `autograd`.
+//! functions may say, `model/` joins layers to features, `program/` runs a lane's training step or a prediction over plans made by `autograd`.
 //! Does not know where rows come from, how lanes are dealt, or who applies the gradient.
 
 mod error;
@@ -9,6 +9,8 @@ pub mod explain;
 mod expression;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod hostile;
 mod initialize;
 mod layer;
 mod layers;

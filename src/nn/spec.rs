@@ -71,17 +71,61 @@ impl ModelSpec {
                 ));
             }
         }
-        let spec: ModelSpec = Deserialize::deserialize(json).map_err(|error| {
-            malformed(
-                error.to_string(),
-                "write format_version, name, layers and outputs".to_string(),
-            )
-        })?;
+        let spec = Self::read(json)?;
         spec.layers_in_order()?;
         for layer in &spec.layers {
             layers::read(&layer.name, &layer.layer, &layer.config)?;
         }
         Ok(spec)
+    }
+
+    /// The description's form alone, each part by itself, so that a fault is named with its place.
+    fn read(json: &Value) -> Result<Self, SpecError> {
+        fn part<'a, T: Deserialize<'a>>(value: &'a Value, place: &str) -> Result<T, SpecError> {
+            T::deserialize(value).map_err(|error| {
+                let error = shown(&error.to_string());
+                malformed(format!("{place}: {error}"), "correct it there".to_string())
+            })
+        }
+        const FIELDS: [&str; 4] = ["format_version", "name", "layers", "outputs"];
+        let field = |name: &str| {
+            let hint = || format!("write {}", FIELDS.join(", "));
+            let value = json.get(name);
+            value.ok_or_else(|| malformed(format!("it has no {name:?}"), hint()))
+        };
+        let keys = json.as_object().into_iter().flat_map(Map::keys);
+        if let Some(unknown) = keys.into_iter().find(|key| !FIELDS.contains(&key.as_str())) {
+            let problem = format!("it has the unknown field {:?}", shown(unknown));
+            return Err(malformed(
+                problem,
+                format!("known are {}", FIELDS.join(", ")),
+            ));
+        }
+        let layers: Vec<&Value> = match field("layers")? {
+            Value::Array(layers) => layers.iter().collect(),
+            other => {
+                let problem = format!("\"layers\" is {}", shown(&other.to_string()));
+                return Err(malformed(problem, "give a list of layers".to_string()));
+            }
+        };
+        let layer = |(position, layer): (usize, &&'_ Value)| {
+            let name = layer.get("name").and_then(Value::as_str);
+            let place = match name {
+                Some(name) => format!("layer {:?}", shown(name)),
+                None => format!("the layer at position {position} of \"layers\""),
+            };
+            part::<LayerSpec>(layer, &place)
+        };
+        Ok(ModelSpec {
+            format_version: part(field("format_version")?, "\"format_version\"")?,
+            name: part(field("name")?, "\"name\"")?,
+            layers: layers
+                .iter()
+                .enumerate()
+                .map(layer)
+                .collect::<Result<_, _>>()?,
+            outputs: part(field("outputs")?, "\"outputs\"")?,
+        })
     }
 
     /// The same model with an activation after an output, so that a loss told `from_logits` leaves a model that answers
@@ -161,7 +205,7 @@ impl ModelSpec {
                 .copied()
                 .ok_or_else(|| SpecError::UnknownInput {
                     layer: layer.to_string(),
-                    input: input.to_string(),
+                    input: shown(input),
                     known: known(),
                 })
         };
@@ -218,6 +262,14 @@ pub(super) fn split_output(input: &str) -> (&str, usize) {
 
 fn malformed(problem: String, hint: String) -> SpecError {
     SpecError::Malformed { problem, hint }
+}
+
+/// Text of a client's for a message: the beginning of it.
+pub(super) fn shown(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_string(),
+    }
 }
 
 /// Names for a message: the first ten, quoted.
@@ -307,7 +359,32 @@ mod tests {
         check(
             "/layers/1/extra",
             json!(1),
-            "the model description is malformed: unknown field `extra`",
+            "the model description is malformed: layer \"dense\": unknown field `extra`",
+        );
+        check(
+            "/layers/1/inputs",
+            json!("features"),
+            "the model description is malformed: layer \"dense\": invalid type: string",
+        );
+        check(
+            "/layers/1",
+            json!(7),
+            "the model description is malformed: the layer at position 1 of \"layers\": invalid type: integer `7`",
+        );
+        check(
+            "/name",
+            json!([]),
+            "the model description is malformed: \"name\": invalid type: sequence",
+        );
+        check(
+            "/layers",
+            json!("none"),
+            "the model description is malformed: \"layers\" is \"none\"; give a list of layers",
+        );
+        check(
+            "/layer",
+            json!([]),
+            "the model description is malformed: it has the unknown field \"layer\"; known are format_version",
         );
         check(
             "/layers/0/config/dtype",

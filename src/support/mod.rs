@@ -1,6 +1,8 @@
 //! What every layer may use and that knows nothing of ours.
 
 pub mod admission;
+#[cfg(test)]
+pub mod allocations;
 pub mod fault;
 pub mod huge_pages;
 pub mod machine;

@@ -151,6 +151,30 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_one_number_per_row_needs_no_axis_for_it() {
+        let of = |keepdims: bool| {
+            let program = json!({"inputs": 1, "nodes": [
+                {"op": "parameter", "name": "scale", "shape": [3], "initializer": "ones"},
+                {"op": "multiply", "inputs": [0, 1]},
+                {"op": "sum", "inputs": [2], "axis": [-1], "keepdims": keepdims}], "outputs": [3]});
+            step(
+                &model(program).unwrap(),
+                &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+                &[1.0, 2.0],
+                &KEY,
+            )
+        };
+        let (loss, predictions, gradient, _) = of(false);
+        assert_eq!(
+            (loss, predictions.as_slice()),
+            (25.0 + 169.0, [6.0, 15.0].as_slice())
+        );
+        // 2 (5 x + 13 x'), each row's error by its numbers
+        assert_eq!(gradient, [114.0, 150.0, 186.0]);
+        assert_eq!(of(true), of(false));
+    }
+
+    #[test]
     fn random_numbers_are_fresh_in_every_step_and_nothing_when_predicting() {
         let nodes = json!([{"op": "random_normal", "shape": [null, 3]}, {"op": "random_normal", "shape": [null, 3]},
             {"op": "concatenate", "inputs": [1, 2], "axis": 1}]);

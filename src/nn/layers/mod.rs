@@ -281,6 +281,12 @@ const LAYERS: &[(&str, Constructor)] = &[
     ("Lambda", |options| boxed(lambda::Lambda::read(options))),
 ];
 
+/// Every layer by its name.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    LAYERS.iter().map(|(name, _)| *name)
+}
+
 /// Other names that Keras has for layers.
 const ALIASES: &[(&str, &str)] = &[
     ("Convolution1D", "Conv1D"),

@@ -337,6 +337,8 @@ impl Loss {
         let shape = graph.shape(output).clone();
         let rows = shape.extents().first().copied().unwrap_or(1);
         let width = match self.recipe.over {
+            // An answer of one number without an axis of its own, (R).
+            Over::Innermost if shape.rank() < 2 => 1,
             Over::Innermost => shape.last(),
             Over::Row => shape.len() / rows.max(1),
         };

@@ -1,5 +1,7 @@
 //! Joining an Input to the feature columns it names.
 
+use std::collections::HashMap;
+
 use super::super::error::SpecError;
 use super::super::layer::bad_input;
 use super::super::layers::input::Input;
@@ -7,10 +9,24 @@ use super::super::options::Options;
 use super::super::spec::{LayerSpec, shortened};
 use super::{FeatureColumn, FeatureKind, InputType, ModelInput};
 
-/// The columns an Input takes, side by side.
+/// Most columns that all inputs of a model take together.
+const COLUMNS_MAX: usize = 1 << 20;
+
+/// The features by name: the first where several have one.
+pub(super) fn by_name(features: &[FeatureColumn]) -> HashMap<&str, &FeatureColumn> {
+    let mut by_name = HashMap::with_capacity(features.len());
+    for feature in features {
+        by_name.entry(feature.name.as_str()).or_insert(feature);
+    }
+    by_name
+}
+
+/// The columns an Input takes, side by side. `before` is what the model takes otherwise.
 pub(super) fn join_input(
     spec: &LayerSpec,
     features: &[FeatureColumn],
+    by_name: &HashMap<&str, &FeatureColumn>,
+    before: &[ModelInput],
 ) -> Result<(Input, ModelInput), SpecError> {
     let mut options = Options::new(&spec.name, &spec.layer, &spec.config);
     let layer = Input::read(&mut options)?;
@@ -22,13 +38,22 @@ pub(super) fn join_input(
             "an Input has no inputs of its own",
         ));
     }
+    let named = layer.columns.as_ref().map_or(features.len(), Vec::len);
+    let taken: usize = before.iter().map(|input| input.columns.len()).sum();
+    if taken.saturating_add(named) > COLUMNS_MAX {
+        return Err(bad_input(
+            &spec.name,
+            format!("with it the inputs take more than {COLUMNS_MAX} columns"),
+            "name the columns that it needs, or let layers share an Input",
+        ));
+    }
     let chosen: Vec<&FeatureColumn> = match &layer.columns {
         None => features.iter().collect(),
         Some(columns) => {
             let find = |column: &String| {
-                features
-                    .iter()
-                    .find(|feature| feature.name == *column)
+                by_name
+                    .get(column.as_str())
+                    .copied()
                     .ok_or_else(|| SpecError::UnknownColumn {
                         layer: spec.name.clone(),
                         column: column.chars().take(80).collect(),

@@ -4,19 +4,19 @@
 
 mod arrays;
 mod input;
+mod record;
 mod summary;
 
 use std::collections::HashMap;
 
-use crate::autograd::{Graph, GraphError, NodeId, Op};
-use crate::tensor::Shape;
-
 use super::error::SpecError;
-use super::layer::{ArraySpec, Collected, Context, Place, Signal, bad_input};
+use super::layer::{ArraySpec, Place, Signal, bad_input};
 use super::layers::{self, Described, activation::Activation};
 use super::spec::{LayerSpec, ModelSpec, split_output};
 use arrays::{Arrays, check_size};
-use input::join_input;
+use input::{by_name, join_input};
+
+pub(super) use record::Recorded;
 
 /// Most parameters (and most numbers of one row between layers): 4 GiB of float32.
 pub const NUMBERS_MAX: u64 = 1 << 30;
@@ -140,19 +140,6 @@ enum Source {
     Layers(Vec<Output>),
 }
 
-/// A model as part of a graph.
-#[derive(Debug)]
-pub(super) struct Recorded {
-    pub(super) outputs: Vec<NodeId>,
-    /// For each output which of its steps count, where it is a sequence that was masked: (rows, steps).
-    pub(super) masks: Vec<Option<NodeId>>,
-    pub(super) collected: Collected,
-    /// The sum of the penalties on weights, where there are any.
-    pub(super) weight_penalty: Option<NodeId>,
-    /// Every layer's output, in the order of `Model::layer_names`.
-    pub(super) layers: Vec<NodeId>,
-}
-
 impl Model {
     /// Joins a description to the features it will be given.
     pub fn build(spec: &ModelSpec, features: &[FeatureColumn]) -> Result<Model, SpecError> {
@@ -165,13 +152,15 @@ impl Model {
             statistics: Arrays::default(),
             outputs: Vec::with_capacity(spec.outputs.len()),
         };
+        let features_by_name = by_name(features);
         let mut built_as = HashMap::new();
         for position in order {
             let layer_spec = &spec.layers[position];
             let mut described =
                 layers::read(&layer_spec.name, &layer_spec.layer, &layer_spec.config)?;
             let (source, signals) = if layer_spec.layer == "Input" {
-                let (layer, input) = join_input(layer_spec, features)?;
+                let (layer, input) =
+                    join_input(layer_spec, features, &features_by_name, &model.inputs)?;
                 let signal = Signal {
                     extents: vec![input.width],
                     dtype: input.dtype,
@@ -221,7 +210,7 @@ impl Model {
             });
         }
         refuse_loose_ends(spec)?;
-        model.find_masks();
+        model.find_masks()?;
         model.settle_tables();
         Ok(model)
     }
@@ -322,112 +311,6 @@ impl Model {
     pub(super) fn last_activation(&self, output: usize) -> (&str, Option<Activation>) {
         let last = &self.layers[self.outputs[output].place.layer];
         (&last.name, last.described.layer.activation())
-    }
-
-    /// Records the model for so many rows.
-    pub(super) fn record(
-        &self,
-        graph: &mut Graph,
-        rows: usize,
-        training: bool,
-    ) -> Result<Recorded, GraphError> {
-        let mut collected = Collected::default();
-        let mut weight_penalty = None;
-        let mut values: Vec<Vec<NodeId>> = Vec::with_capacity(self.layers.len());
-        let mut masks: Vec<Vec<Option<NodeId>>> = Vec::with_capacity(self.layers.len());
-        for layer in &self.layers {
-            let (inputs, input_masks) = match &layer.source {
-                Source::Features(input) => {
-                    let flat = Shape::new(&[rows, self.inputs[*input].width]);
-                    let op = match self.inputs[*input].dtype {
-                        InputType::Float32 => Op::Input(*input, flat),
-                        InputType::Int32 => {
-                            let extents = [&[rows], layer.outputs[0].extents.as_slice()].concat();
-                            Op::Indices(*input, Shape::new(&extents))
-                        }
-                    };
-                    (vec![graph.add(op, &[])?], vec![None])
-                }
-                Source::Layers(sources) => (
-                    sources
-                        .iter()
-                        .map(|source| values[source.layer][source.number])
-                        .collect::<Vec<_>>(),
-                    sources
-                        .iter()
-                        .map(|source| masks[source.layer].get(source.number).copied().flatten())
-                        .collect(),
-                ),
-            };
-            let described = &layer.described;
-            // A frozen layer behaves as in prediction where it follows the data, as Keras' batch normalization does.
-            let training = training && described.trainable;
-            let mut context = Context::new(
-                graph,
-                rows,
-                training,
-                layer.position,
-                &layer.parameter_places,
-                &layer.statistic_places,
-                &input_masks,
-                &mut collected,
-            );
-            if described.layer.passes_mask() {
-                context.mask = context.input_mask();
-            }
-            let output = described.layer.forward(&mut context, &inputs)?;
-            let (mask, further) = (context.mask, std::mem::take(&mut context.further));
-            let further_masks = std::mem::take(&mut context.further_masks);
-            if let (Some(regularizer), true) = (described.activity_regularizer, training) {
-                let penalty = regularizer.record(context.graph, output)?;
-                context.add_row_penalty(penalty);
-            }
-            if training && !layer.shares {
-                for place in &layer.parameter_places {
-                    let Some(regularizer) = place.regularizer else {
-                        continue;
-                    };
-                    let leaf = place.leaf(graph)?;
-                    let penalty = regularizer.record(graph, leaf)?;
-                    weight_penalty = Some(match weight_penalty {
-                        Some(before) => graph.plus(before, penalty)?,
-                        None => penalty,
-                    });
-                }
-            }
-            values.push([vec![output], further].concat());
-            masks.push([vec![mask], further_masks].concat());
-        }
-        Ok(Recorded {
-            outputs: self
-                .outputs
-                .iter()
-                .map(|output| values[output.place.layer][output.place.number])
-                .collect(),
-            masks: self
-                .outputs
-                .iter()
-                .map(|output| {
-                    let of_layer = &masks[output.place.layer];
-                    of_layer.get(output.place.number).copied().flatten()
-                })
-                .collect(),
-            collected,
-            weight_penalty,
-            layers: values.iter().map(|outputs| outputs[0]).collect(),
-        })
-    }
-
-    /// Which outputs are masked follows from the layers alone; a row too large to be recorded is refused where it is run.
-    fn find_masks(&mut self) {
-        let mut graph = Graph::new();
-        let masks = match self.record(&mut graph, 1, false) {
-            Ok(recorded) => recorded.masks,
-            Err(_) => return,
-        };
-        for (output, mask) in self.outputs.iter_mut().zip(masks) {
-            output.mask_width = mask.map_or(0, |mask| graph.shape(mask).len());
-        }
     }
 
     fn signal(&self, output: Output) -> &Signal {

@@ -1,10 +1,13 @@
 //! Sparse tables: their lists are the rows of the gradient that the same model has without `sparse`.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::*;
 use crate::nn::Loss;
-use crate::nn::{FeatureColumn, FeatureKind, ModelSpec};
+use crate::nn::{FeatureColumn, FeatureKind, Model, ModelSpec};
+use crate::tensor::row_sums::RowSums;
 
 /// A table read twice, over different indices, one read once and masked, and one without effect on the loss.
 fn model(sparse: bool) -> Arc<Model> {

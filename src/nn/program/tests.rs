@@ -1,10 +1,13 @@
 //! Training steps and predictions as their callers see them.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
+use super::plans::PLANS_MAX;
 use super::*;
-use crate::nn::{FeatureColumn, FeatureKind, Loss, ModelSpec, SpecError};
-use crate::support::random::Purpose;
+use crate::nn::{FeatureColumn, FeatureKind, Loss, Model, ModelSpec, ProgramError, SpecError};
+use crate::support::random::{Purpose, RandomKey};
 
 #[test]
 fn the_same_steps_twice_give_the_same_bytes() {
