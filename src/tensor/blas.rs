@@ -114,9 +114,9 @@ pub fn multiply_into(
         return;
     }
     let block = cuts::block(product);
-    for column in (0..n).step_by(block.columns) {
-        for row in (0..m).step_by(block.rows) {
-            for term in (0..k).step_by(block.terms) {
+    for term in (0..k).step_by(block.terms) {
+        for column in (0..n).step_by(block.columns) {
+            for row in (0..m).step_by(block.rows) {
                 let part = Product {
                     m: block.rows.min(m - row),
                     n: block.columns.min(n - column),

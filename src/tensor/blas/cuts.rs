@@ -18,11 +18,14 @@ const ROWS_MIN: usize = 4;
 const A_MAX: usize = 1 << 17;
 /// Numbers of a C that stays in one block, which every strip of terms reads and writes: 32 KB, the first-level cache.
 const C_MAX: usize = 1 << 13;
-/// The blocks of a longer C, which stay there too, and most terms of each.
+/// The blocks of a longer C, which stay there too, and the fewest and most terms of each.
 const C_ROWS: usize = 24;
 const C_COLUMNS: usize = 128;
-const TERMS: usize = 256;
-/// Numbers of the longest C that is cut: A and B are read once for every column and row of its blocks.
+const TERMS_MIN: usize = 32;
+const TERMS_MAX: usize = 256;
+/// Numbers of A and B that all blocks of C read before the next terms come: 400 KB, beside C in the second-level cache.
+const STRIP_MAX: usize = 100_000;
+/// Numbers of the longest C that is cut.
 const C_CUT_MAX: usize = 1 << 19;
 
 /// A block of a product: so many rows and columns of C, and so many terms of each of their sums.
@@ -33,7 +36,8 @@ pub(super) struct Block {
     pub terms: usize,
 }
 
-/// The blocks of a product without an empty extent; those at the ends may be smaller.
+/// The blocks of a product without an empty extent; those at the ends may be smaller. Blocks of the same terms follow
+/// each other, and among them those of the same columns: A' B reads A and B from afar once.
 pub(super) fn block(product: &Product) -> Block {
     let Product { m, n, k, .. } = *product;
     let whole = Block {
@@ -60,17 +64,18 @@ pub(super) fn block(product: &Product) -> Block {
             }
         }
         (true, false) => {
-            let (rows, columns) = if m.saturating_mul(n) <= C_MAX {
-                (m, n)
+            let most = (STRIP_MAX / m.saturating_add(n)).clamp(TERMS_MIN, TERMS_MAX);
+            let (rows, columns, most) = if m.saturating_mul(n) <= C_MAX {
+                (m, n, SMALL / (m * n))
             } else if m.saturating_mul(n) <= C_CUT_MAX {
-                (even(m, C_ROWS, 12), even(n, C_COLUMNS, 16))
+                (even(m, C_ROWS, 12), even(n, C_COLUMNS, 16), most)
             } else {
                 return whole;
             };
             Block {
                 rows,
                 columns,
-                terms: even(k, TERMS.min(SMALL / (rows * columns)), 4),
+                terms: even(k, most, 4),
             }
         }
         _ => whole,
