@@ -10,6 +10,7 @@ use crate::tensor::kernels::{
 
 use super::absorb::{Matrices, Stacked};
 use super::error::RunError;
+use super::joined;
 use super::lower::Kernel;
 use super::op::{Face, Pooling};
 use super::plan::{Location, Plan, Span, Step};
@@ -50,8 +51,16 @@ impl Plan {
             gradient: bindings.gradient.as_mut_ptr(),
             statistics_out: bindings.statistics_out.as_mut_ptr(),
         };
-        for step in &self.steps {
-            run_step(step, &places, &bindings.key, &mut self.scratch)?;
+        let mut steps = self.steps.iter();
+        while let Some(step) = steps.next() {
+            match step.strip {
+                Some(rows) => {
+                    if let Some(chain) = steps.next() {
+                        joined::run(step, chain, rows, &places, &mut self.scratch);
+                    }
+                }
+                None => run_step(step, &places, &bindings.key, &mut self.scratch)?,
+            }
         }
         Ok(())
     }
@@ -113,7 +122,7 @@ impl Plan {
 }
 
 /// Where each kind of location starts in this run. Lengths were checked by `Plan::check`.
-struct Places<'a> {
+pub(super) struct Places<'a> {
     inputs: &'a [Data<'a>],
     more_inputs: &'a [Data<'a>],
     parameters: &'a [f32],
@@ -125,7 +134,7 @@ struct Places<'a> {
 }
 
 impl Places<'_> {
-    fn operand(&self, location: Location) -> OperandPointer {
+    pub(super) fn operand(&self, location: Location) -> OperandPointer {
         // SAFETY: every span lies inside its vector: the arena was made as large as its planner's peak, the rest was
         // checked against `Needs` before the run.
         unsafe {
@@ -174,7 +183,7 @@ impl Places<'_> {
 
     /// # Safety
     /// No exclusive slice over the same place may be alive.
-    unsafe fn read(&self, location: Location) -> &[f32] {
+    pub(super) unsafe fn read(&self, location: Location) -> &[f32] {
         let operand = self.operand(location);
         // SAFETY: as in `operand`, and the caller's promise.
         unsafe { std::slice::from_raw_parts(operand.start, operand.len) }
@@ -238,7 +247,7 @@ fn run_step(
     };
     match &step.kernel {
         Kernel::Chain(_) => {}
-        Kernel::Multiply(stacked) => multiply(stacked, read(0), read(1), out),
+        Kernel::Multiply(stacked) => multiply(stacked, read(0), read(1), out, workspace),
         Kernel::SumMiddle { extent, inner } => reduce::sum_middle(read(0), *extent, *inner, out),
         Kernel::MaxMiddle { extent, inner } => reduce::max_middle(read(0), *extent, *inner, out),
         Kernel::CumulativeSum {
@@ -360,7 +369,7 @@ fn run_step(
 }
 
 /// Each of the products side by side.
-fn multiply(stacked: &Stacked, a: &[f32], b: &[f32], c: &mut [f32]) {
+fn multiply(stacked: &Stacked, a: &[f32], b: &[f32], c: &mut [f32], workspace: &mut [f32]) {
     let [first, second, third] = stacked.counts;
     for at in 0..first * second * third {
         let index = [at / (second * third), at / third % second, at % third];
@@ -368,15 +377,15 @@ fn multiply(stacked: &Stacked, a: &[f32], b: &[f32], c: &mut [f32]) {
             let strides = matrices.strides.iter().zip(index);
             matrices.offset + strides.map(|(stride, index)| stride * index).sum::<usize>()
         };
-        blas::multiply_into(
+        blas::multiply_turning(
             &stacked.product,
             &a[start(&stacked.a)..],
             stacked.a.leading,
             &b[start(&stacked.b)..],
             stacked.b.leading,
-            0.0,
             &mut c[start(&stacked.c)..],
             stacked.c.leading,
+            workspace,
         );
     }
 }

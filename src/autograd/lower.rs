@@ -1,7 +1,7 @@
 //! The third table: the kernel that runs an operation on given shapes.
 
 use crate::tensor::Shape;
-use crate::tensor::blas::Product;
+use crate::tensor::blas::{Product, turning_len};
 use crate::tensor::kernels::convolution::Convolution;
 use crate::tensor::kernels::ctc::Alignment;
 use crate::tensor::kernels::elementwise::Chain;
@@ -224,6 +224,7 @@ impl Kernel {
     /// Numbers of scratch that a run of the kernel needs beside its operands.
     pub(super) fn workspace_len(&self) -> usize {
         match self {
+            Kernel::Multiply(stacked) => turning_len(&stacked.product),
             Kernel::Convolve(c, _) => c.workspace_len(),
             Kernel::Lstm(r) | Kernel::LstmGradient(r) => lstm_workspace_len(r),
             Kernel::Gru(r) | Kernel::GruGradient(r) => gru_workspace_len(r),

@@ -14,6 +14,7 @@ mod error;
 mod execute;
 mod fuse;
 mod graph;
+mod joined;
 mod lower;
 mod op;
 mod plan;

@@ -14,6 +14,7 @@ use super::arena::{Arena, ArenaPlanner};
 use super::error::GraphError;
 use super::fuse::{chain_roots, compile};
 use super::graph::{Graph, NodeId};
+use super::joined;
 use super::lower::{Kernel, kernel_of};
 use super::op::Op;
 
@@ -60,11 +61,13 @@ pub(super) struct Step {
     pub(super) output: Location,
     /// Scratch of the kernel's own, inside the arena.
     pub(super) workspace: Span,
+    /// A product that runs together with the chain after it: the rows of a strip.
+    pub(super) strip: Option<usize>,
 }
 
 impl Location {
     /// How many numbers stand here; indices are counted where they are read.
-    fn len(self) -> usize {
+    pub(super) fn len(self) -> usize {
         match self {
             Location::Indices(_) => 0,
             Location::Input(_, span)
@@ -170,10 +173,14 @@ impl Plan {
             } else {
                 ""
             };
+            let joined = match step.strip {
+                Some(rows) => format!(", with the next in strips of {rows} rows"),
+                None => String::new(),
+            };
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
-                "{position:4}  {:<48} {inputs} -> {}{in_place}",
+                "{position:4}  {:<48} {inputs} -> {}{in_place}{joined}",
                 step.kernel.describe(),
                 describe_location(&step.output)
             );
@@ -390,6 +397,7 @@ impl<'a> Planner<'a> {
                     inputs,
                     output,
                     workspace,
+                    strip: None,
                 });
             }
             if workspace_len > 0 {
@@ -437,7 +445,9 @@ impl<'a> Planner<'a> {
             inputs: vec![from],
             output: to,
             workspace: Span { offset: 0, len: 0 },
+            strip: None,
         }));
+        joined::mark(&mut steps);
         Ok(Plan {
             steps,
             needs: self.needs,
