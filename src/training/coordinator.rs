@@ -12,7 +12,7 @@ use futures::future::{join_all, select_all};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::TrainingError;
 use super::admission::Place;
@@ -44,7 +44,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Form of the model manifest.
 const MANIFEST_FORMAT: u32 = 1;
 
-/// A job's generation; it would rise when a lost server is replaced within the job.
+/// A job's first generation; it rises when a server that did not answer is left out.
 const FIRST_GENERATION: u64 = 1;
 
 /// What a job is to do.
@@ -164,20 +164,73 @@ impl Training {
         prepared: &PreparedJob,
         servers: Vec<TrainingPeer>,
     ) -> Result<Trained, TrainingError> {
+        let mut servers = servers;
+        let mut generation = FIRST_GENERATION;
+        let Started {
+            local,
+            events,
+            _stops,
+        } = loop {
+            let started = self.start_workers(live, prepared, &servers, generation);
+            match started.await {
+                Ok(started) => break started,
+                // Nothing is trained yet and the weights do not depend on who trains: the others do without.
+                Err(TrainingError::ServerLost { server, reason }) if servers.len() > 1 => {
+                    servers.retain(|peer| peer.name != server);
+                    generation += 1;
+                    live.update(|status| {
+                        status.servers.retain(|name| *name != server);
+                        let note = format!("server {server:?} takes no part: {reason}");
+                        status.notes.push(note);
+                    });
+                }
+                Err(other) => return Err(other),
+            }
+        };
+        let total_steps = prepared
+            .job
+            .train
+            .rows
+            .div_ceil(u64::from(prepared.job.batch_size))
+            * u64::from(prepared.job.epochs);
+        let watch = Watch {
+            live,
+            servers: &servers,
+            total_steps,
+            suspicion: Suspicion::default(),
+            keeping: Keeping::new(live, &self.catalog, name, prepared, servers.len()),
+        };
+        let lost = servers.iter().skip(1).map(|server| {
+            Box::pin(async move {
+                self.network.lost(&server.name).await;
+                server.name.clone()
+            })
+        });
+        watch
+            .until_over(local, futures::stream::select_all(events), lost.collect())
+            .await
+    }
+
+    /// Starts a worker on every server, this one's own first; a remote one's answers come with its number.
+    async fn start_workers(
+        &self,
+        live: &LiveJob,
+        prepared: &PreparedJob,
+        servers: &[TrainingPeer],
+        generation: u64,
+    ) -> Result<Started, TrainingError> {
         let plan = serde_json::to_vec(&prepared.job).map_err(|error| TrainingError::Internal {
             reason: format!("the plan cannot be written: {error}"),
         })?;
         let start = |worker: usize| StartWorker {
             job: live.id,
-            generation: FIRST_GENERATION,
+            generation,
             worker: worker as u32,
-            servers: servers.clone(),
+            servers: servers.to_vec(),
             plan: Bytes::from(plan.clone()),
         };
-        // Dropped at the end of this function, however it ends: the local worker stops, as the others do when their
-        // event streams are dropped.
         let stop = CancellationToken::new();
-        let _stops = stop.clone().drop_guard();
+        let stops = stop.clone().drop_guard();
         let local = self.host.start(
             start(0),
             &self.catalog,
@@ -209,29 +262,20 @@ impl Training {
             let end = futures::stream::iter([(worker, RemoteEvent::Ended)]);
             events.push(told.chain(end).boxed());
         }
-        let total_steps = prepared
-            .job
-            .train
-            .rows
-            .div_ceil(u64::from(prepared.job.batch_size))
-            * u64::from(prepared.job.epochs);
-        let watch = Watch {
-            live,
-            servers: &servers,
-            total_steps,
-            suspicion: Suspicion::default(),
-            keeping: Keeping::new(live, &self.catalog, name, prepared, servers.len()),
-        };
-        let lost = servers.iter().skip(1).map(|server| {
-            Box::pin(async move {
-                self.network.lost(&server.name).await;
-                server.name.clone()
-            })
-        });
-        watch
-            .until_over(local, futures::stream::select_all(events), lost.collect())
-            .await
+        Ok(Started {
+            local,
+            events,
+            _stops: stops,
+        })
     }
+}
+
+/// The workers of a job. Dropped, however the job ends, the local one stops, as the others do when their event streams are
+/// dropped.
+struct Started {
+    local: Running,
+    events: Vec<BoxStream<'static, (usize, RemoteEvent)>>,
+    _stops: DropGuard,
 }
 
 /// A remote worker's word.

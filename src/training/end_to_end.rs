@@ -448,6 +448,25 @@ async fn a_lost_server_ends_the_job_with_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_answer_at_the_start_takes_no_part() {
+    // Membership has not noticed yet.
+    let cluster = TestCluster::of(3, false).await;
+    cluster.memory.cut("server-2");
+    let status = cluster.train(request()).await;
+    assert_eq!(status.state, JobState::Succeeded, "{:?}", status.error);
+    assert_eq!(status.servers, ["server-1", "server-3"]);
+    let note = "server \"server-2\" takes no part: ";
+    assert!(status.notes[0].starts_with(note), "{:?}", status.notes);
+    let alone = TestCluster::of(1, true).await;
+    alone.train(request()).await;
+    let weights = async |cluster: &TestCluster| {
+        let model = cluster.catalog.models.load("churn", None).await;
+        model.unwrap().weights
+    };
+    assert!(weights(&cluster).await == weights(&alone).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_job_ends_and_the_next_one_runs() {
     let cluster = TestCluster::of(2, true).await;
     let id = cluster.submit(endless()).await.unwrap();

@@ -91,7 +91,7 @@ def test_a_job_whose_server_is_killed_goes_on_with_the_others_to_the_same_bytes(
 def test_a_loss_that_runs_away_names_layer_step_and_checkpoint_and_a_lower_rate_goes_on(client):
     client.put("steep", rows(2_000), mode="overwrite")
     model = volary.Sequential([layers.Dense(8, activation="exponential"), layers.Dense(1)], name="steep")
-    rate = volary.schedules.PiecewiseConstantDecay([2 * 8], [1e-3, 1e4])
+    rate = volary.optimizers.schedules.PiecewiseConstantDecay([2 * 8], [1e-3, 1e4])
     model.compile(optimizer=volary.optimizers.SGD(rate), loss="mse")
     with pytest.raises(
         errors.VolaryError, match=r"epoch 3, step .* the checkpoint of epoch 2 is kept: resume job "
