@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,7 +94,7 @@ def number(value):
 
 
 def multiply_flops(threads=2):
-    """float32 multiply-adds per second times two, in NumPy's matrix product on so many threads at once."""
+    """float32 multiply-adds per second times two, in NumPy's matrix product on so many threads, each with a core's BLAS."""
     size, seconds = 1024, 0.7
     done = []
 
@@ -106,11 +107,11 @@ def multiply_flops(threads=2):
         done.append(count * 2 * size**3 / (time.perf_counter() - start))
 
     workers = [threading.Thread(target=work) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    # NumPy's BLAS may itself use several threads: then the sum still is what the machine gives in this time.
+    with threadpool_limits(1):
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
     return sum(done)
 
 
@@ -211,8 +212,8 @@ def what_limits(results):
     return {tuple(of): words for words, of in said.items()}
 
 
-def write_page(what, title, results, binary, directory):
-    """`<date>-<what>.md`: the table, what limits, and every raw number."""
+def write_page(what, title, results, binary, directory, method="", name=None):
+    """`<date>-<what>.md`, or a page of its own name: the table, what limits, and every raw number."""
     began = datetime.date.today().isoformat()
     versions = sorted({version_of(binary), f"python {platform.python_version()}", f"pyarrow {pa.__version__} (client)"})
     for result in results:
@@ -221,6 +222,7 @@ def write_page(what, title, results, binary, directory):
     page += [f"* machine: {machine()}", f"* versions: {'; '.join(versions)}; commit {commit()}"]
     page += [f"* command: `{command_line()}`", ""]
     page += ["Medians; the ratio is the median over pairs that ran in turns. Above 1 is faster than the peer.", ""]
+    page += [method, ""] if method else []
     page += [table([result.row() for result in results], HEADER), ""]
     for comparisons, words in what_limits(results).items():
         page += [f"**{'; '.join(comparisons)}.** {words}", ""]
@@ -230,6 +232,6 @@ def write_page(what, title, results, binary, directory):
         if result.theirs:
             page.append(f"  {result.peer} {[float(f'{value:.6g}') for value in result.theirs]}")
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{began}-{what}.md"
+    path = directory / (name or f"{began}-{what}.md")
     path.write_text("\n".join(page) + "\n")
     print("\n" + table([result.row() for result in results], HEADER) + f"\n\nwritten: {path}\n", flush=True)
