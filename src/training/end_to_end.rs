@@ -889,6 +889,7 @@ impl TestCluster {
 }
 
 mod checkpoints;
+mod columns;
 mod measures;
 mod outputs;
 
