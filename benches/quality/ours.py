@@ -24,9 +24,7 @@ class Volary:
 
 
 def table(inputs, labels):
-    """Rows as the servers take them: numbers of a row are a list, and words, which a list does not hand to an embedding, a column each."""
-    if inputs.dtype == np.int32:
-        return pa.table({**{f"word_{place:03}": inputs[:, place] for place in range(inputs.shape[1])}, "label": labels})
+    """Rows as the servers take them: the numbers of a row, or its words, are a list."""
     return pa.table({"inputs": _column(inputs), "label": _column(labels)})
 
 

@@ -5,8 +5,9 @@
 //! Training and every scoring door go through these two, so that they cannot disagree.
 //!
 //! What a feature column is in the end: numbers and booleans are Float32, whole numbers Int64 (a network's float32 or
-//! int32 input takes them), indices Int32, one-hot columns and vectors FixedSizeList<Float32>. What each transform does
-//! with nulls and unseen values is in [`super::transforms`].
+//! int32 input takes them), indices Int32, one-hot columns and vectors FixedSizeList<Float32>, vectors of whole numbers
+//! FixedSizeList<Int32> or, of wider ones, <Int64>. What each transform does with nulls and unseen values is in
+//! [`super::transforms`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -285,7 +286,7 @@ impl FittedPipeline {
         Arc::clone(&self.input)
     }
 
-    /// Feature columns made: Float32, Int64 or Int32, or FixedSizeList<Float32> (one-hot, vectors), in order.
+    /// Feature columns made: Float32, Int64 or Int32, or fixed-size lists of these (one-hot, vectors), in order.
     /// An Int32 column's field says in its metadata ([`CARDINALITY`]) below which number its values are.
     pub fn output_schema(&self) -> SchemaRef {
         Arc::clone(&self.output)
@@ -422,8 +423,20 @@ fn feature_field(name: &str, kind: &ColumnKind) -> Field {
         ColumnKind::OneHot { slots } => {
             Field::new(name, super::functions::one_hot_type(*slots), false)
         }
-        ColumnKind::Vector { width, .. } => {
-            Field::new(name, super::functions::one_hot_type(*width), false)
+        ColumnKind::Vector { width, item } => {
+            let number = match item {
+                // A float32 is made of these faster than of Int64.
+                DataType::Int8
+                | DataType::Int16
+                | DataType::Int32
+                | DataType::UInt8
+                | DataType::UInt16 => DataType::Int32,
+                whole if whole.is_integer() => DataType::Int64,
+                _ => DataType::Float32,
+            };
+            let size = i32::try_from(*width).unwrap_or(i32::MAX);
+            let item = Field::new_list_field(number, false);
+            Field::new(name, DataType::FixedSizeList(Arc::new(item), size), false)
         }
         ColumnKind::Integer => Field::new(name, DataType::Int64, false),
         _ => Field::new(name, DataType::Float32, false),
@@ -722,7 +735,7 @@ impl Output {
         }
     }
 
-    /// A column of vectors without nulls among them, as float32.
+    /// A column of vectors without nulls among them, as the feature's numbers.
     fn vectors(&self, made: &ArrayRef, width: usize) -> Result<ArrayRef, FeatureError> {
         let wrong = |reason: String| FeatureError::Internal {
             reason: format!("feature {:?}: {reason}", self.field.name()),
@@ -747,31 +760,89 @@ impl Output {
                 hint: "give every vector all of its numbers, or leave such rows out".into(),
             });
         }
-        let floats = if numbers.data_type() == &DataType::Float32 {
-            Arc::clone(&numbers)
-        } else {
-            // By way of float64, so that what is beyond float32 becomes an infinity that is seen below.
-            cast(&numbers, &DataType::Float64)
-                .map(|numbers| {
-                    let numbers = numbers.as_primitive::<Float64Type>().values();
-                    Arc::new(Float32Array::from_iter_values(
-                        numbers.iter().map(|number| *number as f32),
-                    )) as ArrayRef
-                })
-                .map_err(|error| wrong(error.to_string()))?
-        };
-        let values = floats.as_primitive::<Float32Type>().values();
-        if let Some(place) = values.iter().position(|number| !number.is_finite()) {
-            let met = cast(&numbers.slice(place, 1), &DataType::Float64)
-                .map_or(f64::NAN, |met| met.as_primitive::<Float64Type>().value(0));
-            return Err(self.not_finite(met, place / width));
-        }
         let DataType::FixedSizeList(item, size) = self.field.data_type() else {
             return Err(wrong(format!("it is to be {}", self.field.data_type())));
         };
-        FixedSizeListArray::try_new(Arc::clone(item), *size, floats, None)
+        let numbers = match item.data_type() {
+            DataType::Float32 => self.floats(&numbers, width)?,
+            whole => self.whole_numbers(&numbers, whole, width)?,
+        };
+        FixedSizeListArray::try_new(Arc::clone(item), *size, numbers, None)
             .map(|list| Arc::new(list) as ArrayRef)
             .map_err(|error| wrong(error.to_string()))
+    }
+
+    /// The numbers of vectors as float32, all finite.
+    fn floats(&self, numbers: &ArrayRef, width: usize) -> Result<ArrayRef, FeatureError> {
+        let floats = if numbers.data_type() == &DataType::Float32 {
+            Arc::clone(numbers)
+        } else {
+            // By way of float64, so that what is beyond float32 becomes an infinity that is seen below.
+            let numbers = self.doubles(numbers)?;
+            let numbers = numbers.as_primitive::<Float64Type>().values();
+            Arc::new(Float32Array::from_iter_values(
+                numbers.iter().map(|number| *number as f32),
+            ))
+        };
+        let values = floats.as_primitive::<Float32Type>().values();
+        if let Some(place) = values.iter().position(|number| !number.is_finite()) {
+            let met = self.doubles(&numbers.slice(place, 1))?;
+            let met = met.as_primitive::<Float64Type>().value(0);
+            return Err(self.not_finite(met, place / width));
+        }
+        Ok(floats)
+    }
+
+    /// The numbers of vectors as those of `wanted`, Int32 or Int64, that the model was trained on: no other number is met.
+    fn whole_numbers(
+        &self,
+        numbers: &ArrayRef,
+        wanted: &DataType,
+        width: usize,
+    ) -> Result<ArrayRef, FeatureError> {
+        if numbers.data_type() == wanted {
+            return Ok(Arc::clone(numbers));
+        }
+        let whole = self.converted(numbers, wanted)?;
+        // What does not fit has become null, and what is behind a point was cut.
+        let beyond = whole
+            .nulls()
+            .and_then(|nulls| nulls.iter().position(|valid| !valid));
+        let cut = if numbers.data_type().is_integer() {
+            None
+        } else {
+            let doubles = self.doubles(numbers)?;
+            let mut doubles = doubles.as_primitive::<Float64Type>().values().iter();
+            doubles.position(|number| number.fract() != 0.0)
+        };
+        let (place, remark) = match (cut, beyond) {
+            (None, None) => return Ok(whole),
+            (Some(cut), beyond) if beyond.is_none_or(|beyond| cut <= beyond) => {
+                (cut, " where the model was trained on integers")
+            }
+            (cut, beyond) => (
+                beyond.or(cut).unwrap_or(0),
+                " where the model was trained on integers of fewer bits",
+            ),
+        };
+        let met = self.doubles(&numbers.slice(place, 1))?;
+        Err(FeatureError::BadValue {
+            column: self.field.name().clone(),
+            problem: format!("has {}", met.as_primitive::<Float64Type>().value(0)),
+            row: place / width,
+            remark,
+            hint: "cast it before sending".into(),
+        })
+    }
+
+    fn doubles(&self, numbers: &ArrayRef) -> Result<ArrayRef, FeatureError> {
+        self.converted(numbers, &DataType::Float64)
+    }
+
+    fn converted(&self, numbers: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, FeatureError> {
+        cast(numbers, wanted).map_err(|error| FeatureError::Internal {
+            reason: format!("feature {:?}: {error}", self.field.name()),
+        })
     }
 
     fn not_finite(&self, met: f64, row: usize) -> FeatureError {

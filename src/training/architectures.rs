@@ -38,7 +38,8 @@ macro_rules! architectures {
 }
 
 architectures! {
-    "images": lenet_5, vgg, resnet_20, resnet_20_swish, mobile_net, u_net, autoencoder, squeeze_and_excitation;
+    "images": lenet_5, vgg, resnet_20, resnet_20_swish, mobile_net, u_net, autoencoder, variational_autoencoder,
+        squeeze_and_excitation;
     "sequences": lstm_classifier, bidirectional_gru_classifier, text_cnn, temporal_convolutions, transformer_encoder,
         transformer_decoder, sequence_to_sequence;
     "tables": highway_network, wide_and_deep, residual_perceptron;

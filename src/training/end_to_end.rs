@@ -908,6 +908,7 @@ impl TestCluster {
 }
 
 mod checkpoints;
+mod columns;
 mod measures;
 mod outputs;
 

@@ -852,6 +852,69 @@ async fn vectors_are_features_as_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn vectors_of_whole_numbers_stay_whole_whatever_type_they_come_as() {
+    use arrow::datatypes::{Float64Type, UInt8Type};
+    fn fixed<T: arrow::datatypes::ArrowPrimitiveType>(rows: [[T::Native; 2]; 2]) -> RecordBatch {
+        let rows = rows.map(|row| Some(row.map(Some)));
+        let list = arrow::array::FixedSizeListArray::from_iter_primitive::<T, _, _>(rows, 2);
+        let list: ArrayRef = Arc::new(list);
+        RecordBatch::try_from_iter_with_nullable([("v", list, true)]).unwrap()
+    }
+    let fitted = async |rows: RecordBatch| {
+        let (bench, source) = with_rows(&[rows]).await;
+        let fitted = fit(&bench, &source, &["v"], json!([]), None).await.unwrap();
+        FittedPipeline::from_json(&fitted.to_json()).unwrap()
+    };
+    let apply = |fitted: &FittedPipeline, rows: &RecordBatch| {
+        let made = fitted.bind(&rows.schema()).unwrap().apply(rows)?;
+        assert_eq!(made.schema(), fitted.output_schema());
+        Ok::<_, FeatureError>(Arc::clone(made["v"].as_fixed_size_list().values()))
+    };
+    // Beyond 2^24, where a float32 would round.
+    let large = [[16_777_217, -2], [3, 4]];
+    let narrow = fitted(fixed::<Int32Type>(large)).await;
+    let wide = fitted(fixed::<Int64Type>(large.map(|row| row.map(i64::from)))).await;
+    for rows in [
+        fixed::<Int32Type>(large),
+        fixed::<Int64Type>(large.map(|row| row.map(i64::from))),
+        fixed::<Float64Type>(large.map(|row| row.map(f64::from))),
+    ] {
+        let made = apply(&narrow, &rows).unwrap();
+        assert_eq!(
+            made.as_primitive::<Int32Type>().values()[..],
+            [16_777_217, -2, 3, 4]
+        );
+        let made = apply(&wide, &rows.slice(1, 1)).unwrap();
+        assert_eq!(made.as_primitive::<Int64Type>().values()[..], [3, 4]);
+    }
+    let bytes = fitted(fixed::<UInt8Type>([[0, 255], [7, 8]])).await;
+    let made = apply(&bytes, &fixed::<UInt8Type>([[0, 255], [7, 8]])).unwrap();
+    assert_eq!(
+        made.as_primitive::<Int32Type>().values()[..],
+        [0, 255, 7, 8]
+    );
+    let refused = |rows: RecordBatch| {
+        let error = apply(&narrow, &rows).unwrap_err();
+        assert_eq!(error.fault(), Fault::InvalidArgument, "{error}");
+        error.to_string()
+    };
+    let said = refused(fixed::<Float64Type>([[1.0, 2.0], [1.5, f64::NAN]]));
+    assert!(
+        said.contains("\"v\" has 1.5 at row 1 where the model was trained on integers;"),
+        "{said}"
+    );
+    let said = refused(fixed::<Int64Type>([[1, 2], [3, 1 << 40]]));
+    assert!(
+        said.contains("\"v\" has 1099511627776 at row 1 where the model was trained on integers of fewer bits;"),
+        "{said}"
+    );
+    assert!(
+        refused(fixed::<Float64Type>([[f64::INFINITY, 0.0], [0.5, 0.0]]))
+            .contains("has inf at row 0")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_vector_that_cannot_be_read_is_refused_by_name_and_row() {
     type Row = Option<Vec<Option<f64>>>;
     let fixed = |rows: Vec<Row>| -> ArrayRef {

@@ -8,6 +8,7 @@ import numpy as np
 from parity import ROWS, Architecture, Task, record
 
 CLASSES = 10
+LATENT = 4  # numbers of the variational autoencoder's code
 
 
 def lenet_5(library):
@@ -130,6 +131,39 @@ def autoencoder(library):
     return library.Model(image, x)
 
 
+def variational_autoencoder(library):
+    """Kingma and Welling (2014): dense layers with tanh to a normal distribution and from a point of it, to logits.
+
+    The noise of the point is an input, so that both libraries have the same. How far the distribution is from a standard normal
+    one is added to the loss by a layer of one's own.
+    """
+    layers, ops = library.layers, library.ops
+
+    class Sampling(library.Layer):
+        def call(self, inputs):
+            mean, log_variance, epsilon = inputs
+            divergence = ops.exp(log_variance) + ops.square(mean) - 1.0 - log_variance
+            self.add_loss(library.per_row(0.5 * ops.sum(divergence, axis=-1)))
+            return mean + ops.exp(log_variance / 2.0) * epsilon
+
+    image = library.Input("image", (16, 16, 1))
+    epsilon = library.Input("epsilon", (LATENT,))
+    x = layers.Dense(32, activation="tanh")(layers.Flatten()(image))
+    code = Sampling(name="sampling")([layers.Dense(LATENT)(x), layers.Dense(LATENT)(x), epsilon])
+    x = layers.Dense(32, activation="tanh")(code)
+    return library.Model([image, epsilon], layers.Reshape((16, 16, 1))(layers.Dense(256)(x)))
+
+
+def reconstruction(library):
+    """The cross-entropy of a row's dots with logits, summed."""
+    ops = library.ops
+
+    def summed_crossentropy(y_true, y_pred):
+        return ops.sum(ops.softplus(y_pred) - y_true * y_pred, axis=(1, 2, 3))
+
+    return summed_crossentropy
+
+
 def squeeze_and_excitation(library):
     """Hu et al. (2018): channels weighed by what they hold over the whole image; groups are normalized."""
     layers = library.layers
@@ -179,6 +213,13 @@ def itself(random):
     return Task({"image": image}, image, "mean_squared_error")
 
 
+def itself_from_a_sample(random):
+    """The same, and the noise of each row's sample."""
+    image = itself(random).target
+    epsilon = random.standard_normal((ROWS, LATENT)).astype("float32")
+    return Task({"image": image, "epsilon": epsilon}, image, reconstruction)
+
+
 if __name__ == "__main__":
     record(
         "images",
@@ -190,6 +231,7 @@ if __name__ == "__main__":
             Architecture(mobile_net, classes(3), lambda o: o.RMSprop(1e-3)),
             Architecture(u_net, discs, lambda o: o.Adam(3e-3)),
             Architecture(autoencoder, itself, lambda o: o.Adam(0.02)),
+            Architecture(variational_autoencoder, itself_from_a_sample, lambda o: o.Adam(0.01)),
             Architecture(squeeze_and_excitation, classes(3), lambda o: o.AdamW(3e-3)),
         ],
     )

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import volary
 from safetensors.numpy import save_file
+from volary.model.losses import Loss, described
 
 STEPS = 20
 BATCH_SIZE = 8
@@ -75,7 +76,7 @@ class Named:
 
 
 class Keras:
-    Model, optimizers = keras.Model, keras.optimizers
+    Model, Layer, optimizers, ops = keras.Model, keras.layers.Layer, keras.optimizers, keras.ops
     l2 = staticmethod(keras.regularizers.L2)
 
     def __init__(self):
@@ -84,9 +85,16 @@ class Keras:
     def Input(self, name, shape, dtype="float32"):
         return keras.Input(shape, dtype=dtype, name=name)
 
+    def per_row(self, loss):
+        """What `add_loss` takes of a number for each row: Keras adds one number to the mean over the rows."""
+        return keras.ops.mean(loss)
+
+    def loss(self, task):
+        return task.loss if isinstance(task.loss, str) else task.loss(self)
+
 
 class Volary:
-    Model, optimizers = volary.Model, volary.optimizers
+    Model, Layer, optimizers, ops = volary.Model, volary.layers.Layer, volary.optimizers, volary.ops
 
     def __init__(self):
         self.layers = Named(volary.layers)
@@ -97,14 +105,26 @@ class Volary:
     def l2(self, factor):
         return {"name": "l2", "l2": factor}
 
+    def per_row(self, loss):
+        return loss
+
+    def loss(self, task):
+        """As it is sent: a name, or the program of a function over labels in the shape of the answer."""
+        if isinstance(task.loss, str):
+            return task.loss
+        return described("loss", task.loss(self), Loss, (None, *task.target.shape[1:]))
+
 
 @dataclass
 class Task:
-    """What a network is trained for: rows for its inputs in the order it has them, their labels, and the loss."""
+    """What a network is trained for: rows for its inputs in the order it has them, their labels, and the loss.
+
+    The loss is a name, or makes the function (y_true, y_pred) of a library.
+    """
 
     inputs: dict[str, np.ndarray]
     target: np.ndarray
-    loss: str
+    loss: str | Callable
 
 
 @dataclass
@@ -128,7 +148,7 @@ def record(group: str, architectures: list[Architecture]) -> None:
             {
                 "name": name,
                 "description": network.to_json(),
-                "loss": task.loss,
+                "loss": ours.loss(task),
                 "optimizer": each.optimizer(ours.optimizers).to_json(),
             }
         )
@@ -177,7 +197,7 @@ def named(model):
 
 def train(model, architecture: Architecture, task: Task) -> np.ndarray:
     """The loss of each step."""
-    model.compile(architecture.optimizer(keras.optimizers), task.loss)
+    model.compile(architecture.optimizer(keras.optimizers), Keras().loss(task))
     losses = []
     for step in range(STEPS):
         start = step % BATCHES * BATCH_SIZE
