@@ -38,7 +38,7 @@ NOTES = {
     "autoencoder": (
         "The network is a subclassed layer with `add_loss` and `random_normal` between two dense halves, the loss a function of symbolic "
         "tensors. The negative ELBO is the mean training loss of the last epoch, noise included. The test's reconstruction is that of the code's "
-        "mean; the divergence is not in it, for `evaluate` answers the loss without what layers add to it."
+        "mean, a metric of `evaluate`; the divergence is not in it."
     ),
     "text_cnn": (
         "The polarity dataset v2.0 of Pang and Lee (2004), 2,000 reviews, folds 0 to 7 to train and 8 and 9 to test: 400 rows, so that a "

@@ -17,7 +17,7 @@ import pytest
 import volary
 from recording import job
 from volary import Input, Model, Sequential, errors, features, layers, losses, metrics, optimizers
-from volary.callbacks import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
+from volary.callbacks import Checkpoint, EarlyStopping, ReduceLROnPlateau
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -370,7 +370,7 @@ def test_fit_asks_for_what_it_was_given(client, trained):
         callbacks=[
             ReduceLROnPlateau("val_auc", patience=2, cooldown=1, min_lr=np.float32(0.5)),
             EarlyStopping("val_auc", patience=3, restore_best_weights=True, mode="max"),
-            ModelCheckpoint(every=2, keep=np.int64(3)),
+            Checkpoint(every=2, keep=np.int64(3)),
         ],
         name="census",
         verbose=0,
@@ -528,6 +528,12 @@ def test_wrong_calls_of_fit_are_refused_before_anything_is_sent(client, trained)
         census_model().fit(client.table("t"), "y", callbacks=[print])
     with pytest.raises(TypeError, match=r", volary.callbacks.ReduceLROnPlateau$"):
         census_model().fit(client.table("t"), "y", callbacks=[ReduceLROnPlateau(), ReduceLROnPlateau("loss")])
+    with pytest.raises(
+        ValueError, match=r"^rows is a frame, which the cluster has only while fit runs.* client.table.name.$"
+    ):
+        census_model().fit(pd.DataFrame({"y": [1]}), "y", callbacks=[Checkpoint()])
+    with pytest.raises(ValueError, match=r"^keep of Checkpoint is 0; give a whole number from 1 on$"):
+        Checkpoint(keep=0)
     with pytest.raises(ValueError, match=r'^unknown mode "up"; there are auto, min and max$'):
         census_model().fit(client.table("t"), "y", callbacks=[ReduceLROnPlateau(mode="up")])
     with pytest.raises(TypeError, match=r"features is a list"):

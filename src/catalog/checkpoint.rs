@@ -108,14 +108,21 @@ impl Checkpoints {
         Ok(self.objects.remove_tree(&here).await?)
     }
 
-    /// Removes all of a job's, those that broke off included.
-    pub async fn remove_all(&self, job: JobId) -> Result<(), CatalogError> {
+    /// Removes all of a job's but those of some epochs: what broke off before it counted.
+    pub async fn retain(&self, job: JobId, kept: &[u32]) -> Result<(), CatalogError> {
         for name in self.objects.folders(&all_of(job)).await? {
-            if let Ok(epoch) = name.parse() {
+            if let Ok(epoch) = name.parse()
+                && !kept.contains(&epoch)
+            {
                 self.remove(job, epoch).await?;
             }
         }
         Ok(())
+    }
+
+    /// Removes all of a job's, those that broke off included.
+    pub async fn remove_all(&self, job: JobId) -> Result<(), CatalogError> {
+        self.retain(job, &[]).await
     }
 }
 
@@ -170,7 +177,10 @@ mod tests {
         let twice = checkpoints.commit(job, 2, Bytes::new()).await;
         assert!(matches!(twice, Err(CatalogError::Corrupt { .. })));
         checkpoints.remove(job, 2).await.unwrap();
+        checkpoints.retain(job, &[10]).await.unwrap();
         assert_eq!(checkpoints.epochs(job).await.unwrap(), [10]);
+        let left = checkpoints.objects.tree(&all_of(job)).await.unwrap();
+        assert_eq!(left.len(), 3, "{left:?}");
         checkpoints.remove_all(job).await.unwrap();
         assert!(checkpoints.epochs(job).await.unwrap().is_empty());
         let left = checkpoints.objects.tree(&all_of(job)).await.unwrap();

@@ -179,8 +179,10 @@ impl Place {
 pub(super) struct Collected {
     /// New values of statistics, by offset in the flat vector.
     pub(super) statistics: Vec<(NodeId, usize)>,
-    /// Penalties on this lane's rows, each one number: part of the loss of the rows.
+    /// Penalties on rows, (rows, 1) each: part of the loss of every row.
     pub(super) row_penalties: Vec<NodeId>,
+    /// Rows of the model, of which a wrapper may give the layer inside several at once.
+    pub(super) rows: usize,
 }
 
 /// What a layer records into.
@@ -247,11 +249,32 @@ impl<'a> Context<'a> {
             .push((value, self.statistics[index].offset));
     }
 
-    /// Adds one number, a penalty on this lane's rows, to the loss.
-    pub(super) fn add_row_penalty(&mut self, penalty: NodeId) {
-        if self.training {
-            self.collected.row_penalties.push(penalty);
+    /// Adds a penalty on each of the model's rows, (rows, ...) summed over all but rows, to the loss. That of a frozen layer
+    /// counts too, as in Keras: it pushes on the layers before.
+    pub(super) fn add_row_penalty(&mut self, penalty: NodeId) -> Result<(), GraphError> {
+        let rows = self.collected.rows;
+        let width = self.graph.shape(penalty).len() / rows.max(1);
+        let by_row = self.graph.reshape(penalty, &[rows, width])?;
+        let sum = self.graph.sum_columns(by_row)?;
+        self.collected.row_penalties.push(sum);
+        Ok(())
+    }
+
+    /// The same of what a regulariser says of an output, and of the further ones.
+    pub(super) fn penalize(
+        &mut self,
+        regularizer: Option<Regularizer>,
+        output: NodeId,
+        further: &[NodeId],
+    ) -> Result<(), GraphError> {
+        let Some(regularizer) = regularizer else {
+            return Ok(());
+        };
+        for output in std::iter::once(output).chain(further.iter().copied()) {
+            let sizes = regularizer.record_each(self.graph, output)?;
+            self.add_row_penalty(sizes)?;
         }
+        Ok(())
     }
 
     /// A stream of random numbers that no other layer and no other call has.

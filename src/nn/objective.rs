@@ -142,7 +142,7 @@ impl Objectives {
     }
 
     /// Adds rows to states that [`Self::states`] made. `answers` gives an output's own, `masks` which of its steps count;
-    /// only losses are weighted and masked, as in Keras.
+    /// only losses are weighted and masked, as in Keras. `penalties` are those of `Predictor::penalties`.
     pub fn update<'a>(
         &self,
         states: &mut [MetricState],
@@ -152,7 +152,11 @@ impl Objectives {
         targets: SideBySide<'_>,
         masks: SideBySide<'_>,
         weights: Option<&[f32]>,
+        penalties: &[f32],
     ) {
+        if let (true, Some(first)) = (losses, states.first_mut()) {
+            first.add_penalties(penalties);
+        }
         let mut states = states.iter_mut();
         for (number, (output, place)) in self.outputs.iter().zip(places).enumerate() {
             let count = output.metrics.len() + usize::from(losses);
@@ -181,6 +185,7 @@ impl Objectives {
                 .clone()
                 .filter(|((_, metric), _)| metric.is_loss());
             let total = self.total(of_losses.map(|(_, state)| state.result()));
+            let total = total + states.first().map_or(0.0, MetricState::penalty);
             values.push((Metric::loss().name(), total));
         }
         for ((number, metric), state) in of_outputs {

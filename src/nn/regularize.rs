@@ -62,14 +62,32 @@ impl Regularizer {
     /// The penalty on `x` as one number.
     pub(super) fn record(&self, graph: &mut Graph, x: NodeId) -> Result<NodeId, GraphError> {
         let mut penalty = graph.constant(0.0)?;
-        for (factor, function) in [(self.l1, Unary::Absolute), (self.l2, Unary::Square)] {
-            if factor != 0.0 {
-                let sizes = graph.unary(function, x)?;
-                let sum = graph.sum_to(sizes, &Shape::scalar())?;
-                let scaled = graph.scaled(sum, factor)?;
-                penalty = graph.plus(penalty, scaled)?;
-            }
+        for (factor, function) in self.terms() {
+            let sizes = graph.unary(function, x)?;
+            let sum = graph.sum_to(sizes, &Shape::scalar())?;
+            let scaled = graph.scaled(sum, factor)?;
+            penalty = graph.plus(penalty, scaled)?;
         }
         Ok(penalty)
+    }
+
+    /// The penalty on every number of `x`.
+    pub(super) fn record_each(&self, graph: &mut Graph, x: NodeId) -> Result<NodeId, GraphError> {
+        let mut penalty = None;
+        for (factor, function) in self.terms() {
+            let sizes = graph.unary(function, x)?;
+            let scaled = graph.scaled(sizes, factor)?;
+            penalty = Some(match penalty {
+                Some(before) => graph.plus(before, scaled)?,
+                None => scaled,
+            });
+        }
+        // Both factors are 0.
+        penalty.map_or_else(|| graph.scaled(x, 0.0), Ok)
+    }
+
+    fn terms(&self) -> impl Iterator<Item = (f32, Unary)> + use<> {
+        let terms = [(self.l1, Unary::Absolute), (self.l2, Unary::Square)];
+        terms.into_iter().filter(|(factor, _)| *factor != 0.0)
     }
 }

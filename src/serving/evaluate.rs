@@ -10,6 +10,7 @@ use futures::StreamExt;
 
 use super::labels::LabelReader;
 use super::loaded::names;
+use super::network::Measured;
 use super::ordered::in_order;
 use super::{ScoringSession, ServingError};
 use crate::catalog::ModelOutput;
@@ -140,8 +141,10 @@ impl Evaluation {
         batch: &RecordBatch,
         first_row: u64,
     ) -> Result<Vec<MetricState>, ServingError> {
-        let mut masks = Vec::new();
-        let outputs = self.session.outputs(batch, first_row, &mut masks)?;
+        let mut measured = Measured::default();
+        let outputs = self
+            .session
+            .outputs(batch, first_row, Some(&mut measured))?;
         let targets = self.targets(batch, first_row)?;
         let weights = self.weights(batch, first_row)?;
         let mut states = self.empty.clone();
@@ -166,10 +169,11 @@ impl Evaluation {
                 width: target_width,
             },
             SideBySide {
-                values: &masks,
+                values: &measured.masks,
                 width: mask_width,
             },
             weights.as_deref(),
+            &measured.penalties,
         );
         Ok(states)
     }

@@ -11,7 +11,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::ServingError;
 use super::answers::Answers;
-use super::network::{self, Network};
+use super::network::{self, Measured, Network};
 use crate::catalog::{ModelManifest, ModelVersion};
 use crate::features::{AppliedPipeline, FittedPipeline};
 use crate::nn;
@@ -174,7 +174,7 @@ impl ScoringSession {
         first_row: u64,
     ) -> Result<RecordBatch, ServingError> {
         let bound = &*self.bound;
-        let outputs = self.outputs(rows, first_row, &mut Vec::new())?;
+        let outputs = self.outputs(rows, first_row, None)?;
         let mut columns: Vec<ArrayRef> = bound.model.answer.columns(outputs).map_err(|nan| {
             let manifest = &bound.model.manifest;
             ServingError::NotANumber {
@@ -198,13 +198,12 @@ impl ScoringSession {
         })
     }
 
-    /// What the network answers: a row-major matrix of (rows, output width). Which steps of it count is added to `masks`,
-    /// as `Predictor::masks` has it.
+    /// What the network answers: a row-major matrix of (rows, output width).
     pub(super) fn outputs(
         &self,
         rows: &RecordBatch,
         first_row: u64,
-        masks: &mut Vec<f32>,
+        mut measured: Option<&mut Measured>,
     ) -> Result<Vec<f32>, ServingError> {
         let bound = &*self.bound;
         refuse_other_columns(&bound.incoming, rows.schema_ref())?;
@@ -217,7 +216,7 @@ impl ScoringSession {
                 error.from_row(usize::try_from(chunk_row).unwrap_or(usize::MAX))
             })?;
             network
-                .run(&features, &mut outputs, masks)
+                .run(&features, &mut outputs, measured.as_deref_mut())
                 .map_err(|error| ServingError::of_network(error, chunk_row))?;
         }
         Ok(outputs)

@@ -38,6 +38,15 @@ pub(super) struct Network {
     runners_max: usize,
 }
 
+/// What is known of rows besides the answers, for a loss that is measured.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    /// Which steps count, as `Predictor::masks` has it.
+    pub(super) masks: Vec<f32>,
+    /// As `Predictor::penalties` has it.
+    pub(super) penalties: Vec<f32>,
+}
+
 /// One feature column's place in an input's matrix.
 #[derive(Debug, Clone)]
 struct Part {
@@ -50,6 +59,8 @@ struct Part {
 #[derive(Debug)]
 struct Runner {
     predictor: Predictor,
+    /// One that tells penalties, once they were asked for.
+    measuring: Option<Predictor>,
     matrices: Vec<Matrix>,
 }
 
@@ -135,15 +146,16 @@ impl Network {
         (weights + self.runners_max * self.block_rows * inputs) * size_of::<f32>()
     }
 
-    /// Appends `output_width` numbers per row of `features` to `outputs`, and which steps count to `masks`. Rows of errors count from `features`' first.
+    /// Appends `output_width` numbers per row of `features` to `outputs`, and to `measured` what it asks for. Rows of errors
+    /// count from `features`' first.
     pub(super) fn run(
         &self,
         features: &RecordBatch,
         outputs: &mut Vec<f32>,
-        masks: &mut Vec<f32>,
+        measured: Option<&mut Measured>,
     ) -> Result<(), ProgramError> {
         let mut runner = self.take_runner();
-        let answer = self.run_blocks(&mut runner, features, outputs, masks);
+        let answer = self.run_blocks(&mut runner, features, outputs, measured);
         self.give_back(runner);
         answer
     }
@@ -153,8 +165,14 @@ impl Network {
         runner: &mut Runner,
         features: &RecordBatch,
         outputs: &mut Vec<f32>,
-        masks: &mut Vec<f32>,
+        mut measured: Option<&mut Measured>,
     ) -> Result<(), ProgramError> {
+        let predictor = match measured {
+            None => &mut runner.predictor,
+            Some(_) => runner
+                .measuring
+                .get_or_insert_with(|| Predictor::with_penalties(Arc::clone(&self.model))),
+        };
         let rows = features.num_rows();
         let width = self.model.output_width();
         outputs.reserve(rows * width);
@@ -172,13 +190,17 @@ impl Network {
                 matrix.clear_after(taken * input.width);
             }
             let inputs: Vec<InputData<'_>> = runner.matrices.iter().map(Matrix::data).collect();
-            let answer = runner
-                .predictor
+            let answer = predictor
                 .predict(&self.parameters, &self.statistics, self.block_rows, &inputs)
                 .map_err(|error| at_row(error, first))?;
             outputs.extend_from_slice(&answer[..taken * width]);
-            let mask = runner.predictor.masks();
-            masks.extend_from_slice(&mask.values[..taken * mask.width]);
+            if let Some(measured) = &mut measured {
+                let mask = predictor.masks();
+                let of_rows = &mask.values[..taken * mask.width];
+                measured.masks.extend_from_slice(of_rows);
+                let penalties = &predictor.penalties()[..taken];
+                measured.penalties.extend_from_slice(penalties);
+            }
         }
         Ok(())
     }
@@ -197,6 +219,7 @@ impl Network {
         Runner {
             matrices: matrices.collect(),
             predictor: Predictor::new(Arc::clone(&self.model)),
+            measuring: None,
         }
     }
 
@@ -472,9 +495,7 @@ mod tests {
         let mut columns = features.columns().to_vec();
         columns[3] = Arc::new(Int32Array::from(towns));
         let features = RecordBatch::try_new(features.schema(), columns).unwrap();
-        let error = network
-            .run(&features, &mut Vec::new(), &mut Vec::new())
-            .unwrap_err();
+        let error = network.run(&features, &mut Vec::new(), None).unwrap_err();
         let ProgramError::IndexOutOfRange { row, index, .. } = error else {
             panic!("{error}");
         };
@@ -596,9 +617,7 @@ mod tests {
 
     fn run(network: &Network, features: &RecordBatch) -> Vec<f32> {
         let mut outputs = Vec::new();
-        network
-            .run(features, &mut outputs, &mut Vec::new())
-            .unwrap();
+        network.run(features, &mut outputs, None).unwrap();
         outputs
     }
 

@@ -64,6 +64,14 @@ pub(crate) struct Standing {
     pub(crate) best_row: Option<ExactRow>,
 }
 
+impl Standing {
+    /// The learning rate is what the schedule says, and a plateau begins anew.
+    pub(crate) fn forget_plateau(&mut self) {
+        self.rate_scale = Exact(1.0);
+        self.plateau = None;
+    }
+}
+
 /// What early stopping remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Watched {
@@ -161,6 +169,14 @@ pub(crate) struct Checkpoint {
     pub(crate) standing: Standing,
 }
 
+/// What every form of the manifest begins with.
+#[derive(Deserialize)]
+struct Written {
+    format_version: u32,
+    #[serde(default)]
+    code_version: String,
+}
+
 impl Checkpoint {
     pub(crate) fn new(
         name: &str,
@@ -191,16 +207,16 @@ impl Checkpoint {
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, TrainingError> {
-        let found: Self = serde_json::from_slice(bytes)
-            .map_err(|error| unreadable("its manifest cannot be read", error))?;
-        if found.format_version != FORMAT {
+        let cannot = |error| unreadable("its manifest cannot be read", error);
+        let written: Written = serde_json::from_slice(bytes).map_err(cannot)?;
+        if written.format_version != FORMAT {
             let received = format!(
-                "{}, written by {}",
-                found.format_version, found.code_version
+                "{}, written by version {}",
+                written.format_version, written.code_version
             );
             return Err(unreadable("its form is not known here", received));
         }
-        Ok(found)
+        serde_json::from_slice(bytes).map_err(cannot)
     }
 
     /// The job as it is prepared to go on.
@@ -284,7 +300,7 @@ enum Place {
 }
 
 /// More of them than any optimizer or model has; keeps a name in a part from making memory.
-const NUMBER_MAX: usize = 4_096;
+const NUMBER_MAX: usize = 10_000;
 
 impl Place {
     fn read(name: &str) -> Option<Self> {

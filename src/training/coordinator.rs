@@ -41,6 +41,9 @@ use crate::tensor::archive::{self, NamedArray};
 /// neighbors see their streams close and accuse it before its own last word is here.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// How long a model that is trained waits for what other servers still write of its last checkpoint.
+const PARTS_WAIT: Duration = Duration::from_secs(30);
+
 /// Form of the model manifest.
 const MANIFEST_FORMAT: u32 = 1;
 
@@ -91,6 +94,10 @@ impl Training {
         if own.is_none() {
             clean_up(live.id, &self.catalog).await;
         }
+        let kept = live.status().checkpoints.clone();
+        if let Err(error) = self.catalog.checkpoints.retain(live.id, &kept).await {
+            tracing::warn!(job = %live.id, %error, "parts of a checkpoint that broke off were not removed");
+        }
         let own = own.map(|epoch| CheckpointReference {
             job: live.id,
             epoch,
@@ -102,7 +109,7 @@ impl Training {
                 tracing::warn!(job = %live.id, %error, "a training job failed");
                 Err(JobOutcome::Failed(JobError {
                     code: error.fault().name().to_owned(),
-                    message: match own.or(from) {
+                    message: match own.or(from.filter(|_| !error.is_about_what_is_kept())) {
                         Some(CheckpointReference { job, epoch }) => format!(
                             "{error}; the checkpoint of epoch {epoch} is kept: resume job {job} from it"
                         ),
@@ -403,6 +410,10 @@ impl Watch<'_> {
         });
         let last_words = tokio::time::sleep(Duration::MAX);
         tokio::pin!(last_words);
+        // How long a model that is trained waits for its last checkpoint.
+        let patience = tokio::time::sleep(Duration::MAX);
+        tokio::pin!(patience);
+        let mut patient = false;
         let mut news_open = true;
         let mut trained = None;
         loop {
@@ -454,9 +465,16 @@ impl Watch<'_> {
                         reason: "the cluster no longer sees it".into(),
                     });
                 }
+                () = &mut patience, if trained.is_some() && !news_open => self.keeping.give_up(),
                 () = &mut last_words, if suspected => {
                     return Err(self.suspicion.verdict().unwrap_or(TrainingError::Cancelled));
                 }
+            }
+            if trained.is_some() && !patient {
+                patient = true;
+                patience
+                    .as_mut()
+                    .reset(tokio::time::Instant::now() + PARTS_WAIT);
             }
             if !suspected && !self.suspicion.accused.is_empty() {
                 last_words

@@ -41,6 +41,12 @@ pub enum TrainingError {
         /// A parameter, a layer's output, or the loss itself.
         origin: String,
     },
+    #[error(
+        "table {table:?} no longer has the rows of the training, version {version}: it was dropped and made anew; train a new job"
+    )]
+    OtherRows { table: String, version: i64 },
+    #[error("checkpoints of job {job} are needed: {reason}")]
+    CheckpointsNeeded { job: String, reason: String },
     #[error("the checkpoint cannot be gone on from: {reason}")]
     BadCheckpoint { reason: String },
     #[error(
@@ -62,6 +68,16 @@ pub enum TrainingError {
     Internal { reason: String },
 }
 
+impl TrainingError {
+    /// Whether a job cannot go on because of its checkpoint or its rows: then there is no use in doing it again.
+    pub(crate) fn is_about_what_is_kept(&self) -> bool {
+        matches!(
+            self,
+            Self::BadCheckpoint { .. } | Self::OtherRows { .. } | Self::Catalog(_)
+        )
+    }
+}
+
 impl Faulty for TrainingError {
     fn fault(&self) -> Fault {
         match self {
@@ -73,7 +89,10 @@ impl Faulty for TrainingError {
             }
             Self::ServerLost { .. } | Self::Stopping => Fault::Unavailable,
             Self::NotFinite { .. } => Fault::OutOfRange,
-            Self::BadCheckpoint { .. } | Self::StillRunning { .. } => Fault::FailedPrecondition,
+            Self::BadCheckpoint { .. }
+            | Self::OtherRows { .. }
+            | Self::CheckpointsNeeded { .. }
+            | Self::StillRunning { .. } => Fault::FailedPrecondition,
             Self::UnknownWorker { .. } => Fault::NotFound,
             Self::TooManyJobs { .. } => Fault::ResourceExhausted,
             Self::Cancelled => Fault::Cancelled,

@@ -17,10 +17,11 @@ use super::TrainingError;
 use super::checkpoint::{Checkpoint, CheckpointReference, PartSink, Saved};
 use super::decode::{DatasetRows, feature_columns, open_place};
 use super::exchange::{Exchange, Link};
-use super::job::{ResolvedJob, ResolvedRows};
+use super::job::{ResolvedJob, ResolvedRows, RowsPlace};
 use super::network::{GradientStream, PeerNetwork, StartWorker};
 use super::news::WorkerNews;
 use super::outputs::objectives;
+use super::prepare::first_file;
 use super::worker::{RowsOfJob, Trained, WorkerTask, train};
 use crate::catalog::{Catalog, Checkpoints, JobId};
 use crate::features::FittedPipeline;
@@ -320,6 +321,15 @@ async fn build_task(
     let decoding = Arc::new(Semaphore::new(threads.max(1)));
     let rows = async |resolved: &ResolvedRows, validation: bool| {
         let dataset = open_place(catalog, &resolved.place).await?;
+        if let RowsPlace::Table { name, version } = &resolved.place
+            && (dataset.rows != resolved.rows
+                || first_file(&resolved.place, &dataset) != resolved.first_file)
+        {
+            return Err(TrainingError::OtherRows {
+                table: name.clone(),
+                version: *version,
+            });
+        }
         let (split, decoding) = (resolved.split, Arc::clone(&decoding));
         let source = DatasetRows::new(
             dataset, &job, &pipeline, &model, validation, split, decoding,
@@ -342,7 +352,13 @@ async fn build_task(
     };
     let sink: Arc<dyn PartSink> = Arc::new(sink);
     let saved = match &job.resume {
-        Some(reference) => Some(read_saved(reference, catalog).await?),
+        Some(reference) => {
+            let mut saved = read_saved(reference, catalog).await?;
+            if job.rate_is_new {
+                saved.standing.forget_plateau();
+            }
+            Some(saved)
+        }
         None => None,
     };
     Ok(WorkerTask {

@@ -48,7 +48,7 @@ pub struct ResumeRequest {
     /// Epochs of the whole; None: as the job was asked for. With those of the checkpoint its weights are committed as they
     /// are.
     pub epochs: Option<u32>,
-    /// In place of the optimizer's, from here on.
+    /// In place of the optimizer's, from here on; a plateau begins anew.
     pub learning_rate: Option<f64>,
 }
 
@@ -98,7 +98,7 @@ pub struct ReduceOnPlateau {
 }
 
 /// A job with every choice made: what each worker is told, the same for all of them. Travels as JSON between servers
-/// of one version, and is a promise to nobody else.
+/// of one version, and stands in checkpoints, whose form (`checkpoint.rs`) rises when it changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResolvedJob {
     pub seed: u64,
@@ -124,6 +124,8 @@ pub struct ResolvedJob {
     pub checkpoints: Option<CheckpointRule>,
     /// What it goes on from; `None`: it begins.
     pub resume: Option<CheckpointReference>,
+    /// Whether it goes on with a learning rate of its own, which forgets how far a plateau had lowered the old one.
+    pub rate_is_new: bool,
 }
 
 /// Rows of a job, and how every server reads them.
@@ -137,6 +139,9 @@ pub struct ResolvedRows {
     pub window_rows: u64,
     /// Which of the source's rows they are; `None`: all of them. For errors, which name the source's rows.
     pub split: Option<SplitPart>,
+    /// Of a table: the name of its first file, which no other table has. A table that was dropped and made anew counts its
+    /// versions from 0 again.
+    pub first_file: Option<String>,
 }
 
 /// Where the rows of a job are: nothing can change them while it runs.

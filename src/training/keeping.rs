@@ -58,6 +58,13 @@ impl<'a> Keeping<'a> {
         !self.begun.is_empty()
     }
 
+    /// Waits no longer for parts that are missing.
+    pub(crate) fn give_up(&mut self) {
+        for epoch in std::mem::take(&mut self.begun).into_keys() {
+            self.note(epoch, "not every server wrote its part in time");
+        }
+    }
+
     /// A worker that is gone will write no part that is missing.
     pub(crate) fn expects_no_more_of(&mut self, worker: usize) {
         self.begun
@@ -96,13 +103,17 @@ impl<'a> Keeping<'a> {
     async fn commit(&self, epoch: u32, standing: Standing) -> Result<(), TrainingError> {
         let (id, checkpoints) = (self.live.id, &self.catalog.checkpoints);
         let checkpoint = Checkpoint::new(self.name, self.prepared, epoch, self.workers, standing);
-        checkpoints
-            .commit(id, epoch, checkpoint.to_bytes()?)
-            .await?;
+        let manifest = checkpoint.to_bytes()?;
+        // The status first: whoever breaks off in between leaves one checkpoint too many told of, and the rows for it.
+        self.live.update(|status| status.checkpoints.push(epoch));
+        if let Err(error) = checkpoints.commit(id, epoch, manifest).await {
+            self.live
+                .update(|status| status.checkpoints.retain(|kept| *kept != epoch));
+            return Err(error.into());
+        }
         let keep = self.prepared.job.checkpoints.map_or(1, |rule| rule.keep) as usize;
         let mut outdated = Vec::new();
         self.live.update(|status| {
-            status.checkpoints.push(epoch);
             let surplus = status.checkpoints.len().saturating_sub(keep);
             outdated.extend(status.checkpoints.drain(..surplus));
         });

@@ -22,7 +22,7 @@ use super::outputs::{
 };
 use super::rows::{PlacedRows, Staged, place_rows, stage_windows};
 use crate::catalog::name::check_name;
-use crate::catalog::{Catalog, JobId, LabelColumn, TrainingRecord};
+use crate::catalog::{Catalog, Dataset, JobId, LabelColumn, TrainingRecord};
 use crate::features::{FeatureError, FittedPipeline, PipelineSpec, QueryEngine, Source};
 use crate::frames::data_plan::{LANES_MAX, default_lanes};
 use crate::nn::{Model, ModelSpec};
@@ -227,6 +227,7 @@ pub(crate) async fn prepare(
             Room::Windows { window_rows, .. } => window_rows,
         },
         split: placed.split,
+        first_file: first_file(&placed.place, &placed.dataset),
     };
     let mut resolved = ResolvedJob {
         seed: request.seed,
@@ -249,6 +250,7 @@ pub(crate) async fn prepare(
         reduce_on_plateau: checked.reduce_on_plateau,
         checkpoints: request.checkpoints,
         resume: None,
+        rate_is_new: false,
     };
     let windows = Restaging {
         job,
@@ -278,6 +280,14 @@ pub(crate) async fn prepare(
         source: describe(&request.source),
         dataset_version,
     })
+}
+
+/// What tells a table from another of its name and version.
+pub(crate) fn first_file(place: &RowsPlace, dataset: &Dataset) -> Option<String> {
+    match place {
+        RowsPlace::Table { .. } => dataset.files.first().map(|file| file.path.to_string()),
+        RowsPlace::Staged { .. } => None,
+    }
 }
 
 /// Rows that are read in windows get row groups of their own.

@@ -3,6 +3,7 @@
 //! The new job is the old one but for what the request changes: it trains the epochs that are left on the same rows, in the
 //! same order, and its history begins with the old one's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use super::prepare::{EPOCHS_MAX, PreparedJob, bad_model, bad_option};
 use super::rows::clean_up;
 use super::worker::Trained;
 use super::{Training, TrainingError};
-use crate::catalog::{Catalog, JobId, JobKind};
+use crate::catalog::{Catalog, JobId, JobKind, JobStatus};
 use crate::nn::{Model, ModelSpec};
 use crate::optim::{Optimizer, OptimizerSpec};
 
@@ -94,6 +95,7 @@ impl Training {
             let optimizer = OptimizerSpec::from_json(&job.optimizer).map_err(bad_model)?;
             Optimizer::build(&optimizer).map_err(bad_model)?;
             job.optimizer = optimizer.to_json();
+            job.rate_is_new = true;
         }
         let from = CheckpointReference {
             job: request.job,
@@ -106,6 +108,7 @@ impl Training {
         let history = catalog.jobs.history(request.job).await?;
         let steps = job.train.rows.div_ceil(u64::from(job.batch_size));
         let (epochs, rows) = (job.epochs, job.train.rows);
+        let record = record.clone();
         let live = catalog
             .jobs
             .create(JobKind::Train, &checkpoint.name, epochs)
@@ -116,10 +119,13 @@ impl Training {
             status.step = u64::from(over) * steps;
             status.rows = u64::from(over) * rows;
             status.progress = f64::from(over) / f64::from(epochs.max(1));
+            // From now on it is known whose checkpoint and rows it needs.
+            status.training = Some(record);
             status
                 .notes
                 .push(format!("goes on from epoch {over} of job {}", request.job));
         });
+        live.save().await?;
         let id = live.id;
         let work = Work::GoOn(Box::new(Resumed {
             name: checkpoint.name,
@@ -133,11 +139,43 @@ impl Training {
     /// Removes the checkpoints of a job that has ended, and the copy of its rows that was kept for them.
     pub async fn drop_checkpoints(&self, job: JobId) -> Result<(), TrainingError> {
         self.ended(job).await?;
+        self.refuse_while_needed(job).await?;
         // First nobody is told of them any more.
         self.catalog.jobs.forget_checkpoints(job).await?;
         self.catalog.checkpoints.remove_all(job).await?;
         clean_up(job, &self.catalog).await;
         Ok(())
+    }
+
+    /// Jobs that went on from this one read its checkpoint when they start, and its rows as long as they may go on.
+    async fn refuse_while_needed(&self, job: JobId) -> Result<(), TrainingError> {
+        let all = self.catalog.jobs.list().await?;
+        let parent_of = |status: &JobStatus| -> Option<JobId> {
+            let from = status.training.as_ref()?.resumed_from.as_ref()?;
+            from.split_once('@')?.0.parse().ok()
+        };
+        let parents: BTreeMap<JobId, JobId> = all
+            .iter()
+            .filter_map(|status| Some((status.id, parent_of(status)?)))
+            .collect();
+        let descends = |from: JobId| {
+            // A job goes on from an earlier one, so this ends.
+            let mut ancestors = std::iter::successors(parents.get(&from), |id| parents.get(*id));
+            ancestors.any(|ancestor| *ancestor == job)
+        };
+        let needs = |status: &&JobStatus| {
+            (!status.state.is_final() || !status.checkpoints.is_empty()) && descends(status.id)
+        };
+        match all.iter().find(needs) {
+            None => Ok(()),
+            Some(status) => Err(TrainingError::CheckpointsNeeded {
+                job: job.to_string(),
+                reason: format!(
+                    "job {} goes on from it; wait for its end and drop its checkpoints first",
+                    status.id
+                ),
+            }),
+        }
     }
 
     /// Waits until a job's end is in its journal. A job whose coordinator is gone has ended, whatever its journal says; who

@@ -18,7 +18,8 @@ pub(crate) struct Saving {
     sink: Arc<dyn PartSink>,
     news: mpsc::Sender<WorkerNews>,
     runtime: Handle,
-    under_way: Option<JoinHandle<()>>,
+    /// The epoch whose part is being written.
+    under_way: Option<(u32, JoinHandle<()>)>,
 }
 
 impl Saving {
@@ -44,13 +45,14 @@ impl Saving {
     /// Writes a part and tells the coordinator of it, or of what was in the way: the job goes on either way.
     pub(crate) fn begin(&mut self, epoch: u32, part: Vec<NamedArray>, standing: Option<Standing>) {
         let (sink, news) = (Arc::clone(&self.sink), self.news.clone());
-        self.under_way = Some(self.runtime.spawn(async move {
-            let written = match archive::to_bytes(&part) {
-                Ok(bytes) => {
-                    drop(part);
+        let writing = self.runtime.spawn(async move {
+            let encoded = tokio::task::spawn_blocking(move || archive::to_bytes(&part)).await;
+            let written = match encoded {
+                Ok(Ok(bytes)) => {
                     let written = sink.write(epoch, Bytes::from(bytes)).await;
                     written.map_err(|error| error.to_string())
                 }
+                Ok(Err(error)) => Err(error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             let told = WorkerNews::Saved {
@@ -59,14 +61,22 @@ impl Saving {
                 problem: written.err(),
             };
             let _ = news.send(told).await;
-        }));
+        });
+        self.under_way = Some((epoch, writing));
     }
 
     /// Waits until the last part is written.
     pub(crate) fn finish(&mut self) {
-        if let Some(under_way) = self.under_way.take() {
-            // A panic within is its own report; then the checkpoint never counts.
-            let _ = self.runtime.block_on(under_way);
+        let Some((epoch, under_way)) = self.under_way.take() else {
+            return;
+        };
+        if let Err(error) = self.runtime.block_on(under_way) {
+            let told = WorkerNews::Saved {
+                epoch,
+                standing: None,
+                problem: Some(error.to_string()),
+            };
+            let _ = self.news.blocking_send(told);
         }
     }
 }

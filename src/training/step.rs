@@ -305,6 +305,7 @@ impl Crew {
                         targets(rows),
                         hand.predictor.masks(),
                         rows.weights.as_deref(),
+                        hand.predictor.penalties(),
                     );
                     start = end;
                 }
@@ -518,7 +519,7 @@ impl Hand {
             nodes,
             trainer: LaneTrainer::new(Arc::clone(&share.model), share.objectives.clone())
                 .map_err(program_error)?,
-            predictor: Predictor::new(Arc::clone(&share.model)),
+            predictor: Predictor::with_penalties(Arc::clone(&share.model)),
             places: share.objectives.places(&share.model),
             sum: vec![0.0; owned.len()],
             slots: share.optimizer.first_slots(trained),
@@ -642,6 +643,7 @@ impl Pass<'_> {
             targets(rows),
             SideBySide::default(),
             None,
+            &[],
         );
         for (value, before) in statistics_out.iter_mut().zip(statistics) {
             *value = (*value - before) * rows.rows as f32;

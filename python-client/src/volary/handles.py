@@ -232,7 +232,8 @@ class ServedModel:
     ) -> dict[str, float]:
         """Loss and metrics over labelled rows: a table, a query, or a frame (uploaded and dropped again).
 
-        Metrics are given as to ``compile``; none named are the model's own. `sample_weight` is a column of row weights for
+        The loss has in it what regularisers and ``add_loss`` add, as in Keras. Metrics are given as to ``compile``; none named
+        are the model's own. `sample_weight` is a column of row weights for
         the loss.
         """
         from .model.losses import described

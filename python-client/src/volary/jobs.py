@@ -72,7 +72,7 @@ class JobHandle:
     def resume(
         self, *, epochs: int | None = None, epoch: int | None = None, learning_rate: float | None = None
     ) -> JobHandle:
-        """Go on with a training job that has ended, from a checkpoint (:class:`volary.callbacks.ModelCheckpoint`).
+        """Go on with a training job that has ended, from a checkpoint (:class:`volary.callbacks.Checkpoint`).
 
         A new job trains the epochs that are left, on the same rows in the same order; its history begins with this job's.
 

@@ -98,10 +98,11 @@ def test_a_loss_that_runs_away_names_layer_step_and_checkpoint_and_a_lower_rate_
     ) as raised:
         model.fit(
             client.table("steep"), "y", epochs=4, batch_size=256, seed=1, verbose=0,
-            callbacks=[callbacks.ModelCheckpoint()],
+            callbacks=[callbacks.Checkpoint()],
         )  # fmt: skip
     assert "is the first that is not finite" in str(raised.value)
-    job = client.job(str(raised.value).split("resume job ")[1].split()[0])
+    job = model.job
+    assert job.id in str(raised.value)
     assert job.resume(learning_rate=1e-3).wait().epoch == 4
     with pytest.raises(ValueError, match="epochs is 0; give a whole number from 1 on"):
         job.resume(epochs=0)

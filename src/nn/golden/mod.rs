@@ -4,6 +4,7 @@
 mod layers;
 mod networks;
 mod outputs;
+mod penalties;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -76,6 +76,7 @@ fn check(golden: &Arrays, case: &str) {
         side(of("target"), objectives.target_width(&model)),
         predictor.masks(),
         Some(of("weights")),
+        &[],
     );
     let values = objectives.values(&states, true);
     let names: Vec<&str> = values.iter().map(|(name, _)| name.as_str()).collect();

@@ -218,7 +218,7 @@ fn step_and_prediction(model: Arc<Model>, loss: &str) -> Result<(), ProgramError
         &mut sums,
     );
     step.map(drop)?;
-    Predictor::new(model)
+    Predictor::with_penalties(model)
         .predict(&parameters, &statistics, rows, &inputs)
         .map(drop)
 }

@@ -5,7 +5,7 @@
 //! per row, are added to the loss. Random numbers are fresh in every step of training and 0 when predicting, so that the
 //! answer to a row depends on nothing but the row. Masks end here, as in Keras.
 
-use crate::autograd::{GraphError, NodeId, Reduction};
+use crate::autograd::{GraphError, NodeId};
 
 use super::super::error::SpecError;
 use super::super::expression::Program;
@@ -81,9 +81,7 @@ impl Layer for Lambda {
             self.program
                 .record(context.graph, context.rows, inputs, &leaves, &streams)?;
         for loss in answers.losses {
-            let rank = context.graph.shape(loss).rank();
-            let sum = context.graph.reduce(Reduction::Sum, loss, 0, rank)?;
-            context.add_row_penalty(sum);
+            context.add_row_penalty(loss)?;
         }
         let mut outputs = answers.outputs.into_iter();
         let first = outputs.next();

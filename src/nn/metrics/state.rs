@@ -172,6 +172,23 @@ impl MetricState {
         Ok(())
     }
 
+    /// Of a loss: adds what the model adds to the losses of rows besides. Neither weighted nor masked.
+    pub fn add_penalties(&mut self, penalties: &[f32]) {
+        if let (Measure::Loss, [_, _, sum]) = (&self.metric.recipe.measure, &mut self.sums[..]) {
+            for &penalty in penalties {
+                sum.add(f64::from(penalty));
+            }
+        }
+    }
+
+    /// Of a loss: the mean of the penalties over its rows; not part of `result`.
+    pub fn penalty(&self) -> f64 {
+        match (&self.metric.recipe.measure, &self.sums[..]) {
+            (Measure::Loss, [_, rows, sum]) if rows.value() > 0.0 => sum.value() / rows.value(),
+            _ => 0.0,
+        }
+    }
+
     /// NaN when nothing was counted, and where the metric's own function says so.
     pub fn result(&self) -> f64 {
         let sums = || -> Vec<f64> { self.sums.iter().map(ExactSum::value).collect() };
@@ -272,7 +289,9 @@ fn form_of(loss: &Loss, extents: &[usize]) -> Form {
 /// How many sums and counts a metric keeps.
 fn room(metric: &Metric, form: &Form) -> (usize, usize) {
     match metric.recipe.measure {
-        Measure::Loss | Measure::Own | Measure::Mean(_) | Measure::RootMean(_) => (2, 0),
+        // The third is that of penalties.
+        Measure::Loss => (3, 0),
+        Measure::Own | Measure::Mean(_) | Measure::RootMean(_) => (2, 0),
         Measure::Sums { cells, .. } => (cells(form), 0),
         Measure::Counts { cells, .. } => (0, cells(form)),
         Measure::Scores(_) | Measure::Ranks(_) => (0, 0),

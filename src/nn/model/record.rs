@@ -94,7 +94,10 @@ impl<'a> Recording<'a> {
             graph,
             rows,
             training,
-            collected: Collected::default(),
+            collected: Collected {
+                rows,
+                ..Collected::default()
+            },
             weight_penalty: None,
             values: Vec::new(),
             masks: Vec::new(),
@@ -155,12 +158,9 @@ impl<'a> Recording<'a> {
         }
         let output = described.layer.forward(&mut context, &inputs)?;
         let (mask, further) = (context.mask, std::mem::take(&mut context.further));
+        context.penalize(described.activity_regularizer, output, &further)?;
         let further_masks = std::mem::take(&mut context.further_masks);
-        if let (Some(regularizer), true) = (described.activity_regularizer, training) {
-            let penalty = regularizer.record(context.graph, output)?;
-            context.add_row_penalty(penalty);
-        }
-        if training && !layer.shares {
+        if described.trainable && !layer.shares {
             for place in &layer.parameter_places {
                 let Some(regularizer) = place.regularizer else {
                     continue;

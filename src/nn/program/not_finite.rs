@@ -54,11 +54,11 @@ pub(super) fn first_not_finite(
     Ok(found.map(|position| format!("the output of layer {:?}", named[position].0)))
 }
 
-/// Which of several losses is not finite.
+/// Which of several losses is not finite, where the model's answers are.
 pub(super) fn of_losses(model: &Model, losses: &[f64]) -> String {
-    let found = losses.iter().position(|loss| !loss.is_finite());
-    match found.filter(|_| losses.len() > 1) {
+    match losses.iter().position(|loss| !loss.is_finite()) {
+        None => "what regularisers and add_loss add to the loss".to_string(),
+        Some(_) if losses.len() == 1 => "the loss of the model's answer".to_string(),
         Some(output) => format!("the loss of output {:?}", model.output_name(output)),
-        None => "the loss of the model's answer".to_string(),
     }
 }

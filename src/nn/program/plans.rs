@@ -22,6 +22,13 @@ pub(super) struct TrainingPlan {
     pub(super) lookups: Vec<Lookup>,
 }
 
+#[derive(Debug)]
+pub(super) struct PredictionPlan {
+    pub(super) plan: Plan,
+    /// Which of the kept outputs is the penalties of rows.
+    pub(super) penalty: Option<usize>,
+}
+
 /// One use of a sparse table: the gradient of the rows that it looked up is kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lookup {
@@ -194,16 +201,41 @@ fn lookups(graph: &Graph, model: &Model) -> Vec<(usize, usize, NodeId)> {
     found
 }
 
-/// What regularisers add to the loss of so many rows, as one number; `None` where there are none.
+/// What regularisers and layers add to the loss of so many rows, as one number; `None` where they add nothing.
 fn penalty(
     graph: &mut Graph,
     recorded: &Recorded,
     rows: usize,
 ) -> Result<Option<NodeId>, GraphError> {
-    let mut terms = recorded.collected.row_penalties.clone();
-    if let Some(weights) = recorded.weight_penalty {
-        terms.push(graph.scaled(weights, rows as f32)?);
-    }
+    let weights = match recorded.weight_penalty {
+        Some(weights) => Some(graph.scaled(weights, rows as f32)?),
+        None => None,
+    };
+    let of_rows = match sum(graph, recorded.collected.row_penalties.iter().copied())? {
+        Some(of_rows) => Some(graph.sum_to(of_rows, &Shape::scalar())?),
+        None => None,
+    };
+    sum(graph, of_rows.into_iter().chain(weights))
+}
+
+/// The same for each row, (rows, 1).
+fn penalty_of_rows(
+    graph: &mut Graph,
+    recorded: &Recorded,
+    rows: usize,
+) -> Result<Option<NodeId>, GraphError> {
+    let weights = match recorded.weight_penalty {
+        Some(weights) => Some(graph.broadcast_to(weights, &Shape::new(&[rows, 1]))?),
+        None => None,
+    };
+    let of_rows = recorded.collected.row_penalties.iter().copied();
+    sum(graph, of_rows.chain(weights))
+}
+
+fn sum(
+    graph: &mut Graph,
+    terms: impl Iterator<Item = NodeId>,
+) -> Result<Option<NodeId>, GraphError> {
     let mut sum: Option<NodeId> = None;
     for term in terms {
         sum = Some(match sum {
@@ -214,18 +246,33 @@ fn penalty(
     Ok(sum)
 }
 
-pub(super) fn plan_prediction(model: &Model, rows: usize) -> Result<Plan, ProgramError> {
+/// Keeps the predictions of each output, then the masks of those that have one, and, where they are asked for and there are
+/// any, the penalties of each row.
+pub(super) fn plan_prediction(
+    model: &Model,
+    rows: usize,
+    penalties: bool,
+) -> Result<PredictionPlan, ProgramError> {
     let planned = |error| graph_error(error, rows);
     let mut graph = Graph::new();
     let recorded = model.record(&mut graph, rows, false).map_err(planned)?;
     let masks = recorded.masks.iter().flatten();
-    let kept: Vec<(NodeId, Destination)> = recorded
+    let mut kept: Vec<(NodeId, Destination)> = recorded
         .outputs
         .iter()
         .chain(masks)
         .map(|&node| (node, Destination::Keep))
         .collect();
-    Plan::new(&graph, &kept).map_err(planned)
+    let penalty = match penalties {
+        true => penalty_of_rows(&mut graph, &recorded, rows).map_err(planned)?,
+        false => None,
+    };
+    let penalty = penalty.map(|penalty| {
+        kept.push((penalty, Destination::Keep));
+        kept.len() - 1
+    });
+    let plan = Plan::new(&graph, &kept).map_err(planned)?;
+    Ok(PredictionPlan { plan, penalty })
 }
 
 pub(super) fn graph_error(error: GraphError, rows: usize) -> ProgramError {

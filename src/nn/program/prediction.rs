@@ -11,7 +11,7 @@ use super::super::model::Model;
 use super::super::objective::SideBySide;
 use super::InputData;
 use super::checks::{check_inputs, check_vectors, explain_index};
-use super::plans::{Plans, plan_prediction};
+use super::plans::{Plans, PredictionPlan, plan_prediction};
 
 /// Rows predicted at a time, so that a layer's values stay in the second-level cache.
 const PREDICTION_ROWS: usize = 512;
@@ -20,9 +20,11 @@ const PREDICTION_ROWS: usize = 512;
 #[derive(Debug)]
 pub struct Predictor {
     model: Arc<Model>,
-    pub(super) plans: Plans<Plan>,
+    pub(super) plans: Plans<PredictionPlan>,
     predictions: Vec<f32>,
     masks: Vec<f32>,
+    /// Of each row, where they are asked for.
+    penalties: Option<Vec<f32>>,
 }
 
 impl Predictor {
@@ -33,6 +35,15 @@ impl Predictor {
             plans: Plans::default(),
             predictions: Vec::new(),
             masks: Vec::new(),
+            penalties: None,
+        }
+    }
+
+    /// One that also tells what is added to the loss of each row, for a loss that is measured.
+    pub fn with_penalties(model: Arc<Model>) -> Self {
+        Predictor {
+            penalties: Some(Vec::new()),
+            ..Predictor::new(model)
         }
     }
 
@@ -53,6 +64,11 @@ impl Predictor {
         let mask_width = mask_width(model);
         self.masks.clear();
         self.masks.resize(rows.saturating_mul(mask_width), 0.0);
+        if let Some(penalties) = &mut self.penalties {
+            penalties.clear();
+            penalties.resize(rows, 0.0);
+        }
+        let with_penalties = self.penalties.is_some();
         let mut part: Vec<InputData<'_>> = Vec::with_capacity(inputs.len());
         let mut start = 0;
         while start < rows {
@@ -65,9 +81,9 @@ impl Predictor {
                     InputData::Int32(values) => InputData::Int32(&values[range]),
                 }
             }));
-            let plan = self
+            let PredictionPlan { plan, penalty } = self
                 .plans
-                .find_or_make(count, || plan_prediction(model, count))?;
+                .find_or_make(count, || plan_prediction(model, count, with_penalties))?;
             let mut bindings = Bindings {
                 inputs: &part,
                 more_inputs: &[],
@@ -87,6 +103,9 @@ impl Predictor {
             let widths = outputs.map(|output| model.mask_width(output));
             let widths = widths.filter(|&width| width > 0);
             put_side_by_side(plan, model.output_count(), widths, masks, mask_width);
+            if let (Some(penalties), Some(kept)) = (&mut self.penalties, *penalty) {
+                penalties[start..start + count].copy_from_slice(plan.kept(kept));
+            }
             start += count;
         }
         Ok(&self.predictions)
@@ -95,6 +114,12 @@ impl Predictor {
     /// What `predict` answered last.
     pub fn predictions(&self) -> &[f32] {
         &self.predictions
+    }
+
+    /// What the model adds to the loss of each of the rows predicted last (regularisers, `add_loss`), and would add as much in
+    /// a step of training without dropout; empty where that is not asked for.
+    pub fn penalties(&self) -> &[f32] {
+        self.penalties.as_deref().unwrap_or(&[])
     }
 
     /// Which steps of the rows predicted last count: 1 and 0, of all outputs side by side, `Model::mask_width` of each.
@@ -141,5 +166,5 @@ pub(in super::super) fn describe_prediction(
     model: &Model,
     rows: usize,
 ) -> Result<String, ProgramError> {
-    Ok(plan_prediction(model, rows)?.describe())
+    Ok(plan_prediction(model, rows, false)?.plan.describe())
 }

@@ -39,7 +39,7 @@ pub struct StepKey {
 /// What a step found.
 #[derive(Debug)]
 pub struct StepOutput<'a> {
-    /// Sum over the lane's rows of weight * loss, penalties of regularisers included; not yet divided by the denominator.
+    /// Sum over the lane's rows of weight * loss, with what regularisers and `add_loss` add; not yet divided by the denominator.
     pub loss_sum: f64,
     /// Each output's own: the sum of weight * loss, without the output's weight and without penalties.
     pub output_losses: &'a [f64],

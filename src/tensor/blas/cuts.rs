@@ -39,13 +39,26 @@ pub(super) struct Block {
 /// The blocks of a product without an empty extent; those at the ends may be smaller. Blocks of the same terms follow
 /// each other, and among them those of the same columns: A' B reads A and B from afar once.
 pub(super) fn block(product: &Product) -> Block {
+    if has_small_kernels() {
+        small_block(product)
+    } else {
+        whole(product)
+    }
+}
+
+fn whole(product: &Product) -> Block {
+    Block {
+        rows: product.m,
+        columns: product.n,
+        terms: product.k,
+    }
+}
+
+/// For kernels that do not pack.
+fn small_block(product: &Product) -> Block {
     let Product { m, n, k, .. } = *product;
-    let whole = Block {
-        rows: m,
-        columns: n,
-        terms: k,
-    };
-    if m.saturating_mul(n).saturating_mul(k) <= SMALL || !has_small_kernels() {
+    let whole = whole(product);
+    if m.saturating_mul(n).saturating_mul(k) <= SMALL {
         return whole;
     }
     match (product.transpose_a, product.transpose_b) {
@@ -182,7 +195,7 @@ mod tests {
                     rows,
                     columns,
                     terms,
-                } = block(&product);
+                } = small_block(&product);
                 assert!(
                     (1..=m).contains(&rows)
                         && (1..=n).contains(&columns)

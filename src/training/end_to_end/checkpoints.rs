@@ -171,7 +171,15 @@ async fn rows_of_a_query_are_kept_for_a_checkpoint_until_it_is_dropped() {
     };
     let status = cluster.resume(more).await;
     assert_eq!(status.state, JobState::Succeeded, "{:?}", status.error);
-    for id in [done.id, status.id] {
+    // The later job may go on from its own checkpoint, and reads the rows of the first.
+    let needed = cluster.servers[0].drop_checkpoints(done.id).await;
+    let needed = needed.unwrap_err();
+    assert_eq!(needed.fault(), Fault::FailedPrecondition);
+    assert!(
+        needed.to_string().contains(&status.id.to_string()),
+        "{needed}"
+    );
+    for id in [status.id, done.id] {
         cluster.servers[0].drop_checkpoints(id).await.unwrap();
         let status = cluster.catalog.jobs.status(id).await.unwrap();
         assert!(status.checkpoints.is_empty());
@@ -275,6 +283,57 @@ async fn what_cannot_be_gone_on_with_is_refused_with_what_can() {
         "{}",
         error.message
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_was_made_anew_is_not_trained_on_in_place_of_the_old_one() {
+    let cluster = TestCluster::of(2, true).await;
+    let asked = TrainRequest {
+        checkpoints: kept(1, 1),
+        ..request()
+    };
+    let done = cluster.train(asked).await;
+    assert_eq!(done.state, JobState::Succeeded, "{:?}", done.error);
+    cluster.catalog.datasets.remove("customers").await.unwrap();
+    // As many rows, and the same version.
+    cluster.put("customers", customers(1_237)).await;
+    let more = ResumeRequest {
+        epochs: Some(5),
+        ..from(done.id)
+    };
+    let error = cluster.resume(more).await.error.unwrap();
+    assert_eq!(error.code, "FAILED_PRECONDITION");
+    assert_eq!(
+        error.message,
+        "table \"customers\" no longer has the rows of the training, version 0: it was dropped and made anew; train a new job"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_learning_rate_that_is_given_is_the_one_that_is_trained_with() {
+    let cluster = TestCluster::of(1, true).await;
+    let asked = TrainRequest {
+        epochs: 4,
+        // Nothing is ever better by so much, so every epoch is followed by a reduction.
+        reduce_on_plateau: Some(ReduceOnPlateau {
+            factor: Some(0.1),
+            patience: Some(1),
+            min_delta: Some(1e9),
+            ..plateau()
+        }),
+        checkpoints: kept(1, 1),
+        ..request()
+    };
+    let done = cluster.train(asked).await;
+    assert_eq!(done.state, JobState::Succeeded, "{:?}", done.error);
+    assert!(done.metrics["learning_rate"] < 0.002, "{:?}", done.metrics);
+    let lower = ResumeRequest {
+        epochs: Some(5),
+        learning_rate: Some(0.25),
+        ..from(done.id)
+    };
+    let status = cluster.resume(lower).await;
+    assert_eq!(status.metrics["learning_rate"], 0.25);
 }
 
 fn kept(every: u32, keep: u32) -> Option<CheckpointRule> {

@@ -7,9 +7,41 @@ from typing import Any, Literal
 
 from .._commands import plain
 
-__all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau"]
+__all__ = ["Checkpoint", "EarlyStopping", "ReduceLROnPlateau"]
 
 _MODES = ("auto", "min", "max")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Keep what the job needs to go on: weights, the optimiser's state, and where it stood; at the end of epochs.
+
+    A job that failed, was cancelled or lost a server goes on with :meth:`volary.JobHandle.resume`, to the same bits as if
+    nothing had happened; ``model.job`` is that of the last ``fit``. The servers keep it in their store, also after the job has
+    ended well, until :meth:`volary.JobHandle.drop_checkpoints`. To commit the best epoch's weights there is
+    :class:`EarlyStopping`.
+
+    Args:
+        every: Epochs between two checkpoints; the last epoch of a job has one too.
+        keep: The newest so many are kept.
+
+    >>> Checkpoint(every=5).to_json()
+    {'every': 5, 'keep': 1}
+    """
+
+    every: int = 1
+    keep: int = 1
+
+    def __post_init__(self) -> None:
+        _make_plain(self)
+        for name in ("every", "keep"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} of Checkpoint is {value!r}; give a whole number from 1 on")
+
+    def to_json(self) -> dict[str, Any]:
+        """The ``Checkpoints`` message."""
+        return {"every": self.every, "keep": self.keep}
 
 
 @dataclass(frozen=True)
@@ -42,37 +74,6 @@ class EarlyStopping:
             "restoreBestWeights": self.restore_best_weights,
             **_direction(self.mode),
         }
-
-
-@dataclass(frozen=True)
-class ModelCheckpoint:
-    """Keep what the job needs to go on: weights, the optimiser's state, and where it stood; at the end of epochs.
-
-    A job that failed, was cancelled or lost a server goes on with :meth:`volary.JobHandle.resume`, to the same bits as if
-    nothing had happened. The servers keep it in their store, also after the job has ended well, until
-    :meth:`volary.JobHandle.drop_checkpoints`. A frame given to ``fit`` is gone when ``fit`` ends: ``put`` it first.
-
-    Args:
-        every: Epochs between two checkpoints; the last epoch of a job has one too.
-        keep: The newest so many are kept.
-
-    >>> ModelCheckpoint(every=5).to_json()
-    {'every': 5, 'keep': 1}
-    """
-
-    every: int = 1
-    keep: int = 1
-
-    def __post_init__(self) -> None:
-        _make_plain(self)
-        for name in ("every", "keep"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} of ModelCheckpoint is {value!r}; give a whole number from 1 on")
-
-    def to_json(self) -> dict[str, Any]:
-        """The ``Checkpoints`` message."""
-        return {"every": self.every, "keep": self.keep}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from .._commands import plain
 from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
 from ..handles import Rows, ServedModel, Summary, _names
-from .callbacks import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
+from .callbacks import Checkpoint, EarlyStopping, ReduceLROnPlateau
 from .graph import Tensor, again, named, ordered, tensors_of
 from .layers import InputLayer, Layer
 from .metrics import Metric
@@ -31,7 +31,7 @@ from .summary import parameter_count, table
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..jobs import History
+    from ..jobs import History, JobHandle
 
 __all__ = ["Model"]
 
@@ -46,7 +46,7 @@ _OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in Optimizer
 #: Field of the request that each callback is.
 _CALLBACKS: dict[type, str] = {
     EarlyStopping: "earlyStopping",
-    ModelCheckpoint: "checkpoints",
+    Checkpoint: "checkpoints",
     ReduceLROnPlateau: "reduceOnPlateau",
 }
 
@@ -85,6 +85,8 @@ class Model:
         self._optimizer: dict[str, Any] = {}
         self._served: ServedModel | None = None
         self.history: History | None = None
+        #: The job of the last ``fit``, whether it ended well or not.
+        self.job: JobHandle | None = None
 
     # -- description ------------------------------------------------------------------------------------------
 
@@ -288,7 +290,7 @@ class Model:
         seed: int | None = None,
         sample_weight: str | None = None,
         class_weight: Mapping[Any, float] | None = None,
-        callbacks: Sequence[EarlyStopping | ModelCheckpoint | ReduceLROnPlateau] = (),
+        callbacks: Sequence[EarlyStopping | Checkpoint | ReduceLROnPlateau] = (),
         shuffle: bool = True,
         lanes: int = 0,
         name: str | None = None,
@@ -316,7 +318,7 @@ class Model:
             class_weight: Weight of a class in the loss, as ``dict(zip(numpy.unique(y), weights))`` makes it; classes not
                 named weigh 1. For a model of one output.
             callbacks: At most one each of :class:`volary.callbacks.EarlyStopping`,
-                :class:`volary.callbacks.ModelCheckpoint` and :class:`volary.callbacks.ReduceLROnPlateau`.
+                :class:`volary.callbacks.Checkpoint` and :class:`volary.callbacks.ReduceLROnPlateau`.
             shuffle: Meet the rows in a new order every epoch.
             lanes: Parts of a minibatch that are summed in a fixed order, a power of two up to 256; 0 leaves it to the server.
             name: The model on the cluster; this object's name when left out.
@@ -356,6 +358,12 @@ class Model:
                 f"class_weight is given and the model has {len(self._training)} outputs; it holds for the classes of one "
                 "output alone, so weigh rows by a sample_weight column instead"
             )
+        passing = [what for what, given in (("rows", rows), ("validation_data", validation_data)) if _is_frame(given)]
+        if passing and Checkpoint in watching:
+            raise InvalidArgumentError(
+                f"{passing[0]} is a frame, which the cluster has only while fit runs, and a job with a Checkpoint is to go on "
+                "later; put it, and give client.table(name)"
+            )
         trained = request_of(self._training, label)
         seed = secrets.randbits(32) if seed is None else _whole("seed", seed, 0, SEED_MAX)
         connection = client or _client_of(rows, validation_data)
@@ -384,10 +392,10 @@ class Model:
             request.update((_CALLBACKS[kind], form) for kind, form in watching.items())
             if sample_weight is not None:
                 request["sampleWeight"] = sample_weight
-            job = connection.train(request)
-            done = job.wait(verbose, "epoch")
+            self.job = connection.train(request)
+            done = self.job.wait(verbose, "epoch")
         self._served = connection.model(name or self.name, done.version or None)
-        self.history = job.history()
+        self.history = self.job.history()
         return self.history
 
     # -- answers ----------------------------------------------------------------------------------------------
@@ -415,6 +423,11 @@ class Model:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})\n" + "\n".join(f"    {layer}" for layer in self.layers)
+
+
+def _is_frame(rows: Any) -> bool:
+    """Whether they are the client's own, uploaded for the time of a training."""
+    return rows is not None and not isinstance(rows, Rows)
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> int:

@@ -115,10 +115,7 @@ impl Bidirectional {
     ) -> Result<(NodeId, Option<NodeId>, Vec<NodeId>), GraphError> {
         let masks = vec![context.input_mask()];
         let inner = context.inner(&direction.layer, arrays, 0..0, &masks, inputs)?;
-        if let (Some(regularizer), true) = (direction.activity_regularizer, context.training) {
-            let penalty = regularizer.record(context.graph, inner.output)?;
-            context.add_row_penalty(penalty);
-        }
+        context.penalize(direction.activity_regularizer, inner.output, &inner.further)?;
         let output = if reversed && direction.layer.return_sequences {
             context.graph.reverse(inner.output, 1)?
         } else {
