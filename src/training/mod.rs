@@ -3,7 +3,7 @@
 //! The invariant: the same job, seed and data give the same bits on any number of servers and threads.
 //! `docs/training.md` says how. In reading order: what a job is (`job`, `label`, `rows`, `memory`, `prepare`), the sums
 //! (`reduction`), one worker (`crew`, `feed`, `decode`, `step`, `update`, `exchange`, `report`, `early_stopping`, `news`,
-//! `worker`), the workers of this server (`host`), the server that drives jobs (`admission`, `coordinator`), and what is kept
+//! `worker`), the workers of this server (`host`), the server that drives jobs (`admission`, `coordinator`, `watch`), and what is kept
 //! of a job for another to go on from (`checkpoint`, `saving`, `keeping`, `resume`).
 
 mod admission;
@@ -48,6 +48,7 @@ mod step;
 mod tables;
 mod targets;
 mod update;
+mod watch;
 mod worker;
 
 use std::sync::Arc;

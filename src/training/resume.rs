@@ -192,7 +192,8 @@ impl Training {
             let elsewhere = status.coordinator != self.network.own_name();
             let peers = self.network.peers();
             let alive = peers.iter().any(|peer| peer.name == status.coordinator);
-            if !here && !(elsewhere && alive) {
+            let driven = here || (elsewhere && alive);
+            if !driven {
                 return Ok(());
             }
             if here || Instant::now() > deadline {

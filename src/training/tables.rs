@@ -89,7 +89,7 @@ impl OwnedRows {
 
     /// Takes the rows' part of the slots of the whole table. None where they are those of another table.
     pub(super) fn restore(&mut self, all: &[Vec<f32>]) -> Option<()> {
-        let whole = self.table.rows as usize * self.table.width;
+        let whole = self.table.rows * self.table.width;
         let at = |row: u32| row as usize * self.table.width;
         let part = at(self.rows.start)..at(self.rows.end);
         if all.len() != self.slots.len() || all.iter().any(|slot| slot.len() != whole) {

@@ -66,7 +66,7 @@ async fn a_job_that_lost_a_server_goes_on_with_those_that_are_left_to_the_same_b
     let epochs = history.column_by_name("epoch").unwrap();
     let all = arrow::array::Int32Array::from_iter_values(1..=40);
     assert_eq!(epochs.as_ref(), &all as &dyn arrow::array::Array);
-    let loss = |history: &RecordBatch| history.column_by_name("loss").unwrap().clone();
+    let loss = |history: &RecordBatch| history.column_by_name("loss").unwrap().to_data();
     let unbroken = whole.catalog.jobs.list().await.unwrap()[0].id;
     let unbroken = whole.catalog.jobs.history(unbroken).await.unwrap();
     assert_eq!(&loss(&history), &loss(&unbroken));
