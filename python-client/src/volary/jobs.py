@@ -90,7 +90,7 @@ class JobHandle:
         return JobHandle(self._transport, str(self._transport.action("Resume", request)["id"]))
 
     def drop_checkpoints(self) -> None:
-        """Remove what is kept of a job that has ended."""
+        """Remove what is kept of a job that has ended; refused while a job that went on from it runs or has checkpoints."""
         self._transport.action("DropCheckpoints", {"id": self.id})
 
     def __repr__(self) -> str:

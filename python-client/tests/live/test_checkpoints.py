@@ -82,6 +82,9 @@ def test_a_job_whose_server_is_killed_goes_on_with_the_others_to_the_same_bytes(
             assert history.epoch == list(range(1, epochs + 1))
             assert history.history["loss"] == losses
             assert newest_weights(tmp_path / "store") == expected
+            with pytest.raises(errors.FailedPreconditionError, match=f"job {resumed.id} goes on from it"):
+                job.drop_checkpoints()
+            resumed.drop_checkpoints()
             job.drop_checkpoints()
             assert job.status().checkpoints == ()
             with pytest.raises(errors.NotFoundError, match="has no checkpoint"):
