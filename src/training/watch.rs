@@ -57,13 +57,15 @@ pub(super) struct Suspicion {
 }
 
 impl Suspicion {
-    /// The server that was lost: the first one accused that has not spoken itself, or else the first one accused.
-    fn verdict(&self) -> Option<TrainingError> {
-        let silent = self
-            .accused
-            .iter()
+    /// The server that was lost: the first one accused that has not spoken itself, or else the first one accused. Not this
+    /// one (`own`), as long as there is another: a server that was cut off accuses it, too.
+    fn verdict(&self, own: &str) -> Option<TrainingError> {
+        let mut others = self.accused.iter().filter(|(server, _)| server != own);
+        let silent = others
+            .clone()
             .find(|(server, _)| !self.alive.contains(server));
-        let (server, reason) = silent.or_else(|| self.accused.first())?;
+        let other = silent.or_else(|| others.next());
+        let (server, reason) = other.or_else(|| self.accused.first())?;
         Some(TrainingError::ServerLost {
             server: server.clone(),
             reason: reason.clone(),
@@ -207,7 +209,7 @@ impl Watch<'_> {
                 }
                 () = &mut patience, if trained.is_some() && !news_open => self.keeping.give_up(),
                 () = &mut last_words, if suspected => {
-                    return Err(self.suspicion.verdict().unwrap_or(TrainingError::Cancelled));
+                    return Err(self.suspicion.verdict(&self.servers[0].name).unwrap_or(TrainingError::Cancelled));
                 }
             }
             if trained.is_some() && !patient {
@@ -321,4 +323,32 @@ impl Watch<'_> {
 pub(super) fn known(row: &HistoryRow) -> impl Iterator<Item = (String, f64)> {
     row.iter()
         .filter_map(|(name, value)| value.map(|value| (name.clone(), value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_was_cut_off_is_named_though_it_accuses_the_coordinator_with_its_last_word() {
+        let word = |server: &str| (server.to_owned(), "its gradient stream closed".to_owned());
+        let accused = vec![word("server-1"), word("server-2")];
+        let all = ["server-1", "server-2", "server-3"].map(str::to_owned);
+        let suspicion = Suspicion {
+            accused,
+            alive: all.into(),
+        };
+        for (own, lost) in [("server-1", "server-2"), ("server-3", "server-1")] {
+            let verdict = suspicion.verdict(own).unwrap();
+            let told =
+                matches!(&verdict, TrainingError::ServerLost { server, .. } if server == lost);
+            assert!(told, "{verdict}");
+        }
+        let alone = Suspicion {
+            accused: vec![word("server-1")],
+            ..Suspicion::default()
+        };
+        assert!(alone.verdict("server-1").is_some());
+        assert!(Suspicion::default().verdict("server-1").is_none());
+    }
 }
