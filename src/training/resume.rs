@@ -95,8 +95,9 @@ impl Training {
             let optimizer = OptimizerSpec::from_json(&job.optimizer).map_err(bad_model)?;
             Optimizer::build(&optimizer).map_err(bad_model)?;
             job.optimizer = optimizer.to_json();
-            job.rate_is_new = true;
         }
+        // Not as the checkpoint's own job had it: what a plateau has seen since is gone on from.
+        job.rate_is_new = request.learning_rate.is_some();
         let from = CheckpointReference {
             job: request.job,
             epoch: over,

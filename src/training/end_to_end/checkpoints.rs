@@ -327,13 +327,21 @@ async fn a_learning_rate_that_is_given_is_the_one_that_is_trained_with() {
     let done = cluster.train(asked).await;
     assert_eq!(done.state, JobState::Succeeded, "{:?}", done.error);
     assert!(done.metrics["learning_rate"] < 0.002, "{:?}", done.metrics);
-    let lower = ResumeRequest {
-        epochs: Some(5),
+    let other = ResumeRequest {
+        epochs: Some(6),
         learning_rate: Some(0.25),
         ..from(done.id)
     };
-    let status = cluster.resume(lower).await;
+    let status = cluster.resume(other).await;
     assert_eq!(status.metrics["learning_rate"], 0.25);
+    // Going on from there, what the plateau has seen meanwhile counts: epoch 6 was no better than epoch 5.
+    let further = ResumeRequest {
+        epochs: Some(7),
+        ..from(status.id)
+    };
+    let status = cluster.resume(further).await;
+    let rate = status.metrics["learning_rate"];
+    assert!((rate - 0.025).abs() < 1e-6, "{rate}");
 }
 
 fn kept(every: u32, keep: u32) -> Option<CheckpointRule> {
