@@ -67,8 +67,12 @@ impl<'a> Keeping<'a> {
 
     /// A worker that is gone will write no part that is missing.
     pub(crate) fn expects_no_more_of(&mut self, worker: usize) {
-        self.begun
-            .retain(|_, begun| begun.workers.contains(&worker));
+        let missing = |begun: &Begun| !begun.workers.contains(&worker);
+        let lost = self.begun.iter().filter(|(_, begun)| missing(begun));
+        for epoch in lost.map(|(epoch, _)| *epoch).collect::<Vec<_>>() {
+            self.begun.remove(&epoch);
+            self.note(epoch, "a server was gone before it wrote its part");
+        }
     }
 
     /// Takes a worker's word of its part; with the last of them the checkpoint counts.

@@ -185,7 +185,10 @@ impl Watch<'_> {
                     RemoteEvent::News(WorkerNews::Saved { epoch, standing, problem }) => {
                         self.keeping.part_written(worker, epoch, standing, problem).await;
                     }
-                    RemoteEvent::Broken(_) | RemoteEvent::Ended if trained.is_some() => {
+                    // The model is trained: what becomes of a worker now is no matter but for its part.
+                    RemoteEvent::Broken(_) | RemoteEvent::Ended | RemoteEvent::News(WorkerNews::Failed(_))
+                        if trained.is_some() =>
+                    {
                         self.keeping.expects_no_more_of(worker);
                     }
                     RemoteEvent::News(WorkerNews::Failed(failure)) => {
@@ -208,7 +211,7 @@ impl Watch<'_> {
                     });
                 }
                 () = &mut patience, if trained.is_some() && !news_open => self.keeping.give_up(),
-                () = &mut last_words, if suspected => {
+                () = &mut last_words, if suspected && trained.is_none() => {
                     return Err(self.suspicion.verdict(&self.servers[0].name).unwrap_or(TrainingError::Cancelled));
                 }
             }
