@@ -4,6 +4,8 @@
 //! Knows names, modes and schemas; `storage` knows Delta and Parquet.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -159,6 +161,15 @@ impl Dataset {
         &self,
         columns: Option<&[String]>,
     ) -> BoxStream<'static, Result<RecordBatch, CatalogError>> {
+        self.scan_row_groups(columns, 0..usize::MAX)
+    }
+
+    /// Streams the rows of some row groups, counted over all files in order; as [`Dataset::scan`] else.
+    pub fn scan_row_groups(
+        &self,
+        columns: Option<&[String]>,
+        row_groups: Range<usize>,
+    ) -> BoxStream<'static, Result<RecordBatch, CatalogError>> {
         let schema = match self.project(columns) {
             Ok(schema) => schema,
             Err(error) => return futures::stream::once(async { Err(error) }).boxed(),
@@ -169,6 +180,8 @@ impl Dataset {
             .iter()
             .enumerate()
             .flat_map(|(file, data)| (0..data.row_groups.len()).map(move |group| (file, group)))
+            .skip(row_groups.start)
+            .take(row_groups.len())
             .collect();
         let fetched = futures::stream::iter(places)
             .map(move |(file, row_group)| {
@@ -191,6 +204,51 @@ impl Dataset {
             }
         }
         .boxed()
+    }
+
+    /// Cuts the dataset into at most `parts` runs of whole row groups, of about as many rows each (`None`: one for every
+    /// file that has rows), in order. Each is a range of row groups counted over all files. Never none: a dataset without
+    /// rows is one run of nothing.
+    pub fn runs(&self, parts: Option<NonZeroUsize>) -> Vec<(Range<usize>, u64)> {
+        let mut runs = Vec::new();
+        let mut next = 0;
+        let Some(parts) = parts else {
+            for file in &self.files {
+                let run = next..next + file.row_groups.len();
+                next = run.end;
+                if file.rows > 0 {
+                    runs.push((run, file.rows));
+                }
+            }
+            return if runs.is_empty() {
+                vec![(0..next, 0)]
+            } else {
+                runs
+            };
+        };
+        let parts = parts.get() as u128;
+        // A row group belongs to the part in which its middle row lies.
+        let (mut before, mut part) = (0_u128, None);
+        for rows in self.files.iter().flat_map(|file| &file.row_groups) {
+            let middle = before * 2 + u128::from(*rows);
+            let of_part = middle * parts / (u128::from(self.rows.max(1)) * 2);
+            before += u128::from(*rows);
+            match runs.last_mut() {
+                Some((run, total)) if part == Some(of_part) => {
+                    let run: &mut Range<usize> = run;
+                    run.end += 1;
+                    *total += rows;
+                }
+                _ => runs.push((next..next + 1, *rows)),
+            }
+            part = Some(of_part);
+            next += 1;
+        }
+        if runs.is_empty() {
+            vec![(0..0, 0)]
+        } else {
+            runs
+        }
     }
 
     async fn read(

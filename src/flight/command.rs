@@ -20,6 +20,8 @@ const SQL_PACKAGE: &str = "arrow.flight.protocol.sql.";
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     Put(v1::Put),
+    PutPart(v1::PutPart),
+    Read(v1::Read),
     Query(v1::Query),
     Predict(v1::Predict),
     Train(Box<v1::Train>),
@@ -44,6 +46,10 @@ impl Command {
     fn read(packed: &Packed) -> Result<Option<Self>, FlightError> {
         Ok(Some(if packed.is::<v1::Put>() {
             Self::Put(packed.read()?)
+        } else if packed.is::<v1::PutPart>() {
+            Self::PutPart(packed.read()?)
+        } else if packed.is::<v1::Read>() {
+            Self::Read(packed.read()?)
         } else if packed.is::<v1::Query>() {
             Self::Query(packed.read()?)
         } else if packed.is::<v1::Predict>() {
@@ -69,6 +75,8 @@ impl Command {
     pub fn encode(&self, form: Form) -> Bytes {
         match self {
             Self::Put(message) => pack(message, form),
+            Self::PutPart(message) => pack(message, form),
+            Self::Read(message) => pack(message, form),
             Self::Query(message) => pack(message, form),
             Self::Predict(message) => pack(message, form),
             Self::Train(message) => pack(message.as_ref(), form),
@@ -84,6 +92,8 @@ impl Command {
     pub fn name(&self) -> &str {
         match self {
             Self::Put(_) => v1::Put::NAME,
+            Self::PutPart(_) => v1::PutPart::NAME,
+            Self::Read(_) => v1::Read::NAME,
             Self::Query(_) => v1::Query::NAME,
             Self::Predict(_) => v1::Predict::NAME,
             Self::Train(_) => v1::Train::NAME,
@@ -243,6 +253,16 @@ mod tests {
             Command::Put(v1::Put {
                 dataset: "census".to_owned(),
                 mode: v1::put::Mode::Append.into(),
+            }),
+            Command::PutPart(v1::PutPart {
+                upload: "x".to_owned(),
+                part: "17".to_owned(),
+                attempt: 2,
+            }),
+            Command::Read(v1::Read {
+                dataset: "census@3".to_owned(),
+                endpoints: 4,
+                columns: vec!["age".to_owned()],
             }),
             Command::Query(v1::Query {
                 sql: "SELECT 'é' FROM t".to_owned(),

@@ -61,6 +61,8 @@ pub enum FlightError {
     TooManyStreams { limit: usize, option: &'static str },
     #[error("{what} is read-only here; use DoPut with a Put command to write a dataset")]
     ReadOnly { what: &'static str },
+    #[error("{asked} endpoints are more than the {limit} that one answer may have; ask for fewer")]
+    TooManyEndpoints { asked: usize, limit: usize },
     #[error("{what} is not served here")]
     NotServed { what: &'static str },
     #[error("bind one row of parameters, not {rows}")]
@@ -111,6 +113,7 @@ impl Faulty for FlightError {
             | Self::ReadOnly { .. }
             | Self::ParameterRows { .. }
             | Self::BadJobId { .. }
+            | Self::TooManyEndpoints { .. }
             | Self::BadField { .. } => Fault::InvalidArgument,
             Self::BadPath { .. } | Self::ExpiredTicket => Fault::NotFound,
             Self::MessageTooLarge { .. }

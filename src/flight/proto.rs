@@ -24,6 +24,12 @@ pub mod v1 {
     }
 }
 
+/// Messages of Arrow Flight that the arrow-flight crate does not have: sessions.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod session {
+    include!("generated/arrow.flight.protocol.rs");
+}
+
 /// Every file the port speaks, for reflection and the JSON mapping.
 pub(super) const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
 

@@ -22,6 +22,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(["."])
         .out_dir(&generated)
         .compile_protos(&ours.map(|name| protos.join(name)), &[&protos])?;
+    // What arrow-flight has no messages for.
+    prost_build::Config::new()
+        .btree_map(["."])
+        .enable_type_names()
+        .bytes(["."])
+        .out_dir(&generated)
+        .compile_protos(&[protos.join("arrow/Session.proto")], &[protos.join("arrow")])?;
 
     // Everything the port speaks, for reflection and for the JSON mapping. Comments are left out: they are in the files.
     let status = Command::new(std::env::var_os("PROTOC").unwrap_or_else(|| "protoc".into()))
@@ -30,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .arg(format!("--proto_path={}", protos.display()))
         .arg(format!("--proto_path={}", protos.join("arrow").display()))
         .args(ours)
-        .args(["Flight.proto", "FlightSql.proto"])
+        .args(["Flight.proto", "FlightSql.proto", "Session.proto"])
         .status()?;
     if !status.success() {
         return Err(format!("protoc failed: {status}").into());

@@ -103,7 +103,7 @@ pub struct TicketBody {
     /// milliseconds since 1970; 0: never
     #[prost(uint64, tag = "4")]
     pub expires_ms: u64,
-    #[prost(oneof = "ticket_body::Rows", tags = "1, 2, 3")]
+    #[prost(oneof = "ticket_body::Rows", tags = "1, 2, 3, 5")]
     pub rows: ::core::option::Option<ticket_body::Rows>,
 }
 /// Nested message and enum types in `TicketBody`.
@@ -118,6 +118,8 @@ pub mod ticket_body {
         History(::prost::alloc::string::String),
         #[prost(message, tag = "3")]
         Statement(super::Statement),
+        #[prost(message, tag = "5")]
+        TablePart(super::TablePart),
     }
 }
 impl ::prost::Name for TicketBody {
@@ -128,6 +130,53 @@ impl ::prost::Name for TicketBody {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/volary.v1.peer.TicketBody".into()
+    }
+}
+/// A run of row groups of a dataset version.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TablePart {
+    /// `census@3`
+    #[prost(string, tag = "1")]
+    pub table: ::prost::alloc::string::String,
+    /// index of the first row group, counted over all files in order
+    #[prost(uint64, tag = "2")]
+    pub first: u64,
+    /// how many
+    #[prost(uint64, tag = "3")]
+    pub row_groups: u64,
+    /// empty: all
+    #[prost(string, repeated, tag = "4")]
+    pub columns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for TablePart {
+    const NAME: &'static str = "TablePart";
+    const PACKAGE: &'static str = "volary.v1.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.peer.TablePart".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.peer.TablePart".into()
+    }
+}
+/// What a session holds. It travels in the client's cookie, signed: every server knows it, and none keeps it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionBody {
+    /// an arrow.flight.protocol.SetSessionOptionsRequest
+    #[prost(bytes = "bytes", tag = "1")]
+    pub options: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub expires_ms: u64,
+    #[prost(string, tag = "3")]
+    pub id: ::prost::alloc::string::String,
+}
+impl ::prost::Name for SessionBody {
+    const NAME: &'static str = "SessionBody";
+    const PACKAGE: &'static str = "volary.v1.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.peer.SessionBody".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.peer.SessionBody".into()
     }
 }
 /// A SQL statement with the values of its parameters; also what a prepared statement's handle holds.

@@ -62,6 +62,54 @@ impl ::prost::Name for Put {
         "/volary.v1.Put".into()
     }
 }
+/// DoPut: write the stream's rows as one part of an upload that BeginUpload opened, on any server and in any order. A part is
+/// there once its stream has ended; the same part and attempt sent again is answered and changes nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutPart {
+    /// the upload's id
+    #[prost(string, tag = "1")]
+    pub upload: ::prost::alloc::string::String,
+    /// chosen by the writer, 1 to 128 printable ASCII characters; a Spark task's partition, `17`
+    #[prost(string, tag = "2")]
+    pub part: ::prost::alloc::string::String,
+    /// a task's attempt; of several finished attempts one is committed
+    #[prost(uint32, tag = "3")]
+    pub attempt: u32,
+}
+impl ::prost::Name for PutPart {
+    const NAME: &'static str = "PutPart";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.PutPart".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.PutPart".into()
+    }
+}
+/// GetFlightInfo, GetSchema, DoGet: a dataset in several endpoints, to be read side by side. One after the other in the order
+/// given they are the dataset's rows in their order.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Read {
+    /// `census`, or `census@3`
+    #[prost(string, tag = "1")]
+    pub dataset: ::prost::alloc::string::String,
+    /// At most this many endpoints, each of whole row groups and about as many rows; 0: one for every data file.
+    #[prost(uint32, tag = "2")]
+    pub endpoints: u32,
+    /// in this order; empty: all
+    #[prost(string, repeated, tag = "3")]
+    pub columns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for Read {
+    const NAME: &'static str = "Read";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.Read".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.Read".into()
+    }
+}
 /// GetFlightInfo, GetSchema, DoGet: the rows that a SQL query answers.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Query {
@@ -693,6 +741,213 @@ impl ::prost::Name for DropDataset {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/volary.v1.DropDataset".into()
+    }
+}
+/// Opens an upload in parts. Nothing of it is seen before CommitUpload. Answers an Upload.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BeginUpload {
+    #[prost(string, tag = "1")]
+    pub dataset: ::prost::alloc::string::String,
+    #[prost(enumeration = "put::Mode", tag = "2")]
+    pub mode: i32,
+    /// The rows' Arrow schema as an encapsulated IPC message; the parts must have it. Empty: that of the first part.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub schema: ::prost::bytes::Bytes,
+    /// Time without a sign of the writer after which the upload is given up; every part renews it. 0: an hour.
+    #[prost(uint32, tag = "4")]
+    pub lifetime_seconds: u32,
+}
+impl ::prost::Name for BeginUpload {
+    const NAME: &'static str = "BeginUpload";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.BeginUpload".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.BeginUpload".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Upload {
+    /// UUID version 7
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub dataset: ::prost::alloc::string::String,
+    #[prost(enumeration = "put::Mode", tag = "3")]
+    pub mode: i32,
+    #[prost(enumeration = "upload::State", tag = "4")]
+    pub state: i32,
+    #[prost(message, optional, tag = "5")]
+    pub created: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, optional, tag = "6")]
+    pub expires: ::core::option::Option<::prost_types::Timestamp>,
+    /// every finished attempt of every part
+    #[prost(message, repeated, tag = "7")]
+    pub parts: ::prost::alloc::vec::Vec<UploadPart>,
+    /// of the dataset, when COMMITTED
+    #[prost(int64, tag = "8")]
+    pub version: i64,
+}
+/// Nested message and enum types in `Upload`.
+pub mod upload {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum State {
+        Unspecified = 0,
+        Open = 1,
+        Committed = 2,
+        Aborted = 3,
+        Expired = 4,
+    }
+    impl State {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STATE_UNSPECIFIED",
+                Self::Open => "OPEN",
+                Self::Committed => "COMMITTED",
+                Self::Aborted => "ABORTED",
+                Self::Expired => "EXPIRED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STATE_UNSPECIFIED" => Some(Self::Unspecified),
+                "OPEN" => Some(Self::Open),
+                "COMMITTED" => Some(Self::Committed),
+                "ABORTED" => Some(Self::Aborted),
+                "EXPIRED" => Some(Self::Expired),
+                _ => None,
+            }
+        }
+    }
+}
+impl ::prost::Name for Upload {
+    const NAME: &'static str = "Upload";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.Upload".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.Upload".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UploadPart {
+    #[prost(string, tag = "1")]
+    pub part: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub attempt: u32,
+    #[prost(uint64, tag = "3")]
+    pub rows: u64,
+    #[prost(uint64, tag = "4")]
+    pub bytes: u64,
+}
+impl ::prost::Name for UploadPart {
+    const NAME: &'static str = "UploadPart";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.UploadPart".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.UploadPart".into()
+    }
+}
+/// Makes all parts visible at once as one version. Sent again it answers the same. Answers a Dataset.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CommitUpload {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The attempts that count, in the order of their rows. Empty: every part by its lowest finished attempt, parts in the
+    /// order of their names, numbers as numbers.
+    #[prost(message, repeated, tag = "2")]
+    pub parts: ::prost::alloc::vec::Vec<PartAttempt>,
+}
+impl ::prost::Name for CommitUpload {
+    const NAME: &'static str = "CommitUpload";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.CommitUpload".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.CommitUpload".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PartAttempt {
+    #[prost(string, tag = "1")]
+    pub part: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub attempt: u32,
+}
+impl ::prost::Name for PartAttempt {
+    const NAME: &'static str = "PartAttempt";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.PartAttempt".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.PartAttempt".into()
+    }
+}
+/// Gives an upload up and removes what it holds. Answers Done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AbortUpload {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+impl ::prost::Name for AbortUpload {
+    const NAME: &'static str = "AbortUpload";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.AbortUpload".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.AbortUpload".into()
+    }
+}
+/// An upload as it stands. Answers an Upload.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescribeUpload {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+impl ::prost::Name for DescribeUpload {
+    const NAME: &'static str = "DescribeUpload";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.DescribeUpload".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.DescribeUpload".into()
+    }
+}
+/// Every upload that is open. Answers a stream of Upload.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListUploads {}
+impl ::prost::Name for ListUploads {
+    const NAME: &'static str = "ListUploads";
+    const PACKAGE: &'static str = "volary.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.ListUploads".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.ListUploads".into()
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

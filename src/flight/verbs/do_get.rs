@@ -30,12 +30,19 @@ pub(crate) async fn do_get(context: &VerbContext, ticket: Ticket) -> Result<Flig
         return read(context, rows).await;
     }
     match Command::decode(&bytes) {
+        Ok((Command::Read(read), _)) => {
+            let reference = DatasetReference::parse(&read.dataset)?;
+            let dataset = context.services.catalog.datasets.open(&reference).await?;
+            let columns = Some(read.columns.as_slice()).filter(|columns| !columns.is_empty());
+            let schema = expanded_schema(&*dataset.project(columns)?);
+            Ok(batch_stream(schema, dataset.scan(columns)))
+        }
         Ok((Command::Query(query), _)) => sql::statements::run(context, &query.sql, &[]).await,
         Ok((Command::Sql(command), _)) => sql::read(context, *command).await,
         Ok((other, _)) => Err(FlightError::WrongCommand {
             verb: "DoGet",
             received: format!("command {}", other.name()),
-            expected: "a ticket from GetFlightInfo, a Query, or a Flight SQL command",
+            expected: "a ticket from GetFlightInfo, a Read, a Query, or a Flight SQL command",
         }
         .into()),
         Err(FlightError::NotACommand { .. }) => Err(FlightError::BadTicket {
@@ -54,6 +61,16 @@ pub(crate) async fn read(context: &VerbContext, rows: Rows) -> Result<FlightStre
             let dataset = context.services.catalog.datasets.open(&reference).await?;
             let schema = expanded_schema(&dataset.schema);
             Ok(batch_stream(schema, dataset.scan(None)))
+        }
+        Rows::TablePart(part) => {
+            let reference = DatasetReference::parse(&part.table)?;
+            let dataset = context.services.catalog.datasets.open(&reference).await?;
+            let columns = Some(part.columns.as_slice()).filter(|columns| !columns.is_empty());
+            let schema = expanded_schema(&*dataset.project(columns)?);
+            let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+            let first = place(part.first);
+            let run = first..first.saturating_add(place(part.row_groups));
+            Ok(batch_stream(schema, dataset.scan_row_groups(columns, run)))
         }
         Rows::History(id) => {
             let history = context.services.catalog.jobs.history(job_id(&id)?).await?;

@@ -3,6 +3,7 @@
 //! The endpoint names no location, which by the standard means this server; any other server of the cluster takes
 //! the ticket as well.
 
+use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -11,17 +12,21 @@ use bytes::Bytes;
 use tonic::Status;
 
 use super::{Target, reference_text};
-use crate::catalog::Dataset;
+use crate::catalog::{Dataset, DatasetReference};
 use crate::flight::codec::expanded_schema;
 use crate::flight::command::Command;
 use crate::flight::convert::timestamp;
 use crate::flight::error::FlightError;
-use crate::flight::proto::v1::peer::{Statement, ticket_body::Rows};
+use crate::flight::proto::v1;
+use crate::flight::proto::v1::peer::{Statement, TablePart, ticket_body::Rows};
 use crate::flight::service::VerbContext;
 use crate::flight::sql;
 
 const VERB: &str = "GetFlightInfo";
-const EXPECTED: &str = "a path, a Query, or a Flight SQL command";
+/// Tickets of one answer; a reader has hardly more connections than that.
+const ENDPOINTS_MAX: usize = 10_000;
+
+const EXPECTED: &str = "a path, a Read, a Query, or a Flight SQL command";
 
 pub(crate) async fn get_flight_info(
     context: &VerbContext,
@@ -39,6 +44,7 @@ pub(crate) async fn get_flight_info(
             let info = readable(context, &history.schema(), Rows::History(id.to_string()))?;
             info.with_total_records(count(history.num_rows() as u64))
         }
+        Target::Command(Command::Read(read), _) => read_info(context, &read).await?,
         Target::Command(Command::Query(query), _) => {
             let planned = context.services.queries.prepare(&query.sql).await?;
             let schema = expanded_schema(&planned.schema());
@@ -78,6 +84,10 @@ pub(crate) async fn target_schema(
             schema
         }
         Target::History(id) => context.services.catalog.jobs.history(id).await?.schema(),
+        Target::Command(Command::Read(read), _) => {
+            let (_, schema) = opened(context, &read).await?;
+            schema
+        }
         Target::Command(Command::Query(query), _) => {
             expanded_schema(&context.services.queries.prepare(&query.sql).await?.schema())
         }
@@ -102,6 +112,47 @@ pub(crate) fn dataset_info(context: &VerbContext, dataset: &Dataset) -> Result<F
         .with_total_records(count(dataset.rows))
         .with_total_bytes(count(dataset.bytes))
         .with_app_metadata(format!("{{\"version\": {}}}", dataset.version)))
+}
+
+/// A dataset in several endpoints, each a run of its row groups.
+async fn read_info(context: &VerbContext, read: &v1::Read) -> Result<FlightInfo, Status> {
+    let (dataset, schema) = opened(context, read).await?;
+    let endpoints = usize::try_from(read.endpoints).unwrap_or(usize::MAX);
+    if endpoints > ENDPOINTS_MAX {
+        return Err(FlightError::TooManyEndpoints {
+            asked: endpoints,
+            limit: ENDPOINTS_MAX,
+        }
+        .into());
+    }
+    let mut info = with_schema(FlightInfo::new(), &schema)?;
+    for (run, rows) in dataset.runs(NonZeroUsize::new(endpoints)) {
+        let part = Rows::TablePart(TablePart {
+            table: reference_text(&dataset.name, dataset.version),
+            first: run.start as u64,
+            row_groups: run.len() as u64,
+            columns: read.columns.clone(),
+        });
+        let metadata = format!("{{\"rows\": {rows}}}");
+        info = info.with_endpoint(endpoint(context, part).with_app_metadata(metadata));
+    }
+    Ok(info
+        .with_ordered(true)
+        .with_total_records(count(dataset.rows))
+        .with_total_bytes(if read.columns.is_empty() {
+            count(dataset.bytes)
+        } else {
+            -1
+        })
+        .with_app_metadata(format!("{{\"version\": {}}}", dataset.version)))
+}
+
+async fn opened(context: &VerbContext, read: &v1::Read) -> Result<(Dataset, SchemaRef), Status> {
+    let reference = DatasetReference::parse(&read.dataset)?;
+    let dataset = context.services.catalog.datasets.open(&reference).await?;
+    let columns = Some(read.columns.as_slice()).filter(|columns| !columns.is_empty());
+    let schema = expanded_schema(&*dataset.project(columns)?);
+    Ok((dataset, schema))
 }
 
 /// A model as a function: input fields, then answer fields. It has no rows, so no endpoint.
@@ -148,17 +199,20 @@ pub(crate) fn readable(
     schema: &Schema,
     rows: Rows,
 ) -> Result<FlightInfo, Status> {
-    let (ticket, expires) = context.signer.ticket(rows, SystemTime::now());
-    let endpoint = FlightEndpoint {
-        ticket: Some(Ticket { ticket }),
-        expiration_time: Some(timestamp(expires)),
-        ..FlightEndpoint::default()
-    };
     Ok(with_schema(FlightInfo::new(), schema)?
-        .with_endpoint(endpoint)
+        .with_endpoint(endpoint(context, rows))
         .with_total_records(-1)
         .with_total_bytes(-1)
         .with_ordered(true))
+}
+
+fn endpoint(context: &VerbContext, rows: Rows) -> FlightEndpoint {
+    let (ticket, expires) = context.signer.ticket(rows, SystemTime::now());
+    FlightEndpoint {
+        ticket: Some(Ticket { ticket }),
+        expiration_time: Some(timestamp(expires)),
+        ..FlightEndpoint::default()
+    }
 }
 
 pub(crate) fn with_schema(info: FlightInfo, schema: &Schema) -> Result<FlightInfo, Status> {

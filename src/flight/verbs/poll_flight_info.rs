@@ -54,6 +54,7 @@ pub(crate) async fn poll_flight_info(
         }
         Target::Command(
             Command::Put(_)
+            | Command::PutPart(_)
             | Command::Predict(_)
             | Command::StartWorker(_)
             | Command::OpenGradientStream(_),
@@ -67,11 +68,13 @@ pub(crate) async fn poll_flight_info(
         Target::Dataset(_)
         | Target::Model { .. }
         | Target::History(_)
-        | Target::Command(Command::Query(_) | Command::Sql(_), _) => Ok(PollInfo {
-            info: Some(get_flight_info(context, descriptor).await?),
-            progress: Some(1.0),
-            ..PollInfo::default()
-        }),
+        | Target::Command(Command::Read(_) | Command::Query(_) | Command::Sql(_), _) => {
+            Ok(PollInfo {
+                info: Some(get_flight_info(context, descriptor).await?),
+                progress: Some(1.0),
+                ..PollInfo::default()
+            })
+        }
     }
 }
 
