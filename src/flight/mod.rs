@@ -12,6 +12,7 @@ mod codec;
 mod command;
 mod convert;
 mod error;
+mod lease;
 mod peer;
 mod port;
 mod proto;

@@ -29,6 +29,7 @@ use tracing::{Instrument, Span};
 use super::call::CallOptions;
 use super::codec::{DecodeLimits, FlightMessage, batch_stream};
 use super::error::FlightError;
+use super::lease::Leases;
 use super::peer::PeerClient;
 use super::port::FlightPort;
 use super::proto::DESCRIPTORS;
@@ -195,6 +196,7 @@ pub(super) struct VerbContext {
     pub(super) call: CallOptions,
     pub(super) signer: Signer,
     pub(super) reads: Reads,
+    pub(super) leases: Leases,
     pub(super) direct_endpoints: bool,
     pub(super) limits: DecodeLimits,
     pub(super) incoming: IncomingStreams,
@@ -260,6 +262,7 @@ impl VolaryService {
                 services,
                 call: CallOptions::default(),
                 reads: Reads::default(),
+                leases: Leases::default(),
                 direct_endpoints: config.direct_endpoints,
                 incoming: IncomingStreams {
                     permits: Arc::new(Semaphore::new(config.incoming_streams_max)),

@@ -45,14 +45,20 @@ pub(crate) async fn do_action(
     let catalog = &services.catalog;
     match kind {
         ActionKind::Train => {
-            let request = convert::train_request(body.read::<v1::Train>()?)?;
+            let train = body.read::<v1::Train>()?;
+            let lease_seconds = train.lease_seconds;
+            let request = convert::train_request(train)?;
             let id = services.training.submit(request).await?;
+            jobs::lease(context, id, lease_seconds);
             let job = jobs::current(context, id, forwarded).await?;
             Ok(one(&job, form))
         }
         ActionKind::Score => {
-            let request = convert::score_request(body.read::<v1::Score>()?)?;
+            let score = body.read::<v1::Score>()?;
+            let lease_seconds = score.lease_seconds;
+            let request = convert::score_request(score)?;
             let id = services.serving.score(&services.queries, request).await?;
+            jobs::lease(context, id, lease_seconds);
             let job = jobs::current(context, id, forwarded).await?;
             Ok(one(&job, form))
         }
@@ -88,9 +94,11 @@ pub(crate) async fn do_action(
             Ok(one(&jobs::cancel(context, id, forwarded).await?, form))
         }
         ActionKind::Resume => {
-            let request = convert::resume_request(&body.read::<v1::Resume>()?)?;
+            let resume = body.read::<v1::Resume>()?;
+            let request = convert::resume_request(&resume)?;
             jobs::refuse_running(context, request.job, forwarded).await?;
             let id = services.training.resume(request).await?;
+            jobs::lease(context, id, resume.lease_seconds);
             Ok(one(&jobs::current(context, id, forwarded).await?, form))
         }
         ActionKind::DropCheckpoints => {
