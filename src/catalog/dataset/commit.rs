@@ -25,8 +25,7 @@ pub(in crate::catalog) struct NotCommitted {
     pub(in crate::catalog) may_stand: bool,
 }
 
-/// Makes files one version of the dataset in `folder`. An `upload` that is in already is found and not added again, and
-/// a dataset that is dropped meanwhile is created anew for it.
+/// Makes files one version of the dataset in `folder`. An `upload` that is in already is found and not added again.
 pub(in crate::catalog) async fn commit_files(
     objects: &Objects,
     name: &str,
@@ -66,7 +65,6 @@ pub(in crate::catalog) async fn commit_files(
         {
             Ok(version) => return Ok(version),
             Err(StorageError::VersionTaken { .. }) => {}
-            Err(StorageError::TableRemoved { .. }) if upload.is_some() => {}
             Err(error) => {
                 return Err(NotCommitted {
                     may_stand: matches!(error, StorageError::Failed { .. }),

@@ -189,6 +189,10 @@ impl Uploads {
         outcome: &OutcomeRecord,
     ) -> Result<(), CatalogError> {
         self.tallies.lock().remove(&id);
+        let folder = Datasets::folder(&record.dataset);
+        let objects = &self.records.objects;
+        // Also under the hands of whoever still writes an attempt that no longer counts.
+        objects.remove_unfinished(&folder, &stem(id)).await?;
         let mut files = self.files(id, record).await?;
         if files.is_empty() {
             return Ok(());
@@ -199,7 +203,7 @@ impl Uploads {
             }
         }
         for path in files {
-            self.records.objects.remove(&path).await?;
+            objects.remove(&path).await?;
         }
         Ok(())
     }

@@ -124,6 +124,38 @@ impl Uploads {
         }
     }
 
+    /// Whether a record that was just made can be committed still, or was in time for a commit.
+    async fn stands(&self, id: UploadId, attempt: &PartAttempt) -> Result<bool, UploadError> {
+        if self.records.upload(id).await?.is_none() {
+            return Ok(false);
+        }
+        Ok(match self.records.outcome(id).await? {
+            None => true,
+            Some(outcome) => outcome.parts.contains(attempt),
+        })
+    }
+
+    /// What an attempt is told that did not become a record: the record of the same attempt sent twice, whose stream
+    /// ended first; else how the upload has ended meanwhile; else `error`.
+    async fn told_late(
+        &self,
+        id: UploadId,
+        attempt: &PartAttempt,
+        standing: &Standing,
+        error: UploadError,
+    ) -> Result<FinishedPart, UploadError> {
+        let known = self.records.attempt(id, attempt).await?;
+        match self.records.outcome(id).await? {
+            Some(outcome) if !outcome.parts.contains(attempt) => {
+                Err(over(id, &standing.record, &outcome))
+            }
+            _ => match known {
+                Some(known) => Ok(FinishedPart::of(&known)),
+                None => Err(error),
+            },
+        }
+    }
+
     /// Refuses a part more than an upload may have. Parts of other servers are seen at the next count.
     async fn tally(&self, id: UploadId) -> Result<(), UploadError> {
         let known = self.tallies.lock().get_mut(&id).and_then(|tally| {
@@ -157,7 +189,14 @@ impl PartWriter {
         match &mut self.rows {
             Rows::Known(_) => self.taken += batch.num_rows() as u64,
             Rows::New(writer) => {
-                self.taken = writer.write(batch).await?;
+                match writer.write(batch).await {
+                    Ok(taken) => self.taken = taken,
+                    Err(error) => {
+                        // Of an upload that has ended, the files are deleted under the writer's hands.
+                        self.uploads.refuse_ended(self.id, &self.standing).await?;
+                        return Err(error.into());
+                    }
+                }
                 let now = self.uploads.clock.now_ms();
                 let lifetime = self.standing.record.lifetime_ms;
                 let age = now.saturating_sub(self.standing.renewed_ms);
@@ -204,16 +243,24 @@ impl PartWriter {
             Rows::Known(finished) => return Ok(finished),
             Rows::New(writer) => *writer,
         };
+        let files = match writer.finish().await {
+            Ok(files) => files,
+            Err(error) => {
+                return uploads
+                    .told_late(id, &attempt, &standing, error.into())
+                    .await;
+            }
+        };
         let record = AttemptRecord {
             part: attempt.part.clone(),
             attempt: attempt.attempt,
             rows: taken,
-            files: writer.finish().await?,
             finished_ms: uploads.clock.now_ms(),
+            files,
         };
         // When the store fails after it took the record, the files must stay: they go with the upload.
         let first = uploads.records.finish_attempt(id, &record).await?;
-        if first && record_stands(&uploads, id, &attempt).await? {
+        if first && uploads.stands(id, &attempt).await? {
             uploads.renew(id, &mut standing).await?;
             return Ok(FinishedPart::of(&record));
         }
@@ -224,30 +271,9 @@ impl PartWriter {
         for file in &record.files {
             let _ = uploads.records.objects.remove(&file.path).await;
         }
-        // The same attempt was sent twice and the other stream ended first, or the upload has ended meanwhile.
-        match uploads.records.attempt(id, &attempt).await? {
-            Some(other) if !first => Ok(FinishedPart::of(&other)),
-            _ => match uploads.refuse_ended(id, &standing).await {
-                Ok(()) => Err(UploadError::Unknown { id }),
-                Err(error) => Err(error),
-            },
-        }
+        let unknown = UploadError::Unknown { id };
+        uploads.told_late(id, &attempt, &standing, unknown).await
     }
-}
-
-/// Whether a record that was just made can be committed still, or was in time for a commit.
-async fn record_stands(
-    uploads: &Uploads,
-    id: UploadId,
-    attempt: &PartAttempt,
-) -> Result<bool, UploadError> {
-    if uploads.records.upload(id).await?.is_none() {
-        return Ok(false);
-    }
-    Ok(match uploads.records.outcome(id).await? {
-        None => true,
-        Some(outcome) => outcome.parts.contains(attempt),
-    })
 }
 
 fn check_part(part: &str) -> Result<(), UploadError> {

@@ -208,7 +208,11 @@ impl Records {
     /// Forgets an upload: first that there is one, so that nobody meets half of it.
     pub(super) async fn forget(&self, id: UploadId) -> Result<(), CatalogError> {
         self.objects.remove(&folder(id).join("upload.json")).await?;
-        Ok(self.objects.remove_tree(&folder(id)).await?)
+        self.objects.remove_tree(&folder(id)).await?;
+        for here in [folder(id).join("parts"), folder(id)] {
+            self.objects.remove_unfinished(&here, "").await?;
+        }
+        Ok(())
     }
 
     async fn create<T: Serialize>(&self, path: &Path, record: &T) -> Result<bool, CatalogError> {
