@@ -1,4 +1,4 @@
-//! DoAction: jobs, datasets, models, the cluster, and Flight SQL's prepared statements.
+//! DoAction: jobs, datasets, uploads, models, the cluster, and Flight SQL's prepared statements.
 
 use arrow_flight::sql::{ActionCancelQueryRequest, ActionCancelQueryResult, ProstMessageExt as _};
 use arrow_flight::{
@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use prost::{Message, Name};
 use tonic::Status;
 
-use super::{cancel, jobs, renew, session};
+use super::{cancel, jobs, renew, session, uploads};
 use crate::flight::command::ActionKind;
 use crate::flight::convert;
 use crate::flight::error::FlightError;
@@ -124,6 +124,11 @@ pub(crate) async fn do_action(
             catalog.datasets.remove(&request.name).await?;
             Ok(one(&v1::Done {}, form))
         }
+        ActionKind::BeginUpload
+        | ActionKind::CommitUpload
+        | ActionKind::AbortUpload
+        | ActionKind::DescribeUpload
+        | ActionKind::ListUploads => uploads::action(context, kind, &body).await,
         ActionKind::ListModels => {
             body.read::<v1::ListModels>()?;
             let listed = catalog.models.list().await?;
@@ -204,12 +209,15 @@ fn result<M: Message + Name>(message: &M, form: Form) -> ActionResult {
     }
 }
 
-fn one<M: Message + Name>(message: &M, form: Form) -> ActionStream {
+pub(super) fn one<M: Message + Name>(message: &M, form: Form) -> ActionStream {
     let result = result(message, form);
     futures::stream::once(async { Ok(result) }).boxed()
 }
 
-fn many<M: Message + Name>(messages: impl Iterator<Item = M>, form: Form) -> ActionStream {
+pub(super) fn many<M: Message + Name>(
+    messages: impl Iterator<Item = M>,
+    form: Form,
+) -> ActionStream {
     let results: Vec<_> = messages.map(|message| Ok(result(&message, form))).collect();
     futures::stream::iter(results).boxed()
 }

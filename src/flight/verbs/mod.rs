@@ -14,6 +14,7 @@ pub(super) mod list_flights;
 pub(super) mod poll_flight_info;
 pub(super) mod renew;
 pub(super) mod session;
+pub(super) mod uploads;
 
 use arrow_flight::FlightDescriptor;
 use arrow_flight::flight_descriptor::DescriptorType;
