@@ -17,8 +17,8 @@ use crate::flight::error::FlightError;
 use crate::flight::service::VerbContext;
 
 /// Where SQL sees the datasets; the names that `features` gives its catalog and schema.
-const CATALOG: &str = "volary";
-const SCHEMA: &str = "public";
+pub(super) const CATALOG: &str = "volary";
+pub(super) const SCHEMA: &str = "public";
 const TABLE_TYPE: &str = "TABLE";
 
 /// What the server says of itself.

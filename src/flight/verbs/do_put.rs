@@ -43,7 +43,9 @@ pub(crate) async fn do_put(
             let mode = write_mode(put.mode)?;
             write(context, inbound, put.dataset, mode)
         }
-        Target::Command(Command::Sql(command), _) => sql::put(context, *command, inbound).await,
+        Target::Command(Command::Sql(command), form) => {
+            sql::put(context, *command, form, inbound).await
+        }
         other => Err(FlightError::WrongCommand {
             verb: "DoPut",
             received: other.name(),
