@@ -8,7 +8,9 @@ mod ingest;
 mod metadata;
 mod models;
 pub(super) mod prepared;
+mod server_info;
 pub(super) mod statements;
+mod type_info;
 
 use arrow::datatypes::SchemaRef;
 use arrow_flight::sql::{Command, ProstMessageExt};
