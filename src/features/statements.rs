@@ -1,6 +1,7 @@
-//! What a client may say in SQL: one query. Decided on the syntax tree, before anything is resolved or planned.
+//! What a client may ask in SQL: one query. Decided on the syntax tree, before anything is resolved or planned.
 //!
-//! The list is of what is allowed; whatever a later parser learns is refused until it is named here.
+//! The list is of what is allowed; whatever a later parser learns is refused until it is named here. Statements that
+//! change something are in `changes`.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -13,8 +14,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
-use super::FeatureError;
 use super::nesting::check_nesting;
+use super::{FeatureError, model_table};
 
 /// Longest statement taken, in bytes; the parser's memory is a small multiple of it.
 pub(super) const STATEMENT_BYTES_MAX: usize = 1 << 20;
@@ -38,8 +39,13 @@ pub(super) struct CheckedStatement {
     pub lists_datasets: bool,
 }
 
-/// Parses one statement, checks it against the allow-list and numbers its `?` parameters.
+/// Parses one statement, checks that it is a query and numbers its `?` parameters.
 pub(super) fn check(sql: &str) -> Result<CheckedStatement, FeatureError> {
+    check_query(parse(sql)?)
+}
+
+/// Parses one statement, whatever it is.
+pub(super) fn parse(sql: &str) -> Result<Statement, FeatureError> {
     if sql.len() > STATEMENT_BYTES_MAX {
         return Err(FeatureError::BadSql {
             reason: format!(
@@ -49,34 +55,49 @@ pub(super) fn check(sql: &str) -> Result<CheckedStatement, FeatureError> {
         });
     }
     check_nesting(sql).map_err(|reason| FeatureError::BadSql { reason })?;
-    let mut statements = DFParserBuilder::new(sql)
+    let sql = model_table::without_table_words(sql);
+    let mut statements = DFParserBuilder::new(sql.as_ref())
         .build()
         .and_then(|mut parser| parser.parse_statements())
         .map_err(super::error::from_datafusion)?;
-    let statement = match (statements.pop_front(), statements.len()) {
-        (None, _) => {
-            return Err(FeatureError::BadSql {
-                reason: "there is no statement; write one query".into(),
-            });
-        }
-        (Some(_), more) if more > 0 => {
-            return Err(FeatureError::BadSql {
-                reason: format!("there are {} statements; send one at a time", more + 1),
-            });
-        }
-        (Some(statement), _) => statement,
-    };
-    let mut statement = statement;
+    match (statements.pop_front(), statements.len()) {
+        (None, _) => Err(FeatureError::BadSql {
+            reason: "there is no statement; write one query".into(),
+        }),
+        (Some(_), more) if more > 0 => Err(FeatureError::BadSql {
+            reason: format!("there are {} statements; send one at a time", more + 1),
+        }),
+        (Some(statement), _) => Ok(statement),
+    }
+}
+
+/// Checks that a statement is a query and numbers its `?` parameters.
+pub(super) fn check_query(mut statement: Statement) -> Result<CheckedStatement, FeatureError> {
     let body = allowed(&mut statement)?;
+    let asks_for_names = matches!(
+        body,
+        SqlStatement::ShowTables { .. } | SqlStatement::ShowColumns { .. }
+    );
+    let surveyed = check_body_of(body)?;
+    Ok(CheckedStatement {
+        models: surveyed.models,
+        lists_datasets: surveyed.lists_datasets || asks_for_names,
+        statement,
+    })
+}
+
+/// What the queries of a statement name.
+pub(super) struct Surveyed {
+    pub models: BTreeSet<String>,
+    pub lists_datasets: bool,
+}
+
+/// Checks the queries inside a statement that may stand, numbers its `?` parameters and writes it as the planner takes it.
+pub(super) fn check_body_of(body: &mut SqlStatement) -> Result<Surveyed, FeatureError> {
     let mut survey = Survey::default();
     if let ControlFlow::Break(refusal) = Visit::visit(&*body, &mut survey) {
         return Err(refusal);
     }
-    let lists_datasets = survey.lists_datasets
-        || matches!(
-            body,
-            SqlStatement::ShowTables { .. } | SqlStatement::ShowColumns { .. }
-        );
     if !survey.question_marks.is_empty() {
         if survey.has_numbered {
             return Err(FeatureError::BadSql {
@@ -90,10 +111,9 @@ pub(super) fn check(sql: &str) -> Result<CheckedStatement, FeatureError> {
         let _ = VisitMut::visit(body, &mut numbering);
     }
     let _ = VisitMut::visit(body, &mut PlannerForms);
-    Ok(CheckedStatement {
+    Ok(Surveyed {
         models: survey.models,
-        lists_datasets,
-        statement,
+        lists_datasets: survey.lists_datasets,
     })
 }
 
@@ -119,14 +139,46 @@ fn allowed_body(body: &mut SqlStatement) -> Result<&mut SqlStatement, FeatureErr
     }
 }
 
-fn refuse<T>(statement: &str) -> Result<T, FeatureError> {
-    Err(FeatureError::StatementNotAllowed {
+pub(super) fn refuse<T>(statement: &str) -> Result<T, FeatureError> {
+    Err(not_allowed(statement))
+}
+
+/// The refusal of a statement, with what to do instead.
+fn not_allowed(statement: &str) -> FeatureError {
+    let first = statement.split_whitespace().next().unwrap_or_default();
+    let hint = match (first, statement) {
+        ("UPDATE" | "DELETE" | "MERGE" | "TRUNCATE", _) => {
+            "a version of a dataset never changes; write CREATE OR REPLACE TABLE t AS SELECT ... with the rows as they shall be"
+        }
+        ("ALTER", _) => {
+            "write CREATE OR REPLACE TABLE t AS SELECT ... with the columns as they shall be"
+        }
+        ("SET" | "RESET", _) => "a statement has no settings; leave it out",
+        ("START" | "BEGIN" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE", _) => {
+            "there are no transactions: each statement is committed by itself, so leave it out"
+        }
+        ("COPY", _) | (_, "CREATE EXTERNAL TABLE") => {
+            "SQL reaches no files; upload rows by DoPut or bulk ingest, and download them with a query"
+        }
+        ("PREPARE" | "EXECUTE" | "DEALLOCATE", _) => {
+            "prepare with the driver's own call (CreatePreparedStatement)"
+        }
+        (_, "SELECT INTO") => "write CREATE TABLE t AS SELECT ...",
+        ("INSERT", _) | (_, "CREATE TABLE" | "DROP TABLE" | "DROP MODEL" | "CREATE MODEL") => {
+            "only queries are here; send what changes something by itself, as an update of Flight SQL (`client.execute` in Python)"
+        }
+        _ => {
+            "there are queries (SELECT, WITH, VALUES, SHOW, DESCRIBE, EXPLAIN), CREATE TABLE, DROP TABLE, INSERT, CREATE MODEL and DROP MODEL"
+        }
+    };
+    FeatureError::StatementNotAllowed {
         statement: statement.to_owned(),
-    })
+        hint,
+    }
 }
 
 /// The upper-case words a statement begins with: what its author calls it.
-fn first_words(statement: &str) -> String {
+pub(super) fn first_words(statement: &str) -> String {
     let words: Vec<&str> = statement
         .split_whitespace()
         .take_while(|word| word.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
@@ -156,9 +208,7 @@ impl Visitor for Survey {
         if query.locks.is_empty() {
             check_body(&query.body)
         } else {
-            ControlFlow::Break(FeatureError::StatementNotAllowed {
-                statement: "SELECT ... FOR UPDATE".into(),
-            })
+            ControlFlow::Break(not_allowed("SELECT ... FOR UPDATE"))
         }
     }
 
@@ -212,20 +262,25 @@ impl Visitor for Survey {
                 ..
             } => (name, args, *with_ordinality),
             TableFactor::TableFunction { expr, .. } => {
-                return ControlFlow::Break(FeatureError::StatementNotAllowed {
-                    statement: format!("FROM TABLE({expr})"),
-                });
+                return ControlFlow::Break(not_allowed(&format!("FROM TABLE({expr})")));
             }
             _ => return ControlFlow::Continue(()),
         };
         let function = name.to_string();
+        if function.eq_ignore_ascii_case("predict") {
+            return match model_table::read(arguments, modified) {
+                Ok(call) => {
+                    self.models.insert(call.model);
+                    ControlFlow::Continue(())
+                }
+                Err(refusal) => ControlFlow::Break(refusal),
+            };
+        }
         if !TABLE_FUNCTIONS
             .iter()
             .any(|known| function.eq_ignore_ascii_case(known))
         {
-            return ControlFlow::Break(FeatureError::StatementNotAllowed {
-                statement: format!("FROM {function}(...)"),
-            });
+            return ControlFlow::Break(not_allowed(&format!("FROM {function}(...)")));
         }
         let unnamed = arguments
             .iter()
@@ -396,9 +451,7 @@ fn check_body(body: &SetExpr) -> ControlFlow<FeatureError> {
         SetExpr::Delete(_) => "DELETE",
         SetExpr::Merge(_) => "MERGE",
     };
-    ControlFlow::Break(FeatureError::StatementNotAllowed {
-        statement: refused.into(),
-    })
+    ControlFlow::Break(not_allowed(refused))
 }
 
 /// Turns each `?` into `$n` in the order of the text.

@@ -231,6 +231,18 @@ class Transport:
             raise
         return upload.commit()
 
+    def update(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a command that changes something by itself, without rows; answers the one PutResult."""
+        with _translated():
+            writer, replies = self._client.do_put(self._descriptor(command), pa.schema([]), options=self._options())
+            try:
+                writer.done_writing()
+                reply = replies.read()
+            finally:
+                # Tells why, where the server refused.
+                writer.close()
+        return {} if reply is None else _commands.decode(reply.to_pybytes())
+
     def exchange(self, command: Mapping[str, Any], rows: pa.RecordBatchReader) -> BatchStream:
         """Score: `rows` are written a little ahead of the answers, which come in their order."""
         with _translated():

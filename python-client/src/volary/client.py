@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 import pyarrow as pa
 
+from ._commands import integer
 from ._commands import source as source_of
 from ._transport import Transport
 from .handles import Query, Rows, ServedModel, Table, _names, put_frame, temporary
@@ -117,6 +118,20 @@ class Client:
     def sql(self, query: str) -> Query:
         """A SQL query over the cluster's tables; it runs when its rows are asked for."""
         return Query(self, query)
+
+    def execute(self, statement: str) -> int:
+        """Run a SQL statement that changes something, and wait for it; answers the rows written (or trained on).
+
+        ``CREATE [OR REPLACE] TABLE t AS SELECT ...``, ``CREATE TABLE t (a INT, ...)``, ``INSERT INTO t ...``,
+        ``DROP TABLE t``, ``CREATE MODEL m OPTIONS (label = 'income', epochs = 5) AS SELECT ...`` and ``DROP MODEL m``;
+        ``docs/sql.md`` has them all. Each is committed by itself, or leaves nothing. Queries are asked by :meth:`sql`.
+
+        Example:
+            >>> client.execute("CREATE TABLE adults AS SELECT * FROM census WHERE age >= 18")  # doctest: +SKIP
+            32561
+        """
+        command = {"@type": "type.googleapis.com/arrow.flight.protocol.sql.CommandStatementUpdate", "query": statement}
+        return integer(self._transport.update(command), "record_count")
 
     def drop_dataset(self, name: str) -> None:
         """Remove a dataset, every version of it."""

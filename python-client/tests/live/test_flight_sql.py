@@ -53,7 +53,7 @@ def test_a_wrong_statement_is_a_programming_error_with_our_words(cursor):
     with pytest.raises(manager.Error, match="nothing"):
         cursor.execute("SELECT nothing FROM drivers")
     with pytest.raises(manager.Error):
-        cursor.execute("DROP TABLE drivers")
+        cursor.execute("DELETE FROM drivers")
         cursor.fetchall()
     cursor.execute("SELECT 1 AS one")
     assert cursor.fetch_arrow_table().to_pydict() == {"one": [1]}
