@@ -140,7 +140,9 @@ impl QueryEngine {
     pub async fn understand(&self, sql: &str) -> Result<SqlStatementPlan, FeatureError> {
         let change = match check(sql)? {
             Checked::Query(statement) => {
-                let query = self.plan_checked(statement, self.partitions(), None).await?;
+                let query = self
+                    .plan_checked(statement, self.partitions(), None)
+                    .await?;
                 return Ok(SqlStatementPlan::Query(Box::new(query)));
             }
             Checked::CreateTable {
@@ -162,7 +164,9 @@ impl QueryEngine {
                 })
             }
             Checked::Insert { name, statement } => {
-                let rows = self.plan_checked(statement, self.partitions(), None).await?;
+                let rows = self
+                    .plan_checked(statement, self.partitions(), None)
+                    .await?;
                 Change::Insert(Insert { name, rows })
             }
             Checked::DropTable { name, if_exists } => Change::DropTable { name, if_exists },
@@ -179,7 +183,9 @@ impl QueryEngine {
                 let planned = self.prepare(&placed_query).await?;
                 if !planned.parameters().fields().is_empty() {
                     return Err(FeatureError::BadSql {
-                        reason: "the query of CREATE MODEL has parameters; write their values into it".into(),
+                        reason:
+                            "the query of CREATE MODEL has parameters; write their values into it"
+                                .into(),
                     });
                 }
                 let source = match whole_table(&placed_query) {
@@ -238,7 +244,12 @@ fn check(sql: &str) -> Result<Checked, FeatureError> {
             let required = create
                 .columns
                 .iter()
-                .filter(|column| column.options.iter().any(|o| o.option == ColumnOption::NotNull))
+                .filter(|column| {
+                    column
+                        .options
+                        .iter()
+                        .any(|o| o.option == ColumnOption::NotNull)
+                })
                 .map(|column| normal(&column.name))
                 .collect();
             let surveyed = check_body_of(body)?;
@@ -325,7 +336,9 @@ fn check_create(create: &SqlCreateTable) -> Result<Existing, FeatureError> {
         });
     }
     if create.query.is_none() && create.columns.is_empty() {
-        return bad("the table has no columns; write CREATE TABLE t (a INT, ...), or AS SELECT ...");
+        return bad(
+            "the table has no columns; write CREATE TABLE t (a INT, ...), or AS SELECT ...",
+        );
     }
     let odd = create
         .columns
@@ -352,10 +365,14 @@ fn check_create(create: &SqlCreateTable) -> Result<Existing, FeatureError> {
 
 fn check_insert(insert: &SqlInsert) -> Result<String, FeatureError> {
     if insert.overwrite {
-        return bad("INSERT OVERWRITE is not understood; write CREATE OR REPLACE TABLE t AS SELECT ...");
+        return bad(
+            "INSERT OVERWRITE is not understood; write CREATE OR REPLACE TABLE t AS SELECT ...",
+        );
     }
     if insert.or.is_some() || insert.replace_into || insert.ignore || insert.on.is_some() {
-        return bad("INSERT adds rows and knows no keys; leave REPLACE, IGNORE and ON CONFLICT out");
+        return bad(
+            "INSERT adds rows and knows no keys; leave REPLACE, IGNORE and ON CONFLICT out",
+        );
     }
     if insert.returning.is_some() || insert.output.is_some() {
         return bad("INSERT answers the number of rows; leave RETURNING out");

@@ -70,7 +70,9 @@ pub(super) fn read(sql: &str) -> Result<Option<ModelStatement>, FeatureError> {
         words.expect("NOT")?;
         words.expect("EXISTS")?;
         if or_replace {
-            return Err(bad("OR REPLACE and IF NOT EXISTS contradict each other; write one".into()));
+            return Err(bad(
+                "OR REPLACE and IF NOT EXISTS contradict each other; write one".into(),
+            ));
         }
     }
     let name = words.name()?;
@@ -83,7 +85,10 @@ pub(super) fn read(sql: &str) -> Result<Option<ModelStatement>, FeatureError> {
     let Some(first) = words.tokens.get(words.at) else {
         return Err(words.unexpected("the query that gives the rows, AS SELECT ..."));
     };
-    let offset = offsets(sql, &[first.span.start]).first().copied().unwrap_or(sql.len());
+    let offset = offsets(sql, &[first.span.start])
+        .first()
+        .copied()
+        .unwrap_or(sql.len());
     let (head, query) = sql.split_at(offset);
     let blank: String = head
         .chars()
@@ -109,7 +114,9 @@ struct Words {
 
 impl Words {
     fn peek(&self) -> &Token {
-        self.tokens.get(self.at).map_or(&Token::EOF, |token| &token.token)
+        self.tokens
+            .get(self.at)
+            .map_or(&Token::EOF, |token| &token.token)
     }
 
     /// Goes past a token that is this one.
@@ -294,7 +301,12 @@ mod tests {
             if_exists: true,
         };
         assert_eq!(dropped, Some(expected));
-        for other in ["SELECT 'CREATE MODEL'", "CREATE TABLE model AS SELECT 1", "DROP TABLE model", ""] {
+        for other in [
+            "SELECT 'CREATE MODEL'",
+            "CREATE TABLE model AS SELECT 1",
+            "DROP TABLE model",
+            "",
+        ] {
             assert_eq!(read(other).unwrap(), None, "{other}");
         }
     }
@@ -306,10 +318,19 @@ mod tests {
             ("CREATE MODEL m", "Expected: AS"),
             ("CREATE MODEL m AS", "the query that gives the rows"),
             ("CREATE MODEL m-2 AS SELECT 1", "double quotes"),
-            ("CREATE MODEL m OPTIONS (epochs) AS SELECT 1", "= behind option \"epochs\""),
-            ("CREATE MODEL m OPTIONS (epochs = x) AS SELECT 1", "Line: 1, Column: 33"),
+            (
+                "CREATE MODEL m OPTIONS (epochs) AS SELECT 1",
+                "= behind option \"epochs\"",
+            ),
+            (
+                "CREATE MODEL m OPTIONS (epochs = x) AS SELECT 1",
+                "Line: 1, Column: 33",
+            ),
             ("CREATE MODEL m OPTIONS (a = 1, a = 2) AS SELECT 1", "twice"),
-            ("CREATE OR REPLACE MODEL IF NOT EXISTS m AS SELECT 1", "contradict"),
+            (
+                "CREATE OR REPLACE MODEL IF NOT EXISTS m AS SELECT 1",
+                "contradict",
+            ),
             ("DROP MODEL m n", "the end of the statement"),
         ] {
             let said = read(sql).unwrap_err().to_string();

@@ -44,7 +44,9 @@ pub(super) fn read(
         reason: format!("{what}; {HINT}"),
     };
     if modified {
-        return Err(refuse("what stands behind predict(...) is not understood".into()));
+        return Err(refuse(
+            "what stands behind predict(...) is not understood".into(),
+        ));
     }
     let (mut model, mut version, mut input) = (None, None, None);
     for argument in arguments {
@@ -54,25 +56,30 @@ pub(super) fn read(
             ..
         } = argument
         else {
-            return Err(refuse(format!("argument {argument} of predict has no name")));
+            return Err(refuse(format!(
+                "argument {argument} of predict has no name"
+            )));
         };
         let name = name.value.to_lowercase();
-        let twice = match name.as_str() {
-            "model" => model.replace(text_of(value).ok_or_else(|| {
-                refuse(format!("model is {value}, and not a name in single quotes"))
-            })?).is_some(),
-            "version" => version
-                .replace(number_of(value).ok_or_else(|| {
-                    refuse(format!("version is {value}, and not a whole number"))
-                })?)
-                .is_some(),
-            "input" => input
-                .replace(rows_of(value).ok_or_else(|| {
-                    refuse(format!("input is {value}, and neither a table nor a query"))
-                })?)
-                .is_some(),
-            other => return Err(refuse(format!("predict has no argument {other:?}"))),
-        };
+        let twice =
+            match name.as_str() {
+                "model" => model
+                    .replace(text_of(value).ok_or_else(|| {
+                        refuse(format!("model is {value}, and not a name in single quotes"))
+                    })?)
+                    .is_some(),
+                "version" => version
+                    .replace(number_of(value).ok_or_else(|| {
+                        refuse(format!("version is {value}, and not a whole number"))
+                    })?)
+                    .is_some(),
+                "input" => input
+                    .replace(rows_of(value).ok_or_else(|| {
+                        refuse(format!("input is {value}, and neither a table nor a query"))
+                    })?)
+                    .is_some(),
+                other => return Err(refuse(format!("predict has no argument {other:?}"))),
+            };
         if twice {
             return Err(refuse(format!("argument {name:?} is given twice")));
         }
@@ -123,10 +130,18 @@ fn rows_of(value: &Expr) -> Option<Input> {
 
 /// Puts the subquery in the place of every `predict(...)` in FROM; the models were found before.
 pub(super) fn rewrite(
-    statement: &mut SqlStatement,
+    statement: &mut Statement,
     models: &[(String, Arc<dyn ModelFunction>)],
 ) -> Result<(), FeatureError> {
-    match VisitMut::visit(statement, &mut Rewriting { models }) {
+    let body = match statement {
+        Statement::Statement(body) => body.as_mut(),
+        Statement::Explain(explain) => return rewrite(&mut explain.statement, models),
+        // The allow-list has none of these.
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => {
+            return Ok(());
+        }
+    };
+    match VisitMut::visit(body, &mut Rewriting { models }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
@@ -207,7 +222,8 @@ impl Rewriting<'_> {
         let SqlStatement::Query(mut query) = *parsed else {
             return Err(internal(format!("{sql} is no query")));
         };
-        let place = innermost(&mut query).ok_or_else(|| internal(format!("{sql} reads nothing")))?;
+        let place =
+            innermost(&mut query).ok_or_else(|| internal(format!("{sql} reads nothing")))?;
         match (call.input, &mut *place) {
             (Input::Table(name), TableFactor::Table { name: named, .. }) => *named = name,
             (Input::Query(subquery), place) => {
@@ -295,7 +311,10 @@ pub(super) fn offsets(sql: &str, places: &[Location]) -> Vec<usize> {
     let (mut line, mut column) = (1, 1);
     let mut wanted = places.iter().peekable();
     for (offset, character) in sql.char_indices() {
-        while wanted.next_if(|place| place.line == line && place.column == column).is_some() {
+        while wanted
+            .next_if(|place| place.line == line && place.column == column)
+            .is_some()
+        {
             found.push(offset);
         }
         if character == '\n' {

@@ -22,7 +22,6 @@ use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder}
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, ScalarUDF};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::parser::Statement;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
@@ -174,9 +173,7 @@ impl QueryEngine {
                     .map_err(|(fault, reason)| FeatureError::ModelUnavailable { fault, reason })?;
                 found.push((written, model));
             }
-            if let Statement::Statement(body) = &mut checked.statement {
-                super::model_table::rewrite(body, &found)?;
-            }
+            super::model_table::rewrite(&mut checked.statement, &found)?;
             state
                 .register_udf(Arc::new(ScalarUDF::new_from_impl(PredictFunction::new(
                     found,
@@ -224,9 +221,14 @@ impl QueryEngine {
                 reason: reason.clone(),
             })?;
         let runtime = Arc::clone(base.runtime_env());
-        let datasets =
-            DatasetSchema::new(self.catalog.clone(), runtime, partitions == 1, list, created)
-                .await?;
+        let datasets = DatasetSchema::new(
+            self.catalog.clone(),
+            runtime,
+            partitions == 1,
+            list,
+            created,
+        )
+        .await?;
         let catalog = MemoryCatalogProvider::new();
         catalog
             .register_schema(SCHEMA, Arc::new(datasets))

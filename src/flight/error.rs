@@ -75,13 +75,17 @@ pub enum FlightError {
         received: String,
         hint: &'static str,
     },
-    #[error("{name:?} is no {kind} here; there is one catalog, \"volary\", with one schema, \"public\"")]
+    #[error(
+        "{name:?} is no {kind} here; there is one catalog, \"volary\", with one schema, \"public\""
+    )]
     NoNamespace { kind: &'static str, name: String },
-    #[error("bound parameters have {bytes} bytes, more than the {limit} that a statement may carry; bind fewer rows at a time")]
+    #[error(
+        "bound parameters have {bytes} bytes, more than the {limit} that a statement may carry; bind fewer rows at a time"
+    )]
     TooManyParameters { bytes: usize, limit: usize },
     #[error("{asked} endpoints are more than the {limit} that one answer may have; ask for fewer")]
     TooManyEndpoints { asked: usize, limit: usize },
-    #[error("{what} is not served here")]
+    #[error("{what} is not served here{}", instead(what))]
     NotServed { what: &'static str },
     #[error(
         "there are no transactions: each statement and each ingest is committed by itself; leave the transaction out (autocommit)"
@@ -119,6 +123,18 @@ pub enum FlightError {
     Internal { doing: &'static str, reason: String },
 }
 
+/// What to do in place of what is not served, after a semicolon.
+fn instead(what: &str) -> &'static str {
+    match what {
+        "a transaction" | "a savepoint" => {
+            "; each statement and each ingest is committed by itself, so leave it out (autocommit)"
+        }
+        "a Substrait plan" => "; send SQL",
+        "a temporary table" => "; make a dataset, and drop it when it is no longer needed",
+        _ => "",
+    }
+}
+
 impl Faulty for FlightError {
     fn fault(&self) -> Fault {
         match self {
@@ -143,7 +159,8 @@ impl Faulty for FlightError {
             Self::BadPath { .. } | Self::NoNamespace { .. } | Self::ExpiredTicket => {
                 Fault::NotFound
             }
-            Self::TooManyParameters { .. } | Self::MessageTooLarge { .. }
+            Self::TooManyParameters { .. }
+            | Self::MessageTooLarge { .. }
             | Self::BatchTooLarge { .. }
             | Self::TooManyStreams { .. } => Fault::ResourceExhausted,
             Self::NotServed { .. } | Self::NoTransactions => Fault::Unimplemented,

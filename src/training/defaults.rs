@@ -113,7 +113,10 @@ fn label_of<'a>(request: &TrainRequest, schema: &'a Schema) -> Result<&'a Field,
             .take(20)
             .map(|field| format!("{:?}", field.name()))
             .collect();
-        format!("name the column to predict; columns are {}", names.join(", "))
+        format!(
+            "name the column to predict; columns are {}",
+            names.join(", ")
+        )
     };
     if request.label.is_empty() {
         return Err(bad_option("label", "left out", names()));
@@ -191,17 +194,15 @@ fn pipeline_for(request: &TrainRequest, schema: &Schema) -> Vec<Value> {
         steps.push(json!({"transform": "impute", "columns": numbers, "strategy": "median"}));
         steps.push(json!({"transform": "standardize", "columns": numbers}));
     }
-    let nullable = |column: &&String| {
-        schema
-            .field_with_name(column)
-            .is_ok_and(Field::is_nullable)
-    };
+    let nullable = |column: &&String| schema.field_with_name(column).is_ok_and(Field::is_nullable);
     let flags: Vec<&String> = flags.into_iter().filter(nullable).collect();
     if !flags.is_empty() {
         steps.push(json!({"transform": "impute", "columns": flags, "strategy": "most_frequent"}));
     }
     if !texts.is_empty() {
-        steps.push(json!({"transform": "one_hot", "columns": texts, "max_categories": CATEGORIES_MAX}));
+        steps.push(
+            json!({"transform": "one_hot", "columns": texts, "max_categories": CATEGORIES_MAX}),
+        );
     }
     steps
 }
@@ -241,8 +242,10 @@ fn network_of(network: NamedNetwork, name: &str, head: &Head) -> Value {
                            "config": {"units": units, "activation": "relu"}}));
         below = name;
     }
-    layers.push(json!({"name": "answer", "layer": "Dense", "inputs": [below],
-                       "config": {"units": head.units, "activation": head.activation}}));
+    layers.push(
+        json!({"name": "answer", "layer": "Dense", "inputs": [below],
+                       "config": {"units": head.units, "activation": head.activation}}),
+    );
     json!({"format_version": 1, "name": name, "layers": layers, "outputs": ["answer"]})
 }
 
@@ -258,14 +261,22 @@ mod tests {
     #[test]
     fn the_head_is_what_the_loss_calls_for() {
         let text = DataType::Utf8;
-        let vector = DataType::FixedSizeList(
-            Field::new_list_field(DataType::Float32, false).into(),
-            3,
-        );
+        let vector =
+            DataType::FixedSizeList(Field::new_list_field(DataType::Float32, false).into(), 3);
         for (loss, label, classes, expected) in [
             ("binary_crossentropy", &text, 0, (1, json!("sigmoid"))),
-            ("sparse_categorical_crossentropy", &text, 7, (7, json!("softmax"))),
-            ("categorical_crossentropy", &vector, 0, (3, json!("softmax"))),
+            (
+                "sparse_categorical_crossentropy",
+                &text,
+                7,
+                (7, json!("softmax")),
+            ),
+            (
+                "categorical_crossentropy",
+                &vector,
+                0,
+                (3, json!("softmax")),
+            ),
             ("mse", &DataType::Int64, 0, (1, Value::Null)),
             ("mae", &vector, 0, (3, Value::Null)),
             (

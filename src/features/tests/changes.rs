@@ -48,7 +48,12 @@ impl Bench {
 
     async fn version(&self, name: &str) -> i64 {
         let reference = DatasetReference::parse(name).unwrap();
-        self.catalog.datasets.open(&reference).await.unwrap().version
+        self.catalog
+            .datasets
+            .open(&reference)
+            .await
+            .unwrap()
+            .version
     }
 
     async fn query(&self, sql: &str) -> Query {
@@ -70,7 +75,10 @@ async fn a_table_is_made_filled_replaced_and_dropped() {
     let bench = bench().await;
     let create = "CREATE TABLE people (id INT NOT NULL, name TEXT, height DOUBLE)";
     assert_eq!(bench.change(create).await.unwrap(), 0);
-    assert_eq!(bench.texts("DESCRIBE people").await, ["id", "name", "height"]);
+    assert_eq!(
+        bench.texts("DESCRIBE people").await,
+        ["id", "name", "height"]
+    );
     let error = bench.change_refusal(create).await;
     assert_eq!(error.fault(), Fault::AlreadyExists);
     assert!(error.to_string().contains("CREATE OR REPLACE"), "{error}");
@@ -81,36 +89,54 @@ async fn a_table_is_made_filled_replaced_and_dropped() {
     // Values are cast to the table's types, a column that is not named is null.
     let insert = "INSERT INTO people VALUES (1, 'Ada', 1), ('2', 'Bob', 1.75)";
     assert_eq!(bench.change(insert).await.unwrap(), 2);
-    let insert = "INSERT INTO volary.public.people (name, id) SELECT name || '!', id + 10 FROM people";
+    let insert =
+        "INSERT INTO volary.public.people (name, id) SELECT name || '!', id + 10 FROM people";
     assert_eq!(bench.change(insert).await.unwrap(), 2);
     assert_eq!(
-        bench.texts("SELECT id || name || coalesce(height, 0) FROM people ORDER BY id").await,
+        bench
+            .texts("SELECT id || name || coalesce(height, 0) FROM people ORDER BY id")
+            .await,
         ["1Ada1.0", "2Bob1.75", "11Ada!0.0", "12Bob!0.0"]
     );
     // A table may be made anew from itself.
     let replace = "CREATE OR REPLACE TABLE people AS SELECT id, name FROM people WHERE id < 10";
     assert_eq!(bench.change(replace).await.unwrap(), 2);
-    assert_eq!(bench.texts("SELECT name FROM people ORDER BY id").await, ["Ada", "Bob"]);
+    assert_eq!(
+        bench.texts("SELECT name FROM people ORDER BY id").await,
+        ["Ada", "Bob"]
+    );
     assert_eq!(bench.version("people").await, 3);
 
     assert_eq!(bench.change("DROP TABLE people").await.unwrap(), 0);
     let error = bench.change_refusal("DROP TABLE people").await;
     assert_eq!(error.fault(), Fault::NotFound);
-    assert_eq!(bench.change("DROP TABLE IF EXISTS people").await.unwrap(), 0);
+    assert_eq!(
+        bench.change("DROP TABLE IF EXISTS people").await.unwrap(),
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_fails_leaves_nothing() {
     let bench = bench().await;
-    bench.change("CREATE TABLE t (a INT NOT NULL, b TEXT)").await.unwrap();
+    bench
+        .change("CREATE TABLE t (a INT NOT NULL, b TEXT)")
+        .await
+        .unwrap();
     for (sql, words) in [
         ("INSERT INTO t VALUES (1, 'x'), (NULL, 'y')", "a"),
         ("INSERT INTO t (b) VALUES ('x')", "takes no nulls"),
         ("INSERT INTO t VALUES ('one', 'x')", "one"),
         ("INSERT INTO t VALUES (1)", "Column count"),
         ("INSERT INTO t (a, c) VALUES (1, 2)", "c"),
-        ("INSERT INTO t SELECT 1/x, 'y' FROM (VALUES (1), (0)) AS v(x)", "zero"),
-        ("CREATE OR REPLACE TABLE t AS SELECT 1/x AS a FROM (VALUES (1), (0)) AS v(x)", "zero"),
+        (
+            "INSERT INTO t SELECT 1/x, 'y' FROM (VALUES (1), (0)) AS v(x)",
+            "zero",
+        ),
+        (
+            "CREATE OR REPLACE TABLE t AS SELECT 1/x AS a FROM (VALUES (1), (0)) AS v(x)",
+            "zero",
+        ),
     ] {
         let error = bench.change_refusal(sql).await;
         assert_eq!(error.fault(), Fault::InvalidArgument, "{sql}: {error:?}");
@@ -119,7 +145,9 @@ async fn a_statement_that_fails_leaves_nothing() {
     assert_eq!(bench.version("t").await, 0);
     let error = bench.change_refusal("INSERT INTO nobody VALUES (1)").await;
     assert_eq!(error.fault(), Fault::NotFound);
-    let error = bench.change_refusal("INSERT INTO \"t@0\" VALUES (1, 'x')").await;
+    let error = bench
+        .change_refusal("INSERT INTO \"t@0\" VALUES (1, 'x')")
+        .await;
     assert_eq!(error.fault(), Fault::InvalidArgument);
 }
 
@@ -132,7 +160,10 @@ async fn what_would_be_passed_over_or_is_no_change_is_refused_by_name() {
         ("DELETE FROM t", "CREATE OR REPLACE TABLE"),
         ("ALTER TABLE t ADD COLUMN b INT", "ALTER"),
         ("COPY t TO '/tmp/x.parquet'", "COPY"),
-        ("CREATE EXTERNAL TABLE x STORED AS PARQUET LOCATION '/etc'", "files"),
+        (
+            "CREATE EXTERNAL TABLE x STORED AS PARQUET LOCATION '/etc'",
+            "files",
+        ),
         ("CREATE TEMPORARY TABLE x AS SELECT 1", "TEMPORARY"),
         ("CREATE VIEW v AS SELECT 1", "CREATE VIEW"),
         ("SET a = 1", "settings"),
@@ -144,13 +175,19 @@ async fn what_would_be_passed_over_or_is_no_change_is_refused_by_name() {
         ("CREATE TABLE x (a INT, UNIQUE (a))", "UNIQUE"),
         ("CREATE TABLE x", "no columns"),
         ("CREATE TABLE other.x (a INT)", "one catalog"),
-        ("CREATE OR REPLACE TABLE IF NOT EXISTS x (a INT)", "contradict"),
+        (
+            "CREATE OR REPLACE TABLE IF NOT EXISTS x (a INT)",
+            "contradict",
+        ),
         ("INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING", "keys"),
         ("INSERT INTO t VALUES (1) RETURNING a", "RETURNING"),
         ("INSERT OVERWRITE t VALUES (1)", "OVERWRITE"),
         ("DROP TABLE t, u", "each"),
         ("DROP VIEW t", "DROP VIEW"),
-        ("CREATE TABLE x AS SELECT * FROM read_parquet('/etc/passwd')", "read_parquet"),
+        (
+            "CREATE TABLE x AS SELECT * FROM read_parquet('/etc/passwd')",
+            "read_parquet",
+        ),
         ("INSERT INTO t SELECT 1; DROP TABLE t", "2 statements"),
         ("EXPLAIN INSERT INTO t VALUES (1)", "INSERT"),
     ] {
@@ -167,7 +204,10 @@ async fn what_would_be_passed_over_or_is_no_change_is_refused_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_insert_with_parameters_takes_many_rows_and_is_one_version() {
     let bench = bench().await;
-    bench.change("CREATE TABLE t (a INT, b TEXT, c INT)").await.unwrap();
+    bench
+        .change("CREATE TABLE t (a INT, b TEXT, c INT)")
+        .await
+        .unwrap();
     let insert = "INSERT INTO t (b, a, c) VALUES (?, ? * 2, 7)";
     let SqlStatementPlan::Change(planned) = bench.engine.understand(insert).await.unwrap() else {
         panic!("it is a change")
@@ -187,7 +227,9 @@ async fn an_insert_with_parameters_takes_many_rows_and_is_one_version() {
     assert_eq!(bench.change_with(insert, &batches).await.unwrap(), 3);
     assert_eq!(bench.version("t").await, 1);
     assert_eq!(
-        bench.texts("SELECT a || coalesce(b, '-') || c FROM t").await,
+        bench
+            .texts("SELECT a || coalesce(b, '-') || c FROM t")
+            .await,
         ["2x7", "4-7", "6z7"]
     );
     // Rows that are looked up are written too, for each row of values in turn.
@@ -204,15 +246,26 @@ async fn an_insert_with_parameters_takes_many_rows_and_is_one_version() {
 async fn a_query_with_several_rows_of_values_answers_them_one_after_the_other() {
     let bench = bench().await;
     bench
-        .put("t", WriteMode::Error, &[pairs(&[1, 2, 3], &[Some("x"), None, Some("z")])])
+        .put(
+            "t",
+            WriteMode::Error,
+            &[pairs(&[1, 2, 3], &[Some("x"), None, Some("z")])],
+        )
         .await;
-    let query = bench.query("SELECT \"1\" AS b, $1 AS wanted FROM t WHERE \"0\" = $1").await;
+    let query = bench
+        .query("SELECT \"1\" AS b, $1 AS wanted FROM t WHERE \"0\" = $1")
+        .await;
     let wanted: ArrayRef = Arc::new(Int32Array::from(vec![3, 9, 1]));
     let values = RecordBatch::try_from_iter([("a", wanted)]).unwrap();
     let answer = run(query.bind(&values).unwrap()).await.unwrap();
     assert_eq!(answer.num_rows(), 2);
-    let shown = arrow::util::pretty::pretty_format_batches(&[answer]).unwrap().to_string();
-    assert!(shown.find("z").unwrap() < shown.find("x").unwrap(), "{shown}");
+    let shown = arrow::util::pretty::pretty_format_batches(&[answer])
+        .unwrap()
+        .to_string();
+    assert!(
+        shown.find("z").unwrap() < shown.find("x").unwrap(),
+        "{shown}"
+    );
 
     let values = bench.query("VALUES ($1 + 1, $2)").await;
     let bound = values.bind(&pairs(&[1, 2], &[Some("x"), None])).unwrap();
@@ -241,7 +294,12 @@ async fn a_model_is_asked_over_a_table_or_a_query() {
         .sql("SELECT * FROM predict(model => 'pension', input => TABLE workers)")
         .await
         .unwrap();
-    let names: Vec<String> = answer.schema().fields().iter().map(|f| f.name().clone()).collect();
+    let names: Vec<String> = answer
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| f.name().clone())
+        .collect();
     assert_eq!(names, ["name", "hours", "age", "prediction", "probability"]);
     let scalar = "SELECT predict('pension', age, hours).prediction FROM workers ORDER BY name";
     let expected = bench.texts(scalar).await;
@@ -257,6 +315,8 @@ async fn a_model_is_asked_over_a_table_or_a_query() {
     }
     let few = "SELECT name FROM predict(model => 'pension', input => TABLE workers) WHERE prediction = 'rests'";
     assert_eq!(bench.texts(few).await, ["Bob"]);
+    let plan = "EXPLAIN SELECT * FROM predict(model => 'pension', input => TABLE workers)";
+    assert!(bench.sql(plan).await.unwrap().num_rows() > 0);
     // A table of answers.
     let scored = "CREATE TABLE scored AS SELECT name, prediction FROM predict(model => 'pension', input => TABLE workers)";
     assert_eq!(bench.change(scored).await.unwrap(), 3);
@@ -265,13 +325,34 @@ async fn a_model_is_asked_over_a_table_or_a_query() {
         ("predict('pension', workers)", "has no name"),
         ("predict(model => 'pension')", "no input"),
         ("predict(input => TABLE workers)", "no model"),
-        ("predict(model => pension, input => TABLE workers)", "single quotes"),
-        ("predict(model => 'pension', input => 'workers')", "neither a table nor a query"),
-        ("predict(model => 'pension', input => TABLE workers, keep => 'x')", "keep"),
-        ("predict(model => 'pension', version => 'x', input => TABLE workers)", "whole number"),
-        ("predict(model => 'pension', input => (SELECT name FROM workers))", "hours"),
-        ("predict(model => 'nobody', input => TABLE workers)", "nobody"),
-        ("predict(model => 'pension', input => TABLE nothing)", "nothing"),
+        (
+            "predict(model => pension, input => TABLE workers)",
+            "single quotes",
+        ),
+        (
+            "predict(model => 'pension', input => 'workers')",
+            "neither a table nor a query",
+        ),
+        (
+            "predict(model => 'pension', input => TABLE workers, keep => 'x')",
+            "keep",
+        ),
+        (
+            "predict(model => 'pension', version => 'x', input => TABLE workers)",
+            "whole number",
+        ),
+        (
+            "predict(model => 'pension', input => (SELECT name FROM workers))",
+            "hours",
+        ),
+        (
+            "predict(model => 'nobody', input => TABLE workers)",
+            "nobody",
+        ),
+        (
+            "predict(model => 'pension', input => TABLE nothing)",
+            "nothing",
+        ),
     ] {
         let error = bench.refusal(&format!("SELECT * FROM {sql}")).await;
         assert!(error.to_string().contains(words), "{sql}: {error}");
@@ -297,12 +378,17 @@ async fn a_model_statement_is_planned_with_its_options_and_its_rows() {
     let Change::CreateModel(create) = understood(sql).await.unwrap() else {
         panic!("it is a CREATE MODEL")
     };
-    assert!(matches!(create.source, crate::features::Source::Query(sql) if sql == "SELECT name, age FROM workers"));
+    assert!(
+        matches!(create.source, crate::features::Source::Query(sql) if sql == "SELECT name, age FROM workers")
+    );
     for (sql, words) in [
         ("CREATE MODEL m AS\nSELECT x FROM workers", "x"),
         ("CREATE MODEL m AS\nSELECT FROM WHERE", "Line: 2"),
         ("CREATE MODEL m AS DROP TABLE workers", "only queries"),
-        ("CREATE MODEL m AS SELECT * FROM workers WHERE age > ?", "parameters"),
+        (
+            "CREATE MODEL m AS SELECT * FROM workers WHERE age > ?",
+            "parameters",
+        ),
     ] {
         let error = understood(sql).await.unwrap_err();
         assert!(error.to_string().contains(words), "{sql}: {error}");

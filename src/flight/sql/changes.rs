@@ -131,7 +131,10 @@ fn incoming(mut inbound: Inbound) -> BoxStream<'static, Result<RecordBatch, Stat
 }
 
 /// What DoPut answers of an update, in the form that the command came in.
-pub(super) fn update_result(rows: u64, form: Form) -> BoxStream<'static, Result<PutResult, Status>> {
+pub(super) fn update_result(
+    rows: u64,
+    form: Form,
+) -> BoxStream<'static, Result<PutResult, Status>> {
     let record_count = i64::try_from(rows).unwrap_or(i64::MAX);
     let app_metadata = match form {
         Form::Any => DoPutUpdateResult { record_count }.encode_to_vec(),

@@ -90,11 +90,7 @@ fn mode_of(command: &CommandStatementIngest) -> Result<(WriteMode, bool), Flight
     }
 }
 
-fn check_namespace(
-    kind: &'static str,
-    named: Option<&str>,
-    own: &str,
-) -> Result<(), FlightError> {
+fn check_namespace(kind: &'static str, named: Option<&str>, own: &str) -> Result<(), FlightError> {
     match named {
         Some(name) if !name.is_empty() && name != own => Err(FlightError::NoNamespace {
             kind,
@@ -127,7 +123,11 @@ mod tests {
         for (missing, there, expected) in [
             (Missing::Create, There::Fail, (WriteMode::Error, false)),
             (Missing::Fail, There::Append, (WriteMode::Append, true)),
-            (Missing::Create, There::Replace, (WriteMode::Overwrite, false)),
+            (
+                Missing::Create,
+                There::Replace,
+                (WriteMode::Overwrite, false),
+            ),
             (Missing::Create, There::Append, (WriteMode::Append, false)),
         ] {
             assert_eq!(mode_of(&ingest(missing, there)).unwrap(), expected);
@@ -143,6 +143,9 @@ mod tests {
             temporary: true,
             ..ingest(Missing::Create, There::Fail)
         };
-        assert!(matches!(mode_of(&temporary), Err(FlightError::NotServed { .. })));
+        assert!(matches!(
+            mode_of(&temporary),
+            Err(FlightError::NotServed { .. })
+        ));
     }
 }

@@ -187,7 +187,11 @@ fn as_field(option: &str, value: Value) -> Result<Value, FlightError> {
 
 fn json_of(option: &str, text: &str) -> Result<Value, FlightError> {
     serde_json::from_str(text).map_err(|_| {
-        bad(option, &Value::String(text.to_owned()), "it is not JSON; in SQL it stands in single quotes, its own text in double quotes")
+        bad(
+            option,
+            &Value::String(text.to_owned()),
+            "it is not JSON; in SQL it stands in single quotes, its own text in double quotes",
+        )
     })
 }
 
@@ -264,7 +268,11 @@ mod tests {
         ] {
             let status = read(options.clone()).unwrap_err();
             assert_eq!(status.code(), tonic::Code::InvalidArgument);
-            assert!(status.message().contains(words), "{options}: {}", status.message());
+            assert!(
+                status.message().contains(words),
+                "{options}: {}",
+                status.message()
+            );
         }
     }
 }

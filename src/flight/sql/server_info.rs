@@ -109,10 +109,7 @@ pub(super) fn server_info(
     info.append(SqlInfo::SqlSavepointsSupported, false);
     info.append(SqlInfo::SqlNamedParametersSupported, false);
     info.append(SqlInfo::SqlLocatorsUpdateCopy, false);
-    info.append(
-        SqlInfo::SqlStoredFunctionsUsingCallSyntaxSupported,
-        false,
-    );
+    info.append(SqlInfo::SqlStoredFunctionsUsingCallSyntaxSupported, false);
     info.build().map_err(|error| FlightError::Internal {
         doing: "listing metadata",
         reason: error.to_string(),
@@ -133,7 +130,11 @@ fn append_words(
     };
     let others: Vec<&str> = functions
         .keys()
-        .filter(|group| ![&NUMERIC[..], &TEXT[..], &TIME[..]].concat().contains(group))
+        .filter(|group| {
+            ![&NUMERIC[..], &TEXT[..], &TIME[..]]
+                .concat()
+                .contains(group)
+        })
         .copied()
         .collect();
     info.append(SqlInfo::SqlKeywords, &KEYWORDS[..]);

@@ -118,5 +118,7 @@ pub(super) fn values_of(stream: &[u8]) -> Result<Option<RecordBatch>, FlightErro
     let reader = StreamReader::try_new(Cursor::new(stream), None).map_err(unreadable)?;
     let schema = reader.schema();
     let batches = reader.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    concat_batches(&schema, &batches).map(Some).map_err(unreadable)
+    concat_batches(&schema, &batches)
+        .map(Some)
+        .map_err(unreadable)
 }
