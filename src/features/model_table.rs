@@ -21,6 +21,33 @@ use super::{FeatureError, ModelFunction};
 
 const HINT: &str = "write FROM predict(model => 'churn', input => TABLE customers), with a subquery in parentheses instead of TABLE if you like, and version => 3 for a version";
 
+/// What the planner says of names that two columns have, where a model is asked over a table: its answer's names may be
+/// taken.
+pub(super) fn explained(
+    error: FeatureError,
+    models: &[(String, Arc<dyn ModelFunction>)],
+) -> FeatureError {
+    let FeatureError::BadSql { reason } = &error else {
+        return error;
+    };
+    let answers = models.iter().flat_map(|(_, model)| {
+        let fields = model.answer_schema();
+        let names: Vec<String> = fields.fields().iter().map(|f| f.name().clone()).collect();
+        names
+    });
+    let taken = answers
+        .filter(|_| reason.contains("would be ambiguous"))
+        .find(|name| reason.contains(&format!("unqualified field name {name} ")));
+    match taken {
+        None => error,
+        Some(name) => FeatureError::ModelFunction {
+            reason: format!(
+                "the input has a column {name:?}, as the answer has; leave it out, as in input => (SELECT * EXCLUDE ({name}) FROM t)"
+            ),
+        },
+    }
+}
+
 /// What `predict(...)` in FROM asks for.
 #[derive(Debug)]
 pub(super) struct PredictTable {

@@ -162,8 +162,8 @@ impl QueryEngine {
     ) -> Result<Query, FeatureError> {
         let lists = checked.lists_datasets;
         let mut state = self.session(partitions, lists, created).await?;
+        let mut found = Vec::with_capacity(checked.models.len());
         if !checked.models.is_empty() {
-            let mut found = Vec::with_capacity(checked.models.len());
             for written in checked.models {
                 let (name, version) = split_version(&written)?;
                 let model = self
@@ -176,14 +176,13 @@ impl QueryEngine {
             super::model_table::rewrite(&mut checked.statement, &found)?;
             state
                 .register_udf(Arc::new(ScalarUDF::new_from_impl(PredictFunction::new(
-                    found,
+                    found.clone(),
                 ))))
                 .map_err(from_datafusion)?;
         }
-        let plan = state
-            .statement_to_plan(checked.statement)
-            .await
-            .map_err(from_datafusion)?;
+        let plan = state.statement_to_plan(checked.statement).await;
+        let plan =
+            plan.map_err(|error| super::model_table::explained(from_datafusion(error), &found))?;
         Query::new(state, rows_of_plan(plan)?, self.limits.memory_bytes)
     }
 
