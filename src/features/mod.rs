@@ -13,6 +13,7 @@ mod model_statement;
 mod model_table;
 mod nesting;
 pub mod pipeline;
+mod planner_forms;
 pub mod session;
 pub mod source;
 mod statements;

@@ -21,6 +21,33 @@ use super::{FeatureError, ModelFunction};
 
 const HINT: &str = "write FROM predict(model => 'churn', input => TABLE customers), with a subquery in parentheses instead of TABLE if you like, and version => 3 for a version";
 
+/// What the planner says of names that two columns have, where a model is asked over a table: its answer's names may be
+/// taken.
+pub(super) fn explained(
+    error: FeatureError,
+    models: &[(String, Arc<dyn ModelFunction>)],
+) -> FeatureError {
+    let FeatureError::BadSql { reason } = &error else {
+        return error;
+    };
+    let answers = models.iter().flat_map(|(_, model)| {
+        let fields = model.answer_schema();
+        let names: Vec<String> = fields.fields().iter().map(|f| f.name().clone()).collect();
+        names
+    });
+    let taken = answers
+        .filter(|_| reason.contains("would be ambiguous"))
+        .find(|name| reason.contains(&format!("unqualified field name {name} ")));
+    match taken {
+        None => error,
+        Some(name) => FeatureError::ModelFunction {
+            reason: format!(
+                "the input has a column {name:?}, as the answer has; leave it out, as in input => (SELECT * EXCLUDE ({name}) FROM t)"
+            ),
+        },
+    }
+}
+
 /// What `predict(...)` in FROM asks for.
 #[derive(Debug)]
 pub(super) struct PredictTable {
@@ -130,10 +157,18 @@ fn rows_of(value: &Expr) -> Option<Input> {
 
 /// Puts the subquery in the place of every `predict(...)` in FROM; the models were found before.
 pub(super) fn rewrite(
-    statement: &mut SqlStatement,
+    statement: &mut Statement,
     models: &[(String, Arc<dyn ModelFunction>)],
 ) -> Result<(), FeatureError> {
-    match VisitMut::visit(statement, &mut Rewriting { models }) {
+    let body = match statement {
+        Statement::Statement(body) => body.as_mut(),
+        Statement::Explain(explain) => return rewrite(&mut explain.statement, models),
+        // The allow-list has none of these.
+        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => {
+            return Ok(());
+        }
+    };
+    match VisitMut::visit(body, &mut Rewriting { models }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }

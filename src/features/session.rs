@@ -21,7 +21,6 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, ScalarUDF};
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::parser::Statement;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
@@ -163,8 +162,8 @@ impl QueryEngine {
     ) -> Result<Query, FeatureError> {
         let lists = checked.lists_datasets;
         let mut state = self.session(partitions, lists, created).await?;
+        let mut found = Vec::with_capacity(checked.models.len());
         if !checked.models.is_empty() {
-            let mut found = Vec::with_capacity(checked.models.len());
             for written in checked.models {
                 let (name, version) = split_version(&written)?;
                 let model = self
@@ -174,19 +173,16 @@ impl QueryEngine {
                     .map_err(|(fault, reason)| FeatureError::ModelUnavailable { fault, reason })?;
                 found.push((written, model));
             }
-            if let Statement::Statement(body) = &mut checked.statement {
-                super::model_table::rewrite(body, &found)?;
-            }
+            super::model_table::rewrite(&mut checked.statement, &found)?;
             state
                 .register_udf(Arc::new(ScalarUDF::new_from_impl(PredictFunction::new(
-                    found,
+                    found.clone(),
                 ))))
                 .map_err(from_datafusion)?;
         }
-        let plan = state
-            .statement_to_plan(checked.statement)
-            .await
-            .map_err(from_datafusion)?;
+        let plan = state.statement_to_plan(checked.statement).await;
+        let plan =
+            plan.map_err(|error| super::model_table::explained(from_datafusion(error), &found))?;
         Query::new(state, rows_of_plan(plan)?, self.limits.memory_bytes)
     }
 

@@ -8,13 +8,13 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Query, SetExpr, Statement as SqlStatement, TableFactor, TableFunctionArgs,
-    Value, Visit, VisitMut, Visitor, VisitorMut,
+    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query,
+    SetExpr, Statement as SqlStatement, TableFactor, TableFunctionArgs, Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::nesting::check_nesting;
+use super::planner_forms::{number_parameters, write_for_planner};
 use super::{FeatureError, model_table};
 
 /// Longest statement taken, in bytes; the parser's memory is a small multiple of it.
@@ -105,12 +105,9 @@ pub(super) fn check_body_of(body: &mut SqlStatement) -> Result<Surveyed, Feature
             });
         }
         survey.question_marks.sort();
-        let mut numbering = Numbering {
-            places: survey.question_marks,
-        };
-        let _ = VisitMut::visit(body, &mut numbering);
+        number_parameters(body, survey.question_marks);
     }
-    let _ = VisitMut::visit(body, &mut PlannerForms);
+    write_for_planner(body);
     Ok(Surveyed {
         models: survey.models,
         lists_datasets: survey.lists_datasets,
@@ -452,74 +449,6 @@ fn check_body(body: &SetExpr) -> ControlFlow<FeatureError> {
         SetExpr::Merge(_) => "MERGE",
     };
     ControlFlow::Break(not_allowed(refused))
-}
-
-/// Turns each `?` into `$n` in the order of the text.
-struct Numbering {
-    places: Vec<Location>,
-}
-
-impl VisitorMut for Numbering {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Value(value) = expression
-            && let Value::Placeholder(name) = &mut value.value
-            && let Ok(index) = self.places.binary_search(&value.span.start)
-        {
-            *name = format!("${}", index + 1);
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-/// Writes two things in the one form that DataFusion's planner takes.
-///
-/// `predict('m', a).probability` becomes `predict('m', a).'probability'`: a field of a computed struct.
-/// `FROM range(1, 3)` becomes a function by its node, not a table with arguments: the names of tables are looked up
-/// in the catalog before planning, and a function's name is none.
-struct PlannerForms;
-
-impl VisitorMut for PlannerForms {
-    type Break = ();
-
-    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let TableFactor::Table {
-            name,
-            alias,
-            args: Some(arguments),
-            ..
-        } = factor
-        {
-            *factor = TableFactor::Function {
-                lateral: false,
-                name: name.clone(),
-                args: std::mem::take(&mut arguments.args),
-                with_ordinality: false,
-                alias: alias.take(),
-            };
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<()> {
-        if let Expr::CompoundFieldAccess { root, access_chain } = expression
-            && !matches!(**root, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
-        {
-            for access in access_chain {
-                if let AccessExpr::Dot(field) = access
-                    && let Expr::Identifier(name) = field
-                {
-                    let name = match name.quote_style {
-                        Some(_) => name.value.clone(),
-                        None => name.value.to_lowercase(),
-                    };
-                    *field = Expr::value(Value::SingleQuotedString(name));
-                }
-            }
-        }
-        ControlFlow::Continue(())
-    }
 }
 
 #[cfg(test)]

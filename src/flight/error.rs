@@ -108,7 +108,7 @@ pub enum FlightError {
     TooManyParameters { bytes: usize, limit: usize },
     #[error("{asked} endpoints are more than the {limit} that one answer may have; ask for fewer")]
     TooManyEndpoints { asked: usize, limit: usize },
-    #[error("{what} is not served here")]
+    #[error("{what} is not served here{}", instead(what))]
     NotServed { what: &'static str },
     #[error(
         "there are no transactions: each statement and each ingest is committed by itself; leave the transaction out (autocommit)"
@@ -148,6 +148,18 @@ pub enum FlightError {
     Panicked { request_id: String },
     #[error("{doing} failed: {reason}")]
     Internal { doing: &'static str, reason: String },
+}
+
+/// What to do in place of what is not served, after a semicolon.
+fn instead(what: &str) -> &'static str {
+    match what {
+        "a transaction" | "a savepoint" => {
+            "; each statement and each ingest is committed by itself, so leave it out (autocommit)"
+        }
+        "a Substrait plan" => "; send SQL",
+        "a temporary table" => "; make a dataset, and drop it when it is no longer needed",
+        _ => "",
+    }
 }
 
 impl Faulty for FlightError {

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pyarrow as pa
+import pyarrow.flight as flight
 import pytest
 
 import volary
@@ -181,3 +185,66 @@ def test_a_number_is_predicted_without_a_word_about_the_network(client, tables):
         client.sql("SELECT prediction FROM predict(model => 'changed', input => TABLE changed)").to_arrow().num_rows
         == 2000
     )
+
+
+def test_a_caller_that_dies_cancels_the_training(client, cluster, tables):
+    client.execute("CREATE TABLE changed AS SELECT x, x * 2.0 AS y FROM generate_series(1, 2000) AS s(x)")
+    create = "CREATE MODEL changed OPTIONS (label = 'y', epochs = 1000000) AS SELECT * FROM changed"
+    caller = subprocess.Popen(
+        [sys.executable, "-c", f"import volary; volary.connect({cluster.url!r}).execute({create!r})"]
+    )
+    try:
+        job = None
+        while job is None:
+            assert caller.poll() is None, "the caller ended before its job began"
+            job = next((each for each in client.jobs() if each.name == "changed" and each.epoch > 0), None)
+    finally:
+        caller.kill()
+        caller.wait()
+    with pytest.raises(volary.errors.CancelledError):
+        client.job(job.id).wait()
+
+
+def test_a_ticket_of_a_change_reads_its_answer_again_and_changes_nothing(client, cluster, tables):
+    client.execute("CREATE TABLE changed (a INT)")
+    bare = flight.connect(cluster.url)
+    command = b'{"@type": "arrow.flight.protocol.sql.CommandStatementQuery", "query": "INSERT INTO changed VALUES (7)"}'
+    descriptor = flight.FlightDescriptor.for_command(command)
+    assert bare.get_schema(descriptor).schema.names == ["rows"]
+    info = bare.get_flight_info(descriptor)
+    for _ in range(2):
+        answer = bare.do_get(info.endpoints[0].ticket).read_all()
+        assert answer.schema.equals(info.schema)
+        assert answer.to_pydict() == {"rows": [1]}
+    # A command is a ticket too, but reading changes nothing.
+    with pytest.raises(pa.ArrowInvalid, match="as an update"):
+        bare.do_get(flight.Ticket(command)).read_all()
+    assert rows(client, "SELECT a FROM changed") == {"a": [7]}
+    for path in ("volary.v1.Query", "/volary.v1.Query"):
+        query = b'{"@type": "%s", "sql": "DROP TABLE changed"}' % path.encode()
+        with pytest.raises(pa.ArrowInvalid, match="as an update"):
+            bare.get_flight_info(flight.FlightDescriptor.for_command(query))
+
+
+def test_metadata_is_narrowed_by_patterns_and_tells_what_the_server_does(cursor, client):
+    client.execute("CREATE TABLE changed (a INT NOT NULL, b TEXT)")
+    client.execute("CREATE TABLE changed_too (c DOUBLE)")
+
+    def names(**filters):
+        catalogs = cursor.connection.adbc_get_objects(depth="tables", **filters).read_all().to_pylist()
+        schemas = [schema for catalog in catalogs for schema in catalog["catalog_db_schemas"]]
+        return sorted(table["table_name"] for schema in schemas for table in schema["db_schema_tables"])
+
+    assert names(table_name_filter="changed%") == ["changed", "changed_too"]
+    assert names(table_name_filter="change_") == ["changed"]
+    assert names(table_name_filter="changed%", catalog_filter="volary", db_schema_filter="pub%") == names(
+        table_name_filter="changed%"
+    )
+    assert names(table_name_filter="changed%", table_types_filter=["VIEW"]) == []
+    assert names(catalog_filter="") == []
+    assert names(db_schema_filter="other") == []
+    assert cursor.connection.adbc_get_table_schema(
+        "changed", catalog_filter="volary", db_schema_filter="public"
+    ).equals(pa.schema([pa.field("a", pa.int32(), nullable=False), pa.field("b", pa.string())]))
+    info = cursor.connection.adbc_get_info()
+    assert info["vendor_name"] == "Volary"

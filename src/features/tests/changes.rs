@@ -315,6 +315,8 @@ async fn a_model_is_asked_over_a_table_or_a_query() {
     }
     let few = "SELECT name FROM predict(model => 'pension', input => TABLE workers) WHERE prediction = 'rests'";
     assert_eq!(bench.texts(few).await, ["Bob"]);
+    let plan = "EXPLAIN SELECT * FROM predict(model => 'pension', input => TABLE workers)";
+    assert!(bench.sql(plan).await.unwrap().num_rows() > 0);
     // A table of answers.
     let scored = "CREATE TABLE scored AS SELECT name, prediction FROM predict(model => 'pension', input => TABLE workers)";
     assert_eq!(bench.change(scored).await.unwrap(), 3);

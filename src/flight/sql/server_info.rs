@@ -254,3 +254,42 @@ fn conversions() -> BTreeMap<i32, Vec<i32>> {
     add(&[Kind::SqlConvertTime], &texts);
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_that_the_standard_asks_for_is_answered_from_the_registry_or_here() {
+        let functions = BTreeMap::from([
+            (
+                "Math Functions",
+                BTreeSet::from(["abs".to_owned(), "sqrt".to_owned()]),
+            ),
+            ("String Functions", BTreeSet::from(["lower".to_owned()])),
+            (
+                "Time and Date Functions",
+                BTreeSet::from(["now".to_owned()]),
+            ),
+            (
+                "Array Functions",
+                BTreeSet::from(["array_length".to_owned()]),
+            ),
+        ]);
+        let info = server_info(&functions).unwrap();
+        let all = info.record_batch([]).unwrap();
+        assert!(all.num_rows() > 80, "{}", all.num_rows());
+        let asked = [
+            SqlInfo::SqlNumericFunctions as u32,
+            SqlInfo::SqlSystemFunctions as u32,
+        ];
+        let shown =
+            arrow::util::pretty::pretty_format_batches(&[info.record_batch(asked).unwrap()])
+                .unwrap()
+                .to_string();
+        for name in ["abs", "sqrt", "array_length"] {
+            assert!(shown.contains(name), "{shown}");
+        }
+        assert!(!shown.contains("lower"), "{shown}");
+    }
+}

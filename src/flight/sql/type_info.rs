@@ -137,3 +137,19 @@ fn quoted(name: &str, kind: XdbcDataType, size: i32, prefix: &str) -> XdbcTypeIn
         ..base(name, kind, size)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_told_in_the_order_of_their_numbers_or_one_alone() {
+        let all = types().unwrap().record_batch(None).unwrap();
+        assert_eq!(all.num_rows(), rows().len());
+        let bigints = types()
+            .unwrap()
+            .record_batch(XdbcDataType::XdbcBigint as i32)
+            .unwrap();
+        assert_eq!(bigints.num_rows(), 2, "signed and unsigned");
+    }
+}
