@@ -52,14 +52,24 @@ def newest_client() -> Client:
     return _newest
 
 
+def current_client() -> Client | None:
+    """The client of the latest :func:`connect` that is not closed, if there is one."""
+    return _newest
+
+
 class Client:
-    """A connection to a cluster. Use :func:`connect`; a ``with`` block closes it."""
+    """A connection to a cluster. Use :func:`connect`; a ``with`` block closes it.
+
+    A copy of a client is the client itself. A pickle of one holds the address, the certificates and the headers, secrets that
+    are among them included, and connects anew where it is read.
+    """
 
     def __init__(
         self, url: str, *, headers: Mapping[str, str] | None = None, tls_root_certs: bytes | None = None
     ) -> None:
         self.url = url
         self._transport = Transport(url, headers=headers, tls_root_certs=tls_root_certs)
+        self._given = (url, dict(headers or {}), tls_root_certs)
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
@@ -215,6 +225,9 @@ class Client:
 
     def close(self) -> None:
         """End the connection."""
+        global _newest
+        if _newest is self:
+            _newest = None
         self._transport.close()
 
     def __enter__(self) -> Self:
@@ -225,5 +238,19 @@ class Client:
     ) -> None:
         self.close()
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reconnected, self._given
+
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
+
+
+def _reconnected(url: str, headers: Mapping[str, str], tls_root_certs: bytes | None) -> Client:
+    """A client read from a pickle; it is not the newest of :func:`connect`."""
+    return Client(url, headers=headers, tls_root_certs=tls_root_certs)
