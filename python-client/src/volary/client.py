@@ -6,13 +6,15 @@ import contextlib
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from . import _html
 from ._commands import source as source_of
 from ._transport import Transport
 from .handles import Query, Rows, ServedModel, Table, _names, put_frame, temporary
-from .jobs import JobHandle
+from .jobs import JobHandle, owned
 from .listing import Dataset, Job, Listing, Member, ModelVersion
 
 __all__ = ["Client", "connect"]
@@ -159,7 +161,7 @@ class Client:
         mode: Literal["error", "append", "overwrite"] = "error",
         verbose: int = 0,
     ) -> Table:
-        """Score rows where they are into a new dataset, and wait for it; answers the dataset.
+        """Score rows where they are into a new dataset, and wait for it; answers the dataset. Ctrl-C cancels the job.
 
         Args:
             model: The model, by name (``census`` or ``census@3``) or as :meth:`model` gave it.
@@ -172,8 +174,14 @@ class Client:
             mode: What to do when `into` exists, as in :meth:`put`.
             verbose: 0 nothing, 1 a progress bar.
         """
-        job = self.start_score(model, table, query=query, path=path, into=into, keep=keep, version=version, mode=mode)
-        return Table(self, into, job.wait(verbose, f"scoring into {into}").version)
+
+        def start() -> JobHandle:
+            return self.start_score(
+                model, table, query=query, path=path, into=into, keep=keep, version=version, mode=mode
+            )
+
+        with owned(start) as job:
+            return Table(self, into, job.wait(verbose, f"scoring into {into}").version)
 
     def start_score(
         self,
@@ -249,6 +257,12 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
+
+    @_html.shown
+    def _repr_html_(self) -> str:
+        members = self.members()
+        servers = "1 server" if len(members) == 1 else f"{len(members)} servers"
+        return f"<p><b>{escape(self.url)}</b>, a cluster of {servers}</p>{members._repr_html_()}"
 
 
 def _reconnected(url: str, headers: Mapping[str, str], tls_root_certs: bytes | None) -> Client:

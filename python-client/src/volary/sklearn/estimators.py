@@ -62,7 +62,8 @@ _PARAMETERS = """
     shuffle : bool, default=True
         Meet the rows in a new order every epoch.
     random_state : int, RandomState or None, default=None
-        Decides initial weights, order and what is held out. The same int and rows give the same bits, on any number of servers.{class_weight}
+        Decides initial weights, order and what is held out. The same int and rows give the same bits on any
+        number of servers.{class_weight}
     network : volary.Model or None, default=None
         A network instead of `hidden_layer_sizes`, `activation` and `alpha`, which do not count then. It ends in {ending}.
     loss : str, dict, volary loss, function or None, default=None
@@ -406,9 +407,9 @@ class VolaryClassifier(ClassifierMixin, _VolaryEstimator):
             weights = weights * self._weight_of_classes(targets, weights)[targets]
         # The cluster's model has the labels themselves, where the servers know such: whoever asks it there gets them too.
         named = self.classes_
-        if named.dtype.kind not in "iubU" and not all(isinstance(each, str) for each in named):
-            named = np.arange(len(named))
-        elif named.dtype.kind == "u" and named.max() > np.iinfo(np.int64).max:
+        texts = all(isinstance(each, str) for each in named)
+        wide = named.dtype.kind == "u" and named.max() > np.iinfo(np.int64).max
+        if wide or not (texts or named.dtype.kind in "iub"):
             named = np.arange(len(named))
         values = named.astype(np.int64) if named.dtype.kind in "iu" else named.astype(object)
         return targets, weights, lambda targets: values[targets]
