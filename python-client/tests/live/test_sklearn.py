@@ -96,7 +96,7 @@ def test_a_classifier_learns_and_its_model_answers_everybody_by_name(connection,
 def test_a_grid_search_tries_networks_in_two_processes(connection, iris):
     X, y = iris
     pipeline = make_pipeline(
-        StandardScaler(), VolaryClassifier(epochs=20, learning_rate=0.02, random_state=1, model_name="searched")
+        StandardScaler(), VolaryClassifier(epochs=30, learning_rate=0.05, random_state=1, model_name="searched")
     )
     grid = {"volaryclassifier__hidden_layer_sizes": [(), (16,)], "volaryclassifier__alpha": [0.0001, 1.0]}
     search = GridSearchCV(pipeline, grid, cv=3, n_jobs=2, error_score="raise").fit(X, y)
@@ -145,7 +145,7 @@ def test_the_same_numbers_train_the_same_bits_and_others_do_not(connection):
 @pytest.mark.parametrize("kind", [np.int64, np.int8, bool, float, str, object])
 def test_labels_of_every_kind_come_back_as_they_were(connection, kind):
     X = np.repeat([[0.0, 1.0], [1.0, 0.0]], 20, axis=0)
-    y = np.repeat([0, 1], 20).astype(kind)
+    y = np.repeat(["no", "yes"] if kind in (str, object) else [0, 1], 20).astype(kind)
     classifier = VolaryClassifier(epochs=40, learning_rate=0.05, random_state=0).fit(X, y)
     assert classifier.predict(X).dtype == y.dtype
     assert classifier.predict(X).tolist() == y.tolist()
@@ -182,7 +182,8 @@ def test_a_network_of_ones_own_is_trained_and_left_as_it_was(connection, iris):
         ],
         name="own",
     )
-    classifier = VolaryClassifier(network=network, epochs=60, optimizer=volary.optimizers.Adam(0.01), random_state=0)
+    adam = volary.optimizers.Adam(0.01)
+    classifier = VolaryClassifier(network=network, epochs=60, batch_size=16, optimizer=adam, random_state=0)
     assert clone(classifier).fit(X, y).score(X, y) > 0.9
     assert classifier.fit(X, y).score(X, y) > 0.9
     assert network.job is None
@@ -246,7 +247,7 @@ def test_numbers_beyond_float32_and_absent_servers_are_told(connection):
         VolaryRegressor().fit([[1.0], [2.0]], [1e300, 2.0])
     with pytest.raises(errors.UnavailableError):
         VolaryRegressor("grpc://127.0.0.1:1").fit([[1.0], [2.0]], [1.0, 2.0])
-    with pytest.raises(TypeError, match="^server is of type int; give an address, a volary.Client, or None$"):
+    with pytest.raises(TypeError, match=r"^server is of type int; give an address, a volary.Client, or None$"):
         VolaryRegressor(1).fit([[1.0], [2.0]], [1.0, 2.0])
 
 

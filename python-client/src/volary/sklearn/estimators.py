@@ -21,6 +21,7 @@ from ..handles import ServedModel
 from ..jobs import JobHandle
 from ..model import Model, Sequential, layers, optimizers, regularizers
 from ..model.callbacks import EarlyStopping
+from ..model.functional import BATCH_SIZE_MAX, _whole
 from .connecting import client_of, hand_on, take_over
 from .rows import Columns, TrainingRows, float32
 
@@ -140,9 +141,10 @@ class _VolaryEstimator(BaseEstimator):
         self : object
         """
         title = getattr(y, "name", None)
-        X, y = validate_data(
-            self, X, y, multi_output=True, dtype=np.float32, y_numeric=isinstance(self, RegressorMixin)
-        )
+        with np.errstate(over="ignore"):  # what is beyond float32 is refused as infinity
+            X, y = validate_data(
+                self, X, y, multi_output=True, dtype=np.float32, y_numeric=isinstance(self, RegressorMixin)
+            )
         if hasattr(y, "toarray"):
             y = y.toarray()
         if y.ndim == 2 and y.shape[1] == 1:
@@ -222,7 +224,7 @@ class _VolaryEstimator(BaseEstimator):
             if self.batch_size != "auto":
                 raise ValueError(f'batch_size is {self.batch_size!r}; give a whole number from 1 on, or "auto"')
             return min(AUTO_BATCH, rows)
-        return self.batch_size
+        return _whole("batch_size", self.batch_size, 1, BATCH_SIZE_MAX)
 
     def _network(self, rows_in_a_step: float) -> Model:
         """The network to train: one of the parameters, or a copy of the one given, which stays as it is."""
@@ -299,7 +301,8 @@ class _VolaryEstimator(BaseEstimator):
     def _answers(self, X: Any) -> np.ndarray:
         """The servers' numbers for each row."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            X = validate_data(self, X, reset=False, dtype=np.float32)
         answer = self.model_.predict(self._columns.table(X))[self._answer_column()].combine_chunks()
         if pa.types.is_fixed_size_list(answer.type):
             return answer.flatten().to_numpy().reshape(len(answer), -1).astype(np.float64)
