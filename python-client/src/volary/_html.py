@@ -25,7 +25,12 @@ def table(names: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]], titl
     >>> table(["a"], [[("<1>", True)]]).partition("<tbody>")[2]
     '<tr><td style="text-align:right">&lt;1&gt;</td></tr></tbody></table>'
     """
-    head = "".join(f'<th style="{_LEFT}">{_lines(name)}</th>' for name in names)
+    rows = list(rows)
+    right = [flush for _, flush in rows[0]] if rows else [False] * len(names)
+    head = "".join(
+        f'<th style="{_RIGHT if flush else _LEFT}">{_lines(name)}</th>'
+        for name, flush in zip(names, right, strict=True)
+    )
     body = "".join("<tr>" + "".join(_cell(*cell) for cell in row) + "</tr>" for row in rows)
     drawn = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return _titled(title) + drawn + (f'<div style="{_QUIET}">{escape(note)}</div>' if note else "")

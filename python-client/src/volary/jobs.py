@@ -14,8 +14,8 @@ import pyarrow as pa
 from . import _html, errors
 from ._commands import plain
 from ._transport import Transport
-from .listing import Job, job_facts
-from .progress import NOT_METRICS, Progress, metrics_text
+from .listing import NOT_METRICS, Job, job_facts
+from .progress import Progress, metrics_in_order, metrics_text
 
 if TYPE_CHECKING:
     import os
@@ -238,7 +238,7 @@ class History:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        columns, epochs, names = self.history, self.epoch, self.metrics()
+        columns, epochs, names = self.history, self.epoch, metrics_in_order(self.history)
         rows = [
             [("…", True)] * (len(names) + 1)
             if at is None

@@ -10,7 +10,10 @@ from typing import Any, TypeVar
 from . import _html
 from ._commands import integer, number, read, timestamp
 
-__all__ = ["Dataset", "Job", "Listing", "Member", "ModelVersion"]
+__all__ = ["NOT_METRICS", "Dataset", "Job", "Listing", "Member", "ModelVersion"]
+
+# History columns that say where and how fast, not how well.
+NOT_METRICS = frozenset({"epoch", "step", "steps", "rows", "rows_per_second", "seconds", "learning_rate", "lr"})
 
 
 class _Record:
@@ -266,6 +269,8 @@ def _cell(name: str, value: Any) -> tuple[str, bool]:
         return "", False
     if name in ("bytes", "memory_bytes"):
         return size_text(value), True
+    if name == "progress":
+        return f"{value:.0%}", True
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S"), False
     if isinstance(value, dict):
@@ -287,7 +292,8 @@ def job_facts(job: Job) -> list[tuple[str, str]]:
         ("name", job.name),
         ("state", f"{job.state} {job.progress:.0%}"),
         ("epoch", f"{job.epoch} of {job.epochs}" if job.epochs else ""),
-        ("metrics", _cell("metrics", job.metrics)[0]),
+        ("metrics", _cell("metrics", {name: job.metrics[name] for name in job.metrics if name not in NOT_METRICS})[0]),
+        ("speed", f"{number_text(job.rows_per_second)} rows/s" if job.rows_per_second else ""),
         ("version", str(job.version) if job.version else ""),
         ("error", f"{job.error_code}: {job.error}" if job.error else ""),
         ("driven by", job.coordinator),

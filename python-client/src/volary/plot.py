@@ -31,7 +31,7 @@ def plot_history(history: History | Mapping[str, Sequence[float | None]], path: 
     """
     from matplotlib.ticker import MaxNLocator
 
-    from .progress import NOT_METRICS
+    from .listing import NOT_METRICS
 
     columns = history if isinstance(history, Mapping) else history.history
     names = [name for name in columns if name not in NOT_METRICS and any(each is not None for each in columns[name])]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from html import escape
 from types import TracebackType
 from typing import Any, Self
 
-from .listing import Job, number_text
+from .listing import NOT_METRICS, Job, number_text
 
-__all__ = ["Progress", "metrics_text"]
+__all__ = ["Progress", "metrics_in_order", "metrics_text"]
 
 
 def metrics_text(metrics: dict[str, float]) -> str:
@@ -23,13 +24,14 @@ def metrics_text(metrics: dict[str, float]) -> str:
     >>> metrics_text({"auc": 0.9, "loss": 0.25, "epoch": 1})
     'loss 0.2500  auc 0.9000'
     """
-    names = [name for name in metrics if name not in NOT_METRICS]
-    names.sort(key=lambda name: (name.startswith("val_"), not name.endswith("loss"), name))
-    return "  ".join(f"{name} {metrics[name]:.4f}" for name in names)
+    return "  ".join(f"{name} {metrics[name]:.4f}" for name in metrics_in_order(metrics))
 
 
-# History columns that say where and how fast, not how well.
-NOT_METRICS = frozenset({"epoch", "step", "steps", "rows", "rows_per_second", "seconds", "learning_rate", "lr"})
+def metrics_in_order(names: Iterable[str]) -> list[str]:
+    """Training before validation, and loss before the rest; what is not a metric left out."""
+    metrics = [name for name in names if name not in NOT_METRICS]
+    return sorted(metrics, key=lambda name: (name.startswith("val_"), not name.endswith("loss"), name))
+
 
 # Seconds between two drawings of a notebook's bar: a page that is sent more than it can draw falls behind.
 _BETWEEN_DRAWINGS = 0.1
