@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Query", "Rows", "ServedModel", "Table"]
 
+# Columns of a table that a notebook shows.
+SHOWN_COLUMNS = 40
 # Seconds for a server to drop what is left of an interrupted call.
 DROP_SECONDS = 10.0
 
@@ -89,13 +91,16 @@ class Rows:
     @_html.shown
     def _repr_html_(self) -> str:
         table = self.head(5)
+        more = table.num_columns - SHOWN_COLUMNS
+        table = table.select(range(min(table.num_columns, SHOWN_COLUMNS)))
         flush = [pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in table.schema]
         columns = [column.to_pylist() for column in table.columns]  # by place, for two may have one name
         rows = [
             [(_value_text(column[at]), right) for column, right in zip(columns, flush, strict=True)]
             for at in range(table.num_rows)
         ]
-        return _html.table([f"{field.name}\n{field.type}" for field in table.schema], rows, self._title())
+        names = [f"{field.name}\n{field.type}" for field in table.schema]
+        return _html.table(names, rows, self._title(), f"and {more:,} more columns" if more > 0 else "")
 
 
 class Table(Rows):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from . import _html, errors
+from . import _html, _interrupts, errors
 from ._commands import plain
 from ._transport import Transport
 from .listing import NOT_METRICS, Job, job_facts
@@ -125,10 +122,10 @@ class JobHandle:
 def owned(start: Callable[[], JobHandle]) -> Iterator[JobHandle]:
     """A job that is begun for the time of the block: whatever leaves the block before it has ended cancels it.
 
-    A Ctrl-C while the servers are asked for the job waits until they have said its name, for a job without a name here could
-    not be cancelled.
+    Ctrl-C and SIGTERM while the servers are asked for the job wait until they have said its name, for a job without a name here
+    could not be cancelled.
     """
-    with _held_interrupts() as release:
+    with _interrupts.tidied(), _interrupts.held() as release:
         job = start()
         try:
             release()
@@ -138,33 +135,6 @@ def owned(start: Callable[[], JobHandle]) -> Iterator[JobHandle]:
                 for _ in job._give_up():
                     pass
             raise
-
-
-@contextlib.contextmanager
-def _held_interrupts() -> Iterator[Callable[[], None]]:
-    """Ctrl-C waits until the function is called that this answers, or the block is left."""
-    former = signal.getsignal(signal.SIGINT)
-    # Other threads are not interrupted, and a handler that is not Python's interrupts nobody here.
-    if threading.current_thread() is not threading.main_thread() or not callable(former):
-        yield lambda: None
-        return
-    held: list[FrameType | None] = []
-    signal.signal(signal.SIGINT, lambda _, frame: held.append(frame))
-    holding = True
-
-    def release() -> None:
-        nonlocal holding
-        if not holding:
-            return
-        holding = False
-        signal.signal(signal.SIGINT, former)
-        if held:
-            former(signal.SIGINT, held[0])
-
-    try:
-        yield release
-    finally:
-        release()
 
 
 def _count(name: str, given: int | None) -> int:

@@ -91,6 +91,15 @@ def test_ctrl_c_cancels_the_job_and_drops_the_rows_before_the_process_ends(serve
     assert [each.name for each in watcher.models()] == []
 
 
+def test_sigterm_cancels_the_job_and_drops_the_rows_before_it_ends_the_process(server, watcher):
+    process = fitting(server, "terminated")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == -signal.SIGTERM
+    assert job_of(watcher, "terminated").state == "CANCELLED"
+    assert [each.name for each in watcher.datasets()] == []
+
+
 def test_a_client_that_is_killed_leaves_a_job_and_rows_that_anyone_may_end(server, watcher):
     """Nothing tells the server that a client is gone for good: an owner's lease would need a field of the protocol.
 

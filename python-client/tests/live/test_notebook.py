@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
-import threading
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 pytest.importorskip("nbclient", reason="volary[test] runs a notebook")
 pytest.importorskip("ipykernel", reason="volary[test] runs a notebook")
 import nbformat
-from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
 import volary
@@ -69,46 +72,43 @@ def server(tmp_path_factory):
     server.stop()
 
 
-def interrupt_when_it_trains(url: str, manager: KernelManager) -> None:
-    """Press the square button in the middle of the fit."""
+def wait_until_it_trains(url: str, name: str) -> None:
+    """Until the fit of a model is in its midst."""
     with volary.Client(url) as watcher:
-        [job] = [each.id for each in watcher.jobs() if each.name == "endless"] or [None]
-        while job is None:
-            [job] = [each.id for each in watcher.jobs() if each.name == "endless"] or [None]
-        for state in watcher.job(job).watch():
+        found: list[str] = []
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not found and time.monotonic() < deadline:
+            found = [each.id for each in watcher.jobs() if each.name == name]
+        for state in watcher.job(found[0]).watch():
             if state.epoch > 0 or state.done:
-                break
-    manager.interrupt_kernel()
+                return
+
+
+@contextlib.asynccontextmanager
+async def notebook(cells: list[str]) -> AsyncIterator[NotebookClient]:
+    """A notebook of these cells and its kernel, which is new."""
+    path = os.pathsep.join([str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])])
+    sheet = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(dedent(code).strip()) for code in cells])
+    client = NotebookClient(sheet, kernel_name="python3", timeout=PATIENCE_SECONDS, allow_errors=True)
+    async with client.async_setup_kernel(env={**os.environ, "PYTHONPATH": path}):
+        yield client
+
+
+async def story(url: str) -> dict[str, list[dict]]:
+    async with notebook([code.replace("URL", repr(url)) for code in STORY.values()]) as client:
+        for at, (name, cell) in enumerate(zip(STORY, client.nb["cells"], strict=True)):
+            running = asyncio.create_task(client.async_execute_cell(cell, at))
+            if name == "endless":
+                await asyncio.to_thread(wait_until_it_trains, url, name)
+                await client.km.interrupt_kernel()
+            await running
+        return {name: cell["outputs"] for name, cell in zip(STORY, client.nb["cells"], strict=True)}
 
 
 @pytest.fixture(scope="module")
 def outputs(server):
     """The outputs of every cell by its name."""
-    cells = [
-        nbformat.v4.new_code_cell(
-            re.sub(r"^ {8}", "", code.replace("URL", repr(server.url)), flags=re.MULTILINE).strip()
-        )
-        for code in STORY.values()
-    ]
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    path = os.pathsep.join([str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])])
-    manager = KernelManager(kernel_name="python3")
-    kernel = NotebookClient(notebook, km=manager, timeout=PATIENCE_SECONDS, allow_errors=True)
-    try:
-        with kernel.setup_kernel(env={**os.environ, "PYTHONPATH": path}):
-            for at, (name, cell) in enumerate(zip(STORY, cells, strict=True)):
-                finger = threading.Thread(target=interrupt_when_it_trains, args=(server.url, manager))
-                if name == "endless":
-                    finger.start()
-                kernel.execute_cell(cell, at)
-                if name == "endless":
-                    finger.join()
-    finally:
-        if kernel.kc is not None:
-            kernel.kc.stop_channels()
-        manager.shutdown_kernel(now=True)
-        manager.cleanup_resources()
-    return {name: cell["outputs"] for name, cell in zip(STORY, cells, strict=True)}
+    return asyncio.run(story(server.url))
 
 
 def html_of(outputs: list[dict]) -> str:
@@ -169,3 +169,25 @@ def test_interrupting_the_kernel_cancels_the_job_and_the_notebook_goes_on(output
         assert endless.state == "CANCELLED"
         assert [each.name for each in watcher.datasets()] == ["moons"]
         assert [each.name for each in watcher.models()] == ["moons"]
+
+
+def test_shutting_a_kernel_down_in_the_middle_of_a_fit_cancels_its_job(server):
+    fit = """
+        import volary
+        model = volary.Sequential([volary.layers.Dense(1)])
+        model.compile(loss="mse")
+        rows = {"x": [1.0, 2.0, 3.0], "y": [1.0, 2.0, 3.0]}
+        model.fit(rows, "y", epochs=1_000_000, name="shut", client=volary.connect(URL))
+    """
+
+    async def shut_down() -> None:
+        async with notebook([fit.replace("URL", repr(server.url))]) as client:
+            client.kc.execute(client.nb["cells"][0]["source"])
+            await asyncio.to_thread(wait_until_it_trains, server.url, "shut")
+            await client.km.shutdown_kernel()
+
+    asyncio.run(shut_down())
+    with volary.Client(server.url) as watcher:
+        [shut] = [each for each in watcher.jobs() if each.name == "shut"]
+        assert shut.state == "CANCELLED"
+        assert not [each.name for each in watcher.datasets() if "shut" in each.name]

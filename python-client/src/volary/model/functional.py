@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import _html
+from .. import _html, _interrupts
 from .._commands import plain
 from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
@@ -370,7 +370,7 @@ class Model:
         seed = secrets.randbits(32) if seed is None else _whole("seed", seed, 0, SEED_MAX)
         connection = client or _client_of(rows, validation_data)
         steps = pipeline if isinstance(pipeline, Pipeline) else Pipeline(pipeline or ())
-        with contextlib.ExitStack() as sources:
+        with _interrupts.tidied(), contextlib.ExitStack() as sources:
             request: dict[str, Any] = {
                 "name": name or self.name,
                 "source": sources.enter_context(connection.sourced(rows, f"{name or self.name}-training")),
