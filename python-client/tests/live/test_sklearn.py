@@ -190,6 +190,19 @@ def test_a_network_of_ones_own_is_trained_and_left_as_it_was(connection, iris):
     assert [layer["layer"] for layer in classifier.model_.describe().spec["layers"]].count("Dropout") == 1
 
 
+def test_a_network_for_two_classes_ends_in_a_sigmoid_or_a_softmax_and_has_one_output(connection):
+    X, y = make_classification(300, random_state=0)
+    for ending in (layers.Dense(1, activation="sigmoid"), layers.Dense(2, activation="softmax")):
+        network = volary.Sequential([layers.Dense(8, activation="relu"), ending])
+        classifier = VolaryClassifier(network=network, epochs=30, learning_rate=0.01, random_state=0).fit(X, y)
+        assert classifier.predict_proba(X).shape == (300, 2)
+        assert classifier.score(X, y) > 0.85
+    tensor = volary.Input()
+    both = volary.Model(outputs=[layers.Dense(1, name="one")(tensor), layers.Dense(1, name="two")(tensor)])
+    with pytest.raises(ValueError, match=r"^network has the outputs one, two; give one of one output here, and"):
+        VolaryRegressor(network=both).fit(X, y)
+
+
 def test_a_fitted_estimator_is_pickled_without_its_connection_and_finds_it_again(connection, server, iris, monkeypatch):
     X, y = iris
     classifier = VolaryClassifier(epochs=5, random_state=0).fit(X, y)
@@ -226,6 +239,7 @@ def test_refits_are_versions_of_one_model_which_is_dropped_with_all_of_them(conn
         ({"batch_size": "some"}, r"^batch_size is 'some'; give a whole number from 1 on, or \"auto\"$"),
         ({"batch_size": 0}, r"^batch_size is 0; give a whole number from 1 to "),
         ({"hidden_layer_sizes": (8, 0)}, r"^hidden_layer_sizes is \(8, 0\); give whole numbers from 1 on$"),
+        ({"alpha": "much"}, r"^alpha is 'much'; give a number from 0 on$"),
         ({"alpha": -1.0}, r"^alpha is -1.0; give a number from 0 on$"),
         ({"optimizer": "adamant"}, r"^optimizer is 'adamant'; give one of volary.optimizers, or a name: sgd, adam"),
         ({"validation_fraction": 1.5, "early_stopping": True}, r"^validation_fraction is 1.5; give a number between"),

@@ -231,12 +231,17 @@ class _VolaryEstimator(BaseEstimator):
         if self.network is not None:
             if not isinstance(self.network, Model):
                 raise TypeError(f"network is of type {type(self.network).__name__}; give a volary.Model, or None")
+            if len(self.network.output_names) != 1:
+                raise ValueError(
+                    f"network has the outputs {', '.join(self.network.output_names)}; give one of one output here, and train "
+                    "this one with its own fit"
+                )
             return copy.copy(self.network)
         given = self.hidden_layer_sizes
         sizes = list(given) if isinstance(given, Sequence | np.ndarray) else [given]
         if any(isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1 for size in sizes):
             raise ValueError(f"hidden_layer_sizes is {given!r}; give whole numbers from 1 on")
-        if not (np.isscalar(self.alpha) and self.alpha >= 0):
+        if not (isinstance(self.alpha, int | float | np.number) and self.alpha >= 0):
             raise ValueError(f"alpha is {self.alpha!r}; give a number from 0 on")
         penalty = regularizers.L2(float(self.alpha) / (2 * rows_in_a_step)) if self.alpha else None
         units, ending = self._last_layer()
@@ -303,13 +308,15 @@ class _VolaryEstimator(BaseEstimator):
         check_is_fitted(self)
         with np.errstate(over="ignore"):
             X = validate_data(self, X, reset=False, dtype=np.float32)
-        answer = self.model_.predict(self._columns.table(X))[self._answer_column()].combine_chunks()
+        answers = self.model_.predict(self._columns.table(X))
+        answer = answers[next(name for name in self._answer_columns() if name in answers.column_names)].combine_chunks()
         if pa.types.is_fixed_size_list(answer.type):
             return answer.flatten().to_numpy().reshape(len(answer), -1).astype(np.float64)
         return answer.to_numpy().astype(np.float64)
 
-    def _answer_column(self) -> str:
-        return "prediction"
+    def _answer_columns(self) -> tuple[str, ...]:
+        """The servers' column that counts: the first of these that is there."""
+        return ("prediction",)
 
     # -- scikit-learn's manners ---------------------------------------------------------------------------------
 
@@ -431,13 +438,14 @@ class VolaryClassifier(ClassifierMixin, _VolaryEstimator):
         return self.n_outputs_, "sigmoid" if self._several or self.n_outputs_ == 1 else "softmax"
 
     def _default_loss(self) -> str:
-        return "binary_crossentropy" if self._several or self.n_outputs_ == 1 else "sparse_categorical_crossentropy"
+        units = self.n_outputs_ if self.network is None else self.network.output_shape[-1]
+        return "binary_crossentropy" if self._several or units == 1 else "sparse_categorical_crossentropy"
 
     def _strata(self, targets: np.ndarray) -> np.ndarray | None:
         return None if self._several else targets
 
-    def _answer_column(self) -> str:
-        return "prediction" if self._several else "probability" if self.n_outputs_ == 1 else "probabilities"
+    def _answer_columns(self) -> tuple[str, ...]:
+        return ("prediction",) if self._several else ("probabilities", "probability")
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of `classes_`; where a row may have several labels, the probability of each.
@@ -453,7 +461,7 @@ class VolaryClassifier(ClassifierMixin, _VolaryEstimator):
         answers = self._answers(X)
         if self._several:
             return answers
-        if self.n_outputs_ == 1:
+        if answers.ndim == 1:  # two classes: the probability of the second
             return np.column_stack([1.0 - answers, answers])
         return answers / answers.sum(axis=1, keepdims=True)
 
@@ -558,7 +566,7 @@ VolaryClassifier.__doc__ = str(VolaryClassifier.__doc__) + _PARAMETERS.format(
     class_weight="""
     class_weight : dict, "balanced" or None, default=None
         What each class counts in the loss; "balanced": all classes count the same together.""",
-    ending="a sigmoid unit for two classes, and in a softmax of one unit for each class for more",
+    ending="a sigmoid unit for two classes, or in a softmax of one unit for each class",
     loss="the cross-entropy",
     classes="""
     classes_ : ndarray of shape (n_classes,)
