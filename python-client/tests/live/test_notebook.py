@@ -99,7 +99,9 @@ async def story(url: str) -> dict[str, list[dict]]:
         for at, (name, cell) in enumerate(zip(STORY, client.nb["cells"], strict=True)):
             running = asyncio.create_task(client.async_execute_cell(cell, at))
             if name == "endless":
-                await asyncio.to_thread(wait_until_it_trains, url, name)
+                while "loss" not in html_of(cell["outputs"]):  # until the bar tells of the first epoch
+                    assert not running.done(), cell["outputs"]
+                    await asyncio.sleep(0.02)
                 await client.km.interrupt_kernel()
             await running
         return {name: cell["outputs"] for name, cell in zip(STORY, client.nb["cells"], strict=True)}
@@ -112,6 +114,7 @@ def outputs(server):
 
 
 def html_of(outputs: list[dict]) -> str:
+    """All the HTML of a cell's outputs."""
     return "\n".join(each["data"].get("text/html", "") for each in outputs if "data" in each)
 
 

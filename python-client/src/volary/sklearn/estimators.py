@@ -410,7 +410,8 @@ class VolaryClassifier(ClassifierMixin, _VolaryEstimator):
         self.classes_, targets = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"{type(self).__name__} needs rows of at least two classes, and y has one class alone: {self.classes_.tolist()[0]!r}"
+                f"{type(self).__name__} needs rows of at least two classes, and y has one class alone: "
+                f"{self.classes_.tolist()[0]!r}"
             )
         self.n_outputs_ = 1 if len(self.classes_) == 2 else len(self.classes_)
         if self.class_weight is not None:
