@@ -6,18 +6,23 @@
 //!
 //! What travels is described in `docs/protocol.md`.
 
+mod call;
 pub mod client;
 mod codec;
 mod command;
 mod convert;
 mod error;
+mod lease;
 mod peer;
 mod port;
 mod proto;
+mod reads;
 mod service;
+mod session;
 mod sql;
 mod status;
 mod ticket;
+mod trace;
 mod verbs;
 
 pub use error::FlightError;

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from . import _html
 from ._commands import integer, number, read, timestamp
 
-__all__ = ["NOT_METRICS", "Dataset", "Job", "Listing", "Member", "ModelVersion"]
+__all__ = ["NOT_METRICS", "Dataset", "Job", "Listing", "Member", "ModelVersion", "UploadStatus", "UploadedPart"]
 
 # History columns that say where and how fast, not how well.
 NOT_METRICS = frozenset({"epoch", "step", "steps", "rows", "rows_per_second", "seconds", "learning_rate", "lr"})
@@ -188,6 +188,55 @@ class Job:
 
 
 @dataclass(frozen=True)
+class UploadedPart(_Record):
+    """A finished attempt of a part of an upload."""
+
+    part: str
+    attempt: int
+    rows: int
+    bytes: int
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> UploadedPart:
+        """From the server's answer."""
+        return cls(
+            part=str(read(answer, "part", "")),
+            attempt=integer(answer, "attempt"),
+            rows=integer(answer, "rows"),
+            bytes=integer(answer, "bytes"),
+        )
+
+
+@dataclass(frozen=True)
+class UploadStatus(_Record):
+    """An upload in parts at one moment. ``version`` is that of the dataset, once the upload is in."""
+
+    id: str
+    dataset: str
+    mode: str
+    state: str
+    created: datetime | None
+    expires: datetime | None
+    version: int | None
+    parts: tuple[UploadedPart, ...] = ()
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> UploadStatus:
+        """From the server's answer."""
+        state = str(read(answer, "state", ""))
+        return cls(
+            id=str(read(answer, "id", "")),
+            dataset=str(read(answer, "dataset", "")),
+            mode=str(read(answer, "mode", "ERROR")),
+            state=state,
+            created=timestamp(answer, "created"),
+            expires=timestamp(answer, "expires"),
+            version=integer(answer, "version") if state == "COMMITTED" else None,
+            parts=tuple(UploadedPart.from_json(each) for each in read(answer, "parts", ())),
+        )
+
+
+@dataclass(frozen=True)
 class Member(_Record):
     """A server of the cluster."""
 
@@ -213,6 +262,7 @@ class Member(_Record):
 
 # Columns of a printed listing, where not every field would fit a line.
 _SHOWN: dict[type, tuple[str, ...]] = {
+    UploadStatus: ("id", "dataset", "mode", "state", "created", "expires"),
     ModelVersion: ("name", "version", "label", "classes", "parameters", "metrics", "dataset", "committed"),
     Job: ("id", "kind", "state", "name", "progress", "epoch", "epochs", "rows_per_second", "version", "error"),
 }
