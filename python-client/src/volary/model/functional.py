@@ -17,10 +17,12 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .. import _html, _interrupts
 from .._commands import plain
 from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
 from ..handles import Rows, ServedModel, Summary, _names
+from ..jobs import owned
 from .callbacks import Checkpoint, EarlyStopping, ReduceLROnPlateau
 from .graph import Tensor, again, named, ordered, tensors_of
 from .layers import InputLayer, Layer
@@ -325,7 +327,7 @@ class Model:
             verbose: 0 nothing, 1 a progress bar, 2 a line per epoch.
             client: The connection for a frame; the newest of :func:`volary.connect` when left out.
 
-        Answers the history of losses and metrics. Ctrl-C cancels the job on the cluster.
+        Answers the history of losses and metrics. Ctrl-C cancels the job on the cluster; a second one does not wait for that.
         """
         if self._training is None:
             raise RuntimeError("the model is not compiled; call compile(optimizer=, loss=, metrics=) first")
@@ -368,7 +370,7 @@ class Model:
         seed = secrets.randbits(32) if seed is None else _whole("seed", seed, 0, SEED_MAX)
         connection = client or _client_of(rows, validation_data)
         steps = pipeline if isinstance(pipeline, Pipeline) else Pipeline(pipeline or ())
-        with contextlib.ExitStack() as sources:
+        with _interrupts.tidied(), contextlib.ExitStack() as sources:
             request: dict[str, Any] = {
                 "name": name or self.name,
                 "source": sources.enter_context(connection.sourced(rows, f"{name or self.name}-training")),
@@ -392,8 +394,8 @@ class Model:
             request.update((_CALLBACKS[kind], form) for kind, form in watching.items())
             if sample_weight is not None:
                 request["sampleWeight"] = sample_weight
-            self.job = connection.train(request)
-            done = self.job.wait(verbose, "epoch")
+            with owned(lambda: connection.train(request)) as self.job:
+                done = self.job.wait(verbose, "epoch")
         self._served = connection.model(name or self.name, done.version or None)
         self.history = self.job.history()
         return self.history
@@ -423,6 +425,10 @@ class Model:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})\n" + "\n".join(f"    {layer}" for layer in self.layers)
+
+    @_html.shown
+    def _repr_html_(self) -> str:
+        return _html.preformatted("", self.summary())
 
 
 def _is_frame(rows: Any) -> bool:
