@@ -344,6 +344,7 @@ def test_fit_asks_for_what_it_was_given(client, trained):
     assert request == {
         "name": "census",
         "source": {"table": "census@3"},
+        "leaseSeconds": 60,
         "label": "income",
         "features": ["age", "job"],
         "pipeline": [{"transform": "impute", "columns": ["age"], "strategy": "median"}],

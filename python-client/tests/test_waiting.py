@@ -94,3 +94,12 @@ def test_a_job_that_has_ended_is_not_cancelled(client, trained):
     with pytest.raises(errors.InternalError):
         census_model().fit(client.table("t"), "y", verbose=0)
     assert trained.asked("CancelJob") == []
+
+
+def test_a_fit_asks_for_a_lease_so_that_a_killed_client_leaves_no_job(client, trained):
+    census_model().fit(client.table("t"), "y", verbose=0)
+    census_model().fit(client.table("t"), "y", verbose=0, lease_seconds=5)
+    census_model().fit(client.table("t"), "y", verbose=0, lease_seconds=None)
+    assert [asked.get("leaseSeconds") for asked in trained.asked("Train")] == [60, 5, None]
+    with pytest.raises(ValueError, match=r"^lease_seconds is 0; give a whole number from 1 to "):
+        census_model().fit(client.table("t"), "y", verbose=0, lease_seconds=0)

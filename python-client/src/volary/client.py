@@ -17,7 +17,7 @@ from ._commands import integer
 from ._commands import source as source_of
 from ._transport import Transport
 from .handles import Query, Rows, ServedModel, Table, _names, put_frame, temporary
-from .jobs import JobHandle, owned
+from .jobs import LEASE_SECONDS, JobHandle, owned
 from .listing import Dataset, Job, Listing, Member, ModelVersion, UploadStatus
 from .uploads import Upload, begin
 
@@ -218,8 +218,9 @@ class Client:
 
         def start() -> JobHandle:
             return self.start_score(
-                model, table, query=query, path=path, into=into, keep=keep, version=version, mode=mode
-            )
+                model, table, query=query, path=path, into=into, keep=keep, version=version, mode=mode,
+                lease_seconds=LEASE_SECONDS,
+            )  # fmt: skip
 
         with owned(start) as job:
             return Table(self, into, job.wait(verbose, f"scoring into {into}").version)
@@ -235,8 +236,12 @@ class Client:
         keep: Sequence[str] = (),
         version: int | None = None,
         mode: Literal["error", "append", "overwrite"] = "error",
+        lease_seconds: int | None = None,
     ) -> JobHandle:
-        """Like :meth:`score`, without waiting."""
+        """Like :meth:`score`, without waiting.
+
+        `lease_seconds`: cancel the job when nobody has watched it or asked about it for so long; ``None`` lets it run to its end.
+        """
         if isinstance(table, Rows):
             if query is not None or path is not None:
                 raise TypeError("give exactly one of table, query and path")
@@ -255,6 +260,8 @@ class Client:
             "mode": mode.upper(),
             "keep": _names("keep", keep),
         }
+        if lease_seconds is not None:
+            body["leaseSeconds"] = lease_seconds
         return JobHandle(self._transport, str(self._transport.action("Score", body)["id"]))
 
     # -- plumbing -------------------------------------------------------------------------------------------------

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["History", "JobHandle", "owned"]
 
+# Seconds without a sign of the client that owns a job, after which the servers cancel it. A stream that watches the job is such
+# a sign, so this is what a client may be cut off for.
+LEASE_SECONDS = 60
 # Seconds that an interrupted client gives a server to hear of it, and a job to end.
 CANCEL_SECONDS = 5.0
 END_SECONDS = 10.0
