@@ -206,7 +206,7 @@ def test_a_login_is_given_a_token(bare):
     assert bare.do_get(flight.Ticket(command("Query", sql="SELECT 1 AS a")), options).read_all().num_rows == 1
 
 
-def test_errors_are_arrows_exceptions_with_the_servers_words(bare):
+def test_errors_are_arrows_exceptions_with_the_servers_words(bare, parts):
     for error, words, call in (
         (pa.ArrowKeyError, "nowhere", lambda: read(bare, flight.FlightDescriptor.for_path("nowhere"))),
         (pa.ArrowInvalid, "SELEC", lambda: bare.do_get(flight.Ticket(command("Query", sql="SELEC 1"))).read_all()),
@@ -215,6 +215,7 @@ def test_errors_are_arrows_exceptions_with_the_servers_words(bare):
             "not a command",
             lambda: bare.do_get(flight.Ticket(b'{"@type": "volary.v1.Fly"}')).read_all(),
         ),
+        (pa.ArrowException, "already exists", lambda: put(bare, "parts", pa.table({"number": [1]}), "ERROR")),
         (pa.ArrowInvalid, "no action", lambda: ask(bare, "Fly")),
         (
             pa.ArrowInvalid,
