@@ -194,6 +194,8 @@ def test_a_session_lives_in_a_cookie_that_every_server_takes(cluster):
             "flavour": INVALID_NAME,
         }
         assert flight_actions.close_session(clients[2]) in (CLOSED, CLOSING)
+        with pytest.raises(pa.ArrowKeyError, match="session"):
+            flight_actions.get_session_options(clients[0])
     finally:
         for client in clients:
             client.close()
@@ -212,7 +214,7 @@ def test_errors_are_arrows_exceptions_with_the_servers_words(bare, parts):
         (pa.ArrowInvalid, "SELEC", lambda: bare.do_get(flight.Ticket(command("Query", sql="SELEC 1"))).read_all()),
         (
             pa.ArrowInvalid,
-            "not a command",
+            "ticket is not one of this cluster",
             lambda: bare.do_get(flight.Ticket(b'{"@type": "volary.v1.Fly"}')).read_all(),
         ),
         (pa.ArrowException, "already exists", lambda: put(bare, "parts", pa.table({"number": [1]}), "ERROR")),
