@@ -70,7 +70,7 @@ def test_columns_are_described(opened):
     [table] = catalog["catalog_db_schemas"][0]["db_schema_tables"]
     assert table["table_type"] == "TABLE"
     assert [column["ordinal_position"] for column in table["table_columns"]] == [1, 2]
-    assert [column["xdbc_data_type"] for column in table["table_columns"]] == [9, 13]  # Arrow's Int64 and String
+    assert [column["xdbc_data_type"] for column in table["table_columns"]] == [-5, 12]  # BIGINT and VARCHAR of JDBC
     assert not table["table_constraints"]
 
 
