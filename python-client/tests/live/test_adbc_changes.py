@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import adbc_driver_manager as manager
 import pandas as pd
@@ -11,7 +14,7 @@ import pyarrow as pa
 import pytest
 from adbc_driver_flightsql import dbapi as adbc
 
-from adbc_connections import cursor
+from adbc_connections import cursor, wait_until_idle
 from arrow_types import EVERY_TYPE, REPLACED
 
 ROWS = pa.table({"a": [1, 2, 3], "b": ["x", "y", None]})
@@ -137,6 +140,36 @@ def test_a_source_that_breaks_half_way_is_not_ingested(asking, free, client):
         asking.adbc_ingest(free, reader)
     assert free not in {each.name for each in client.datasets()}
     assert asking.adbc_ingest(free, ROWS) == 3
+
+
+DYING = """
+import os, sys
+import adbc_driver_flightsql.dbapi as adbc
+import pyarrow as pa
+
+def batches():
+    yield pa.record_batch({"a": list(range(100_000))})
+    os._exit(9)
+
+with adbc.connect(sys.argv[1], autocommit=True) as connection, connection.cursor() as cursor:
+    cursor.adbc_ingest(sys.argv[2], pa.RecordBatchReader.from_batches(pa.schema({"a": pa.int64()}), batches()))
+"""
+
+
+def test_a_program_that_dies_in_the_middle_of_an_ingest_leaves_nothing(cluster, free, client):
+    assert subprocess.run([sys.executable, "-c", DYING, cluster.url, free]).returncode == 9
+    wait_until_idle(cluster.servers[0].http, "do_put")
+    assert free not in {each.name for each in client.datasets()}
+
+
+def test_many_programs_append_side_by_side(cluster, free, client):
+    def ingest(number: int) -> int:
+        with cursor(cluster.servers[number % len(cluster.servers)].url) as writing:
+            return writing.adbc_ingest(free, pa.table({"a": [number] * 10}), mode="create_append")
+
+    with ThreadPoolExecutor(6) as programs:
+        assert list(programs.map(ingest, range(12))) == [10] * 12
+    assert sorted(client.table(free).to_arrow()["a"].to_pylist()) == [number for number in range(12) for _ in range(10)]
 
 
 def test_tables_are_made_from_queries_filled_and_dropped(asking, free):
