@@ -1,6 +1,8 @@
 package clients
 
 import (
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -71,6 +73,28 @@ func TestFlightSqlTellsItsCatalog(t *testing.T) {
 	reader, err := client.DoGet(ctx, info.Endpoint[0].Ticket)
 	require.NoError(t, err)
 	require.Contains(t, collect(t, reader)[0].Column(1).String(), "Volary")
+}
+
+func TestFlightSqlSaysWhatItCanDo(t *testing.T) {
+	client := connectSQL(t)
+	expected := map[flightsql.SqlInfo]any{
+		flightsql.SqlInfoFlightSqlServerReadOnly:      false,
+		flightsql.SqlInfoFlightSqlServerSql:           true,
+		flightsql.SqlInfoFlightSqlServerSubstrait:     false,
+		flightsql.SqlInfoFlightSqlServerTransaction:   0.0,
+		flightsql.SqlInfoFlightSqlServerCancel:        true,
+		flightsql.SqlInfoFlightSqlServerBulkIngestion: true,
+		flightsql.SqlInfoDDLTable:                     true,
+		flightsql.SqlInfoDDLSchema:                    false,
+	}
+	asked := slices.Collect(maps.Keys(expected))
+	info, err := client.GetSqlInfo(t.Context(), asked)
+	found := map[flightsql.SqlInfo]any{}
+	for _, row := range told(t, client, info, err) {
+		// A value of a union, as JSON: which of its types it has, then the value.
+		found[flightsql.SqlInfo(row["info_name"].(float64))] = row["value"].([]any)[1]
+	}
+	require.Equal(t, expected, found)
 }
 
 func TestFlightSqlIngestsInEveryMode(t *testing.T) {
