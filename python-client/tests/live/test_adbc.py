@@ -132,6 +132,11 @@ def test_parameters_are_placed_by_question_marks_or_numbers(asking):
     assert asking.fetchall() == [("ann",)]
 
 
+def test_a_query_is_answered_for_every_row_of_parameters(asking):
+    asking.execute("SELECT name FROM adbc WHERE age = ?", pa.record_batch({"0": [50, 1, 39]}))
+    assert asking.fetchall() == [("bob",), ("ann",)]
+
+
 def test_a_prepared_statement_tells_its_parameters(asking):
     schema = asking.adbc_prepare("SELECT name FROM adbc WHERE age > ?")
     assert [(field.name, field.type) for field in schema] == [("$1", pa.int64())]
@@ -142,7 +147,6 @@ def test_parameters_that_do_not_fit_are_refused_with_what_would(asking):
     for query, parameters, words in (
         ("SELECT ? + 1 AS next", ["x"], r"parameter \$1: .*'x'"),
         ("SELECT ? + 1 AS next", [1, 2], "1 parameter.*2 values"),
-        ("SELECT ? + 1 AS next", pa.record_batch({"0": [1, 2]}), "one row of parameters, not 2"),
         ("SELECT name FROM adbc WHERE age > :age", {"age": 1}, r":age .*write \? or \$1, \$2"),
         ("SELECT name FROM adbc WHERE age > $age", {"age": 1}, r"\$age .*write \? or \$1, \$2"),
     ):
