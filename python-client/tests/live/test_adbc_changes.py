@@ -268,7 +268,8 @@ def points(client, free):
 
 def test_a_model_is_made_asked_and_dropped_in_sql(asking, points, client):
     asking.execute(
-        f"CREATE MODEL sides OPTIONS (label = 'side', loss = 'binary_crossentropy', epochs = 8, batch_size = 64) AS SELECT x, y, side FROM {points}"
+        "CREATE MODEL sides OPTIONS (label = 'side', loss = 'binary_crossentropy', epochs = 8, batch_size = 64) "
+        f"AS SELECT x, y, side FROM {points}"
     )
     assert "sides" in {each.name for each in client.models()}
 
