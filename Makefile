@@ -17,7 +17,7 @@ PACKAGES := build-essential pkg-config libopenblas-dev
 .PHONY: help
 help:
 	@echo 'make demo      three servers, real data: upload, SQL, training, prediction, scoring (under two minutes once built)'
-	@echo 'make test      every check: format, clippy, Rust tests, Python tests, the demo in short form'
+	@echo 'make test      every check: format, clippy, Rust tests, Python tests, Go tests, the demo in short form'
 	@echo 'make build     the program: $(VOLARY)'
 	@echo 'make bench     benchmarks, written to docs/benchmarks'
 	@echo 'make lint      format check and clippy with warnings denied'
@@ -73,7 +73,7 @@ demo-short: setup build
 
 # -- checking it -------------------------------------------------------------------------------------------------
 
-.PHONY: test rust-tests python-tests lint format format-check clippy
+.PHONY: test rust-tests python-tests go-tests lint format format-check clippy
 # In this order: the fastest answer first.
 test:
 	@$(MAKE) --no-print-directory setup announce-first-build
@@ -81,6 +81,7 @@ test:
 	@$(MAKE) --no-print-directory clippy
 	@$(MAKE) --no-print-directory rust-tests
 	@$(MAKE) --no-print-directory python-tests
+	@$(MAKE) --no-print-directory go-tests
 	@$(MAKE) --no-print-directory demo-short
 	@echo 'all checks passed'
 
@@ -91,6 +92,15 @@ rust-tests: system-libraries
 
 python-tests: setup build
 	cd python-client && VOLARY_BIN=$(VOLARY) $(abspath $(PYTHON)) -m pytest -q tests
+
+# Clients in Go ask the program as anybody's would. A toolchain is not fetched: one that is too old counts as none.
+go-tests: build
+	@wanted=$$(sed -n 's/^go //p' tests/go/go.mod); \
+	found=$$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null | sed 's/^go//' || true); \
+	if [ -z "$$found" ]; then echo "Go tests passed over: there is no go here; $$wanted or later is needed"; \
+	elif [ "$$(printf '%s\n' "$$wanted" "$$found" | sort -V | head -n 1)" != "$$wanted" ]; then \
+		echo "Go tests passed over: go is $$found here; $$wanted or later is needed"; \
+	else cd tests/go && VOLARY_BIN=$(VOLARY) GOTOOLCHAIN=local go test -count=1 ./...; fi
 
 lint: format-check clippy
 

@@ -92,7 +92,19 @@ class PolarsFrame:
         rows = self._rows
         if wanted is not None:
             rows = rows.select([name for name in self.columns() if name in wanted])
-        return _table_reader(rows.to_arrow(compat_level=_oldest(sys.modules["polars"])))
+        oldest = _oldest(sys.modules["polars"])
+        try:
+            return _table_reader(rows.to_arrow(compat_level=oldest))
+        except pa.ArrowException as error:
+            # It says neither which column nor which type; one that has no rows tells it soon.
+            for column in rows.clear().iter_columns():
+                try:
+                    column.to_arrow(compat_level=oldest)
+                except pa.ArrowException:
+                    raise InvalidArgumentError(
+                        f'column "{column.name}" of type {column.dtype} has no Arrow type that pyarrow knows; cast it first'
+                    ) from error
+            raise InvalidArgumentError(str(error)) from error
 
     def answer(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Any:
         """A polars DataFrame."""

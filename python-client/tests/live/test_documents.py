@@ -11,13 +11,14 @@ import pytest
 from cluster import Server
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
 PAGES = [
     "README.md",
     "python-client/README.md",
     "docs/protocol.md",
     "docs/model-spec.md",
+    "docs/clients/pyarrow.md",
+    "docs/clients/dataframes.md",
+    "docs/clients/adbc.md",
     "docs/clients/scikit-learn.md",
     "docs/clients/notebooks.md",
 ]
