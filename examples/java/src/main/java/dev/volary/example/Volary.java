@@ -131,6 +131,13 @@ public final class Volary implements AutoCloseable {
       } catch (IOException | RuntimeException broken) {
         // Cancels the call, without which the server would take the rows so far for all of them.
         writer.error(CallStatus.CANCELLED.withDescription("the upload was given up").toRuntimeException());
+        try {
+          writer.getResult(); // answers that are on their way still need the listener
+        } catch (FlightRuntimeException ended) {
+          if (ended != broken) {
+            broken.addSuppressed(ended);
+          }
+        }
         throw broken;
       }
     }

@@ -15,6 +15,7 @@ import java.time.Duration;
 import java.util.Comparator;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
+import java.util.function.BooleanSupplier;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
@@ -29,6 +30,7 @@ import org.junit.jupiter.api.extension.ExtensionContext;
 public final class Server implements BeforeAllCallback {
 
   private static final Pattern LISTENING = Pattern.compile("listening grpc=(\\S+) http=(\\S+) name=");
+  private static final HttpClient HTTP = HttpClient.newHttpClient();
   private static Running running;
 
   @Override
@@ -57,11 +59,9 @@ public final class Server implements BeforeAllCallback {
   /** Calls that the server is working on now, all verbs together. */
   public static long requestsRunning() {
     try {
-      String page =
-          HttpClient.newHttpClient()
-              .send(HttpRequest.newBuilder(URI.create("http://" + running.http + "/metrics")).build(), BodyHandlers.ofString())
-              .body();
-      return page.lines()
+      HttpRequest metrics = HttpRequest.newBuilder(URI.create("http://" + running.http + "/metrics")).build();
+      return HTTP.send(metrics, BodyHandlers.ofLines())
+          .body()
           .filter(line -> line.startsWith("volary_requests_running{"))
           .mapToLong(line -> (long) Double.parseDouble(line.substring(line.lastIndexOf(' ') + 1)))
           .sum();
@@ -75,10 +75,19 @@ public final class Server implements BeforeAllCallback {
 
   /** Returns once the server works on nothing; fails after this long. */
   public static void awaitIdle(Duration patience) {
+    await(patience, "work on nothing", () -> requestsRunning() == 0);
+  }
+
+  /** Returns once the server works on something. */
+  public static void awaitWork() {
+    await(Duration.ofSeconds(30), "work on something", () -> requestsRunning() > 0);
+  }
+
+  private static void await(Duration patience, String what, BooleanSupplier done) {
     long deadline = System.nanoTime() + patience.toNanos();
-    for (long calls = requestsRunning(); calls > 0; calls = requestsRunning()) {
+    while (!done.getAsBoolean()) {
       if (System.nanoTime() > deadline) {
-        throw new AssertionError("after " + patience + " the server still works on " + calls + " calls");
+        throw new AssertionError("after " + patience + " the server does not " + what + ": " + requestsRunning() + " calls");
       }
       LockSupport.parkNanos(Duration.ofMillis(10).toNanos());
     }
