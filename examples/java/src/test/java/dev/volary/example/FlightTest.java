@@ -282,7 +282,7 @@ class FlightTest {
 
   /** A query of a trillion rows. */
   private static Ticket endless() {
-    String sql = "SELECT a.value + b.value AS number FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
+    String sql = "SELECT value AS number FROM generate_series(1, 1000000000000)";
     return new Ticket(Volary.command("Query", Map.of("sql", sql)));
   }
 

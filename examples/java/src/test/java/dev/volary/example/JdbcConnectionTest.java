@@ -37,10 +37,9 @@ import org.junit.jupiter.params.provider.ValueSource;
 class JdbcConnectionTest {
 
   /** A trillion rows. */
-  static final String ENDLESS =
-      "SELECT a.value + b.value AS number FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
+  static final String ENDLESS = "SELECT value AS number FROM generate_series(1, 1000000000000)";
 
-  /** A row after so many seconds that no test waits for it. */
+  /** One row, after so long that no test waits for it. */
   private static final String SILENT = "SELECT sum(number) FROM (" + ENDLESS + ")";
 
   private static final Duration ONE_SECOND = Duration.ofSeconds(1);
@@ -181,18 +180,6 @@ class JdbcConnectionTest {
       Server.awaitIdle(ONE_SECOND);
     } finally {
       other.shutdownNow();
-    }
-  }
-
-  @Test
-  void aStatementThatSaysNothingTimesOut() throws Exception {
-    try (Connection connection = Jdbc.connect()) {
-      try (Statement statement = connection.createStatement()) {
-        statement.setQueryTimeout(1);
-        SQLException late = assertThrows(SQLException.class, () -> statement.executeQuery(SILENT));
-        assertTrue(late.getMessage().contains("timed out"), late.getMessage());
-      }
-      Server.awaitIdle(ONE_SECOND);
     }
   }
 

@@ -117,7 +117,8 @@ class JdbcResultsTest {
         arguments("instant_second", Types.TIMESTAMP_WITH_TIMEZONE, berlin, Timestamp.valueOf("2025-11-26 02:02:03")),
         arguments("list", Types.ARRAY, (Getter) (row, column) -> List.of(((Object[]) row.getArray(column).getArray())[0], ((Object[]) row.getArray(column).getArray()).length), List.of(1L, 3)),
         arguments("list", Types.ARRAY, text, "[1,null,3]"),
-        arguments("both", Types.JAVA_OBJECT, object, Map.of("a", 1, "b", "x")));
+        arguments("both", Types.JAVA_OBJECT, text, "{\"a\":1,\"b\":\"x\"}"),
+        arguments("both", Types.JAVA_OBJECT, (Getter) (row, column) -> ((Map<?, ?>) row.getObject(column)).get("a"), 1));
   }
 
   @ParameterizedTest(name = "{0} {index}")
