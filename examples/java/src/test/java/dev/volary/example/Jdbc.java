@@ -52,17 +52,20 @@ final class Jdbc {
     }
   }
 
-  static List<List<Object>> rows(ResultSet results) throws SQLException {
-    ResultSetMetaData columns = results.getMetaData();
-    List<List<Object>> rows = new ArrayList<>();
-    while (results.next()) {
-      List<Object> row = new ArrayList<>();
-      for (int column = 1; column <= columns.getColumnCount(); column++) {
-        row.add(results.getObject(column));
+  /** Every row of a result, which is closed then: the driver keeps the memory of one that is not. */
+  static List<List<Object>> rows(ResultSet opened) throws SQLException {
+    try (ResultSet results = opened) {
+      ResultSetMetaData columns = results.getMetaData();
+      List<List<Object>> rows = new ArrayList<>();
+      while (results.next()) {
+        List<Object> row = new ArrayList<>();
+        for (int column = 1; column <= columns.getColumnCount(); column++) {
+          row.add(results.getObject(column));
+        }
+        rows.add(row);
       }
-      rows.add(row);
+      return rows;
     }
-    return rows;
   }
 
   static void writeTypes(Volary volary) throws IOException {
