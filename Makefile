@@ -17,7 +17,7 @@ PACKAGES := build-essential pkg-config libopenblas-dev
 .PHONY: help
 help:
 	@echo 'make demo      three servers, real data: upload, SQL, training, prediction, scoring (under two minutes once built)'
-	@echo 'make test      every check: format, clippy, Rust tests, Python tests, the demo in short form'
+	@echo 'make test      every check: format, clippy, Rust tests, Python tests, Java tests, the demo in short form'
 	@echo 'make build     the program: $(VOLARY)'
 	@echo 'make bench     benchmarks, written to docs/benchmarks'
 	@echo 'make lint      format check and clippy with warnings denied'
@@ -42,6 +42,20 @@ system-libraries:
 		echo "installing with apt:$$missing"; \
 		$$as_root apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+
+# The clients for Java and Spark are tested with these. Whoever has not got them can do everything else.
+.PHONY: java-tools
+java-tools:
+	@missing=''; \
+	command -v javac >/dev/null || missing="$$missing openjdk-17-jdk-headless"; \
+	command -v mvn >/dev/null || missing="$$missing maven"; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null; then \
+		as_root=''; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+		echo "installing with apt:$$missing"; \
+		$$as_root apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $$missing || \
+			echo "not to be had:$$missing; the tests that need Java are passed over"; \
 	fi
 
 # The environment is made anew when what it holds has changed.
@@ -73,14 +87,15 @@ demo-short: setup build
 
 # -- checking it -------------------------------------------------------------------------------------------------
 
-.PHONY: test rust-tests python-tests lint format format-check clippy
+.PHONY: test rust-tests python-tests java-tests lint format format-check clippy
 # In this order: the fastest answer first.
 test:
-	@$(MAKE) --no-print-directory setup announce-first-build
+	@$(MAKE) --no-print-directory setup java-tools announce-first-build
 	@$(MAKE) --no-print-directory format-check
 	@$(MAKE) --no-print-directory clippy
 	@$(MAKE) --no-print-directory rust-tests
 	@$(MAKE) --no-print-directory python-tests
+	@$(MAKE) --no-print-directory java-tests
 	@$(MAKE) --no-print-directory demo-short
 	@echo 'all checks passed'
 
@@ -91,6 +106,12 @@ rust-tests: system-libraries
 
 python-tests: setup build
 	cd python-client && VOLARY_BIN=$(VOLARY) $(abspath $(PYTHON)) -m pytest -q tests
+
+# Maven fetches Arrow's client and driver once; after that this takes about a minute.
+java-tests: java-tools build
+	@if command -v mvn >/dev/null && command -v javac >/dev/null; then \
+		VOLARY_BIN=$(VOLARY) mvn -B -q -f examples/java/pom.xml test; \
+	else echo 'Java tests passed over: there is no Maven or no JDK of Java 17 or later'; fi
 
 lint: format-check clippy
 

@@ -1,6 +1,5 @@
 package dev.volary.example;
 
-import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.ByteArrayOutputStream;
@@ -23,7 +22,6 @@ class CensusTest {
       System.setOut(console);
     }
     String said = printed.toString();
-    System.out.println(said);
     assertTrue(said.contains("uploaded 6,000 rows, version 0"), said);
     assertTrue(said.contains("100 %"), said);
     assertTrue(said.contains("SUCCEEDED"), said);
