@@ -47,7 +47,7 @@ public final class Census {
       volary.query(sql, rows -> System.out.print(rows.contentToTSVString()));
 
       JsonNode job = train(volary, "java_census", "java_census");
-      System.out.printf("%s: %s%n", job.get("state").asText(), job.get("metrics"));
+      System.out.printf("model java_census, version %d%n", job.get("version").asLong());
 
       long likely = score(volary, "java_census", "java_census", "java_scored");
       System.out.printf("%,d people probably earn more than $50,000%n", likely);
@@ -133,7 +133,11 @@ public final class Census {
   private static JsonNode watch(Volary volary, JsonNode job) {
     JsonNode[] last = {job};
     volary.act("WatchJob", Map.of("id", job.get("id").asText()), state -> {
-      System.out.printf("%4.0f %% %s%n", 100 * state.get("progress").asDouble(), state.get("metrics"));
+      if (!state.get("progress").equals(last[0].get("progress"))) {
+        JsonNode metrics = state.get("metrics");
+        System.out.printf("%4.0f %% %s%n", 100 * state.get("progress").asDouble(),
+            metrics.has("loss") ? "loss " + metrics.get("loss") + ", AUC of the rows held out " + metrics.get("val_auc") : "");
+      }
       last[0] = state;
     });
     if (!last[0].get("state").asText().equals("SUCCEEDED")) {

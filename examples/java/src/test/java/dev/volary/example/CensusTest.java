@@ -24,6 +24,7 @@ class CensusTest {
     String said = printed.toString();
     assertTrue(said.contains("uploaded 6,000 rows, version 0"), said);
     assertTrue(said.contains("100 %"), said);
-    assertTrue(said.contains("SUCCEEDED"), said);
+    assertTrue(said.contains("model java_census, version 1"), said);
+    assertTrue(said.contains("people probably earn more than $50,000"), said);
   }
 }
