@@ -254,6 +254,24 @@ class FlightTest {
   }
 
   @Test
+  void aQueryThatMultipliesItsRowsHoldsNobodyUpAndStops() throws Exception {
+    String sql = "SELECT sum(a.value + b.value) FROM generate_series(1, 60000) a, generate_series(1, 60000) b";
+    FlightRuntimeException late = assertThrows(FlightRuntimeException.class, () -> {
+      Ticket product = new Ticket(Volary.command("Query", Map.of("sql", sql)));
+      try (FlightStream stream = flight.getStream(product, CallOptions.timeout(2, TimeUnit.SECONDS))) {
+        Server.awaitWork();
+        long asked = System.nanoTime();
+        volary.query("SELECT 1", rows -> assertEquals(1, rows.getRowCount()));
+        Duration waited = Duration.ofNanos(System.nanoTime() - asked);
+        assertTrue(waited.toMillis() < 1_500, "another query waited " + waited);
+        stream.next();
+      }
+    });
+    assertEquals(FlightStatusCode.TIMED_OUT, late.status().code(), late.getMessage());
+    Server.awaitIdle(Duration.ofSeconds(1));
+  }
+
+  @Test
   void errorsAreTheServersWordsUnderTheirCode() {
     refused(FlightStatusCode.NOT_FOUND, "\"nothing\"", () -> flight.getInfo(FlightDescriptor.path("nothing")));
     refused(FlightStatusCode.NOT_FOUND, "\"nothing\"", () -> flight.getSchema(FlightDescriptor.path("nothing")));

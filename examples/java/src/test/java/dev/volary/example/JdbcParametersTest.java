@@ -15,7 +15,10 @@ import java.sql.SQLException;
 import java.sql.Time;
 import java.sql.Timestamp;
 import java.sql.Types;
+import java.time.Instant;
+import java.util.Calendar;
 import java.util.List;
+import java.util.TimeZone;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
@@ -28,6 +31,8 @@ import org.junit.jupiter.params.provider.MethodSource;
 /** Prepared statements and what may be bound to their parameters. */
 @ExtendWith(Server.class)
 class JdbcParametersTest {
+
+  private static final Calendar UTC = Calendar.getInstance(TimeZone.getTimeZone("UTC"));
 
   private static Connection connection;
 
@@ -78,6 +83,8 @@ class JdbcParametersTest {
         arguments("wall_millisecond = ?", (Setter) s -> s.setTimestamp(1, milliseconds)),
         arguments("date_trunc('millisecond', wall_microsecond) = ?", (Setter) s -> s.setTimestamp(1, milliseconds)),
         arguments("date_trunc('millisecond', wall_nanosecond) = ?", (Setter) s -> s.setTimestamp(1, milliseconds)),
+        arguments("date_trunc('second', instant_microsecond) = ?", (Setter) s -> s.setTimestamp(1, Timestamp.from(Instant.parse("2025-11-26T01:02:03Z")), UTC)),
+        arguments("list = ?", (Setter) s -> s.setArray(1, s.getConnection().createArrayOf("BIGINT", new Object[] {1L, null, 3L}))),
         arguments("int64 IN (?, ?)", (Setter) s -> {
           s.setLong(1, 5);
           s.setLong(2, Long.MIN_VALUE);
