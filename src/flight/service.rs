@@ -30,7 +30,6 @@ use super::port::FlightPort;
 use super::proto::DESCRIPTORS;
 use super::status::code_name;
 use super::ticket::Signer;
-use super::verbs;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::features::QueryEngine;
@@ -119,12 +118,23 @@ pub async fn serve(
     services: Services,
     config: FlightConfig,
 ) -> Result<(), FlightError> {
+    let shutdown = services.shutdown.clone();
+    let message_bytes_max = config.message_bytes_max;
+    let verbs = Arc::new(VerbContext::new(services, &config));
+    serve_verbs(listener, verbs, shutdown, message_bytes_max).await
+}
+
+/// Serves `verbs`, whoever answers them. `message_bytes_max` bounds what comes in.
+pub async fn serve_verbs(
+    listener: TcpListener,
+    verbs: Arc<dyn Verbs>,
+    shutdown: Shutdown,
+    message_bytes_max: usize,
+) -> Result<(), FlightError> {
     let failed = |reason: String| FlightError::Internal {
         doing: "serving the gRPC port",
         reason,
     };
-    let shutdown = services.shutdown.clone();
-    let message_bytes_max = config.message_bytes_max;
 
     let health = tonic_health::server::HealthReporter::new();
     health
@@ -143,7 +153,8 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1alpha()
         .map_err(|error| failed(error.to_string()))?;
-    let flight = FlightPort::new(VolaryService::new(services, config), message_bytes_max);
+    let service = VolaryService::new(verbs, shutdown.clone());
+    let flight = FlightPort::new(service, message_bytes_max);
 
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
@@ -183,6 +194,25 @@ pub(super) struct VerbContext {
     pub(super) incoming: IncomingStreams,
 }
 
+impl VerbContext {
+    pub(super) fn new(services: Services, config: &FlightConfig) -> Self {
+        Self {
+            services,
+            incoming: IncomingStreams {
+                permits: Arc::new(Semaphore::new(config.incoming_streams_max)),
+                limit: config.incoming_streams_max,
+                option: config.incoming_streams_option,
+            },
+            signer: Signer::new(config.ticket_key, config.ticket_lifetime),
+            limits: DecodeLimits {
+                message_bytes_max: config.message_bytes_max,
+                batch_bytes_max: (config.message_bytes_max as u64).saturating_mul(DECODED_RATIO),
+                option: config.message_bytes_option,
+            },
+        }
+    }
+}
+
 /// How many streams of rows may come in at a time: what each of them holds adds up.
 #[derive(Debug, Clone)]
 pub(super) struct IncomingStreams {
@@ -203,31 +233,92 @@ impl IncomingStreams {
     }
 }
 
-/// Arrow Flight as this server speaks it.
+/// What the port serves: the verbs of Arrow Flight, each with the headers of its call. A verb that is left out is
+/// refused. Ours are [`VerbContext`]'s; `examples/conformance.rs` has Arrow's integration scenarios.
+#[tonic::async_trait]
+pub trait Verbs: std::fmt::Debug + Send + Sync + 'static {
+    async fn handshake(
+        &self,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Answers<HandshakeResponse>>, Status> {
+        not_served("Handshake")
+    }
+
+    async fn list_flights(
+        &self,
+        _: Request<Criteria>,
+    ) -> Result<Response<Answers<FlightInfo>>, Status> {
+        not_served("ListFlights")
+    }
+
+    async fn get_flight_info(
+        &self,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        not_served("GetFlightInfo")
+    }
+
+    async fn poll_flight_info(
+        &self,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
+        not_served("PollFlightInfo")
+    }
+
+    async fn get_schema(
+        &self,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<SchemaResult>, Status> {
+        not_served("GetSchema")
+    }
+
+    async fn do_get(&self, _: Request<Ticket>) -> Result<Response<Answers<FlightMessage>>, Status> {
+        not_served("DoGet")
+    }
+
+    async fn do_put(
+        &self,
+        _: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Answers<PutResult>>, Status> {
+        not_served("DoPut")
+    }
+
+    async fn do_exchange(
+        &self,
+        _: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Answers<FlightMessage>>, Status> {
+        not_served("DoExchange")
+    }
+
+    async fn do_action(
+        &self,
+        _: Request<Action>,
+    ) -> Result<Response<Answers<arrow_flight::Result>>, Status> {
+        not_served("DoAction")
+    }
+
+    async fn list_actions(
+        &self,
+        _: Request<Empty>,
+    ) -> Result<Response<Answers<ActionType>>, Status> {
+        not_served("ListActions")
+    }
+}
+
+fn not_served<T>(what: &'static str) -> Result<T, Status> {
+    Err(FlightError::NotServed { what }.into())
+}
+
+/// Arrow Flight as the port speaks it: around each verb its id, its span, its measures and what becomes of a panic.
 #[derive(Debug)]
 pub(super) struct VolaryService {
-    context: VerbContext,
+    verbs: Arc<dyn Verbs>,
+    shutdown: Shutdown,
 }
 
 impl VolaryService {
-    pub(super) fn new(services: Services, config: FlightConfig) -> Self {
-        Self {
-            context: VerbContext {
-                services,
-                incoming: IncomingStreams {
-                    permits: Arc::new(Semaphore::new(config.incoming_streams_max)),
-                    limit: config.incoming_streams_max,
-                    option: config.incoming_streams_option,
-                },
-                signer: Signer::new(config.ticket_key, config.ticket_lifetime),
-                limits: DecodeLimits {
-                    message_bytes_max: config.message_bytes_max,
-                    batch_bytes_max: (config.message_bytes_max as u64)
-                        .saturating_mul(DECODED_RATIO),
-                    option: config.message_bytes_option,
-                },
-            },
-        }
+    pub(super) fn new(verbs: Arc<dyn Verbs>, shutdown: Shutdown) -> Self {
+        Self { verbs, shutdown }
     }
 
     /// DoGet, as the port calls it.
@@ -236,9 +327,7 @@ impl VolaryService {
         request: Request<Ticket>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
         let call = self.begin("do_get", request.metadata())?;
-        let ticket = request.into_inner();
-        call.stream(verbs::do_get::do_get(&self.context, ticket))
-            .await
+        call.stream(self.verbs.do_get(request)).await
     }
 
     /// DoExchange, as the port calls it.
@@ -247,16 +336,14 @@ impl VolaryService {
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
         let call = self.begin("do_exchange", request.metadata())?;
-        let stream = request.into_inner();
-        call.stream(verbs::do_exchange::do_exchange(&self.context, stream))
-            .await
+        call.stream(self.verbs.do_exchange(request)).await
     }
 
     /// Counts the call as running work, gives it an id and a span, and logs how it went.
     fn begin(&self, verb: &'static str, metadata: &MetadataMap) -> Result<Call, Status> {
-        let guard = self.context.services.shutdown.guard();
+        let guard = self.shutdown.guard();
         let timer = request_started(verb);
-        if self.context.services.shutdown.has_begun() {
+        if self.shutdown.has_begun() {
             timer.finish(code_name(Code::Unavailable));
             return Err(FlightError::Stopping.into());
         }
@@ -330,7 +417,7 @@ impl Call {
     /// Runs a verb that answers once.
     async fn answer<T>(
         self,
-        work: impl Future<Output = Result<T, Status>>,
+        work: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Response<T>, Status> {
         let Self {
             id,
@@ -344,16 +431,14 @@ impl Call {
         ));
         drop(guard);
         span.in_scope(|| log(&result));
-        let mut response = Response::new(result?);
-        mark(response.metadata_mut(), &id);
-        Ok(response)
+        marked(result, &id)
     }
 
     /// Runs a verb that answers with a stream; the call lasts until the stream ends or is dropped.
     async fn stream<T: Send + 'static>(
         self,
-        work: impl Future<Output = Result<BoxStream<'static, Result<T, Status>>, Status>>,
-    ) -> Result<Response<BoxStream<'static, Result<T, Status>>>, Status> {
+        work: impl Future<Output = Result<Response<Answers<T>>, Status>>,
+    ) -> Result<Response<Answers<T>>, Status> {
         let Self {
             id,
             span,
@@ -362,28 +447,28 @@ impl Call {
         } = self;
         let result = unless_it_panics(&id, work).instrument(span.clone()).await;
         span.in_scope(|| log(&result));
-        let inner = match result {
-            Ok(inner) => {
-                let id = id.clone();
-                let caught = AssertUnwindSafe(inner).catch_unwind();
-                caught
-                    .map(move |next| next.unwrap_or_else(|panic| Err(panicked(&id, &*panic))))
-                    .boxed()
-            }
+        let response = match result {
+            Ok(response) => response,
             Err(status) => {
                 timer.finish(code_name(status.code()));
-                return Err(status);
+                return marked(Err(status), &id);
             }
         };
-        let stream = CallStream {
-            inner,
-            span,
-            timer: Some(timer),
-            _guard: guard,
-        };
-        let mut response = Response::new(stream.boxed());
-        mark(response.metadata_mut(), &id);
-        Ok(response)
+        let caller = id.clone();
+        let response = response.map(|inner| {
+            let caught = AssertUnwindSafe(inner).catch_unwind();
+            let inner = caught
+                .map(move |next| next.unwrap_or_else(|panic| Err(panicked(&caller, &*panic))))
+                .boxed();
+            let stream = CallStream {
+                inner,
+                span,
+                timer: Some(timer),
+                _guard: guard,
+            };
+            stream.boxed()
+        });
+        marked(Ok(response), &id)
     }
 }
 
@@ -421,10 +506,15 @@ fn log<T>(result: &Result<T, Status>) {
     }
 }
 
-fn mark(metadata: &mut MetadataMap, id: &str) {
+/// The answer or the refusal, with the call's id among its headers.
+fn marked<T>(mut result: Result<Response<T>, Status>, id: &str) -> Result<Response<T>, Status> {
     if let Ok(id) = id.parse() {
-        metadata.insert("x-request-id", id);
+        match &mut result {
+            Ok(response) => response.metadata_mut().insert("x-request-id", id),
+            Err(status) => status.metadata_mut().insert("x-request-id", id),
+        };
     }
+    result
 }
 
 /// A verb's stream that keeps its call counted and its span entered.
@@ -460,7 +550,8 @@ impl<T> Stream for CallStream<T> {
     }
 }
 
-type Answers<T> = BoxStream<'static, Result<T, Status>>;
+/// The messages of a verb that answers with a stream.
+pub type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 /// Messages as the trait has them. The port answers DoGet and DoExchange itself and does not come this way.
 fn whole(messages: Answers<FlightMessage>) -> Answers<FlightData> {
@@ -482,11 +573,7 @@ impl FlightService for VolaryService {
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
         let call = self.begin("handshake", request.metadata())?;
-        let token = verbs::handshake::token(request.metadata());
-        let answers = verbs::handshake::handshake(request.into_inner(), token.clone());
-        let mut response = call.stream(answers).await?;
-        verbs::handshake::grant(response.metadata_mut(), token.as_deref());
-        Ok(response)
+        call.stream(self.verbs.handshake(request)).await
     }
 
     async fn list_flights(
@@ -494,9 +581,7 @@ impl FlightService for VolaryService {
         request: Request<Criteria>,
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
         let call = self.begin("list_flights", request.metadata())?;
-        let criteria = request.into_inner();
-        call.stream(verbs::list_flights::list_flights(&self.context, criteria))
-            .await
+        call.stream(self.verbs.list_flights(request)).await
     }
 
     async fn get_flight_info(
@@ -504,12 +589,7 @@ impl FlightService for VolaryService {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let call = self.begin("get_flight_info", request.metadata())?;
-        let descriptor = request.into_inner();
-        call.answer(verbs::get_flight_info::get_flight_info(
-            &self.context,
-            descriptor,
-        ))
-        .await
+        call.answer(self.verbs.get_flight_info(request)).await
     }
 
     async fn poll_flight_info(
@@ -517,14 +597,7 @@ impl FlightService for VolaryService {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
         let call = self.begin("poll_flight_info", request.metadata())?;
-        let forwarded = verbs::is_forwarded(request.metadata());
-        let descriptor = request.into_inner();
-        call.answer(verbs::poll_flight_info::poll_flight_info(
-            &self.context,
-            descriptor,
-            forwarded,
-        ))
-        .await
+        call.answer(self.verbs.poll_flight_info(request)).await
     }
 
     async fn get_schema(
@@ -532,9 +605,7 @@ impl FlightService for VolaryService {
         request: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
         let call = self.begin("get_schema", request.metadata())?;
-        let descriptor = request.into_inner();
-        call.answer(verbs::get_schema::get_schema(&self.context, descriptor))
-            .await
+        call.answer(self.verbs.get_schema(request)).await
     }
 
     async fn do_get(
@@ -549,9 +620,7 @@ impl FlightService for VolaryService {
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoPutStream>, Status> {
         let call = self.begin("do_put", request.metadata())?;
-        let stream = request.into_inner();
-        call.stream(verbs::do_put::do_put(&self.context, stream))
-            .await
+        call.stream(self.verbs.do_put(request)).await
     }
 
     async fn do_exchange(
@@ -566,14 +635,7 @@ impl FlightService for VolaryService {
         request: Request<Action>,
     ) -> Result<Response<Self::DoActionStream>, Status> {
         let call = self.begin("do_action", request.metadata())?;
-        let forwarded = verbs::is_forwarded(request.metadata());
-        let action = request.into_inner();
-        call.stream(verbs::do_action::do_action(
-            &self.context,
-            action,
-            forwarded,
-        ))
-        .await
+        call.stream(self.verbs.do_action(request)).await
     }
 
     async fn list_actions(
@@ -581,8 +643,7 @@ impl FlightService for VolaryService {
         request: Request<Empty>,
     ) -> Result<Response<Self::ListActionsStream>, Status> {
         let call = self.begin("list_actions", request.metadata())?;
-        call.stream(async { Ok(verbs::list_actions::list_actions()) })
-            .await
+        call.stream(self.verbs.list_actions(request)).await
     }
 }
 
@@ -596,6 +657,25 @@ mod tests {
             span: Span::none(),
             timer: request_started("do_get"),
             guard: Shutdown::new().guard(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_has_its_id_among_the_headers_whether_it_is_answered_or_refused() {
+        let answered = call().answer(async { Ok(Response::new(())) }).await;
+        let refused: Result<Response<()>, _> = call()
+            .answer(async { Err(Status::not_found("nothing")) })
+            .await;
+        let unread: Result<Response<Answers<()>>, _> = call()
+            .stream(async { Err(Status::not_found("nothing")) })
+            .await;
+        let headers = [
+            answered.unwrap().metadata().clone(),
+            refused.unwrap_err().metadata().clone(),
+            unread.err().unwrap().metadata().clone(),
+        ];
+        for headers in headers {
+            assert_eq!(headers.get("x-request-id").unwrap(), "request-7");
         }
     }
 
@@ -618,7 +698,10 @@ mod tests {
             assert!(number < 2, "on purpose");
             Ok(number)
         });
-        let streaming = call().stream(async { Ok(numbers.boxed()) }).await.unwrap();
+        let streaming = call()
+            .stream(async { Ok(Response::new(numbers.boxed())) })
+            .await
+            .unwrap();
         let mut streaming = streaming.into_inner();
         assert_eq!(streaming.next().await.unwrap().unwrap(), 0);
         assert_eq!(streaming.next().await.unwrap().unwrap(), 1);

@@ -10,6 +10,7 @@ pub(super) mod handshake;
 pub(super) mod jobs;
 pub(super) mod list_actions;
 pub(super) mod list_flights;
+mod ours;
 pub(super) mod poll_flight_info;
 
 use arrow_flight::FlightDescriptor;

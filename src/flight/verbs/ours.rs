@@ -1,0 +1,98 @@
+//! The verbs that the port serves for everybody: over the catalog and the engines.
+
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
+    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    do_action, do_exchange, do_get, do_put, get_flight_info, get_schema, handshake, is_forwarded,
+    list_actions, list_flights, poll_flight_info,
+};
+use crate::flight::codec::FlightMessage;
+use crate::flight::service::{Answers, VerbContext, Verbs};
+
+#[tonic::async_trait]
+impl Verbs for VerbContext {
+    async fn handshake(
+        &self,
+        request: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Answers<HandshakeResponse>>, Status> {
+        handshake::handshake(request, |credentials| Ok(credentials.anonymous_token())).await
+    }
+
+    async fn list_flights(
+        &self,
+        request: Request<Criteria>,
+    ) -> Result<Response<Answers<FlightInfo>>, Status> {
+        let flights = list_flights::list_flights(self, request.into_inner()).await?;
+        Ok(Response::new(flights))
+    }
+
+    async fn get_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let info = get_flight_info::get_flight_info(self, request.into_inner()).await?;
+        Ok(Response::new(info))
+    }
+
+    async fn poll_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
+        let forwarded = is_forwarded(request.metadata());
+        let descriptor = request.into_inner();
+        let info = poll_flight_info::poll_flight_info(self, descriptor, forwarded).await?;
+        Ok(Response::new(info))
+    }
+
+    async fn get_schema(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<SchemaResult>, Status> {
+        let schema = get_schema::get_schema(self, request.into_inner()).await?;
+        Ok(Response::new(schema))
+    }
+
+    async fn do_get(
+        &self,
+        request: Request<Ticket>,
+    ) -> Result<Response<Answers<FlightMessage>>, Status> {
+        let rows = do_get::do_get(self, request.into_inner()).await?;
+        Ok(Response::new(rows))
+    }
+
+    async fn do_put(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Answers<PutResult>>, Status> {
+        let taken = do_put::do_put(self, request.into_inner()).await?;
+        Ok(Response::new(taken))
+    }
+
+    async fn do_exchange(
+        &self,
+        request: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Answers<FlightMessage>>, Status> {
+        let answers = do_exchange::do_exchange(self, request.into_inner()).await?;
+        Ok(Response::new(answers))
+    }
+
+    async fn do_action(
+        &self,
+        request: Request<Action>,
+    ) -> Result<Response<Answers<arrow_flight::Result>>, Status> {
+        let forwarded = is_forwarded(request.metadata());
+        let results = do_action::do_action(self, request.into_inner(), forwarded).await?;
+        Ok(Response::new(results))
+    }
+
+    async fn list_actions(
+        &self,
+        _: Request<Empty>,
+    ) -> Result<Response<Answers<ActionType>>, Status> {
+        Ok(Response::new(list_actions::list_actions()))
+    }
+}
