@@ -9,6 +9,7 @@
 pub mod client;
 mod codec;
 mod command;
+pub mod conformance;
 mod convert;
 mod error;
 mod peer;

@@ -104,7 +104,7 @@ static TYPES: LazyLock<Result<XdbcTypeInfoData, String>> = LazyLock::new(|| {
 });
 
 /// The schema of a metadata command's rows; `None` when the command is another one.
-pub(super) fn schema(command: &Command) -> Result<Option<SchemaRef>, FlightError> {
+pub fn schema(command: &Command) -> Result<Option<SchemaRef>, FlightError> {
     Ok(Some(match command {
         Command::CommandGetSqlInfo(_) => Arc::new(SqlInfoDataBuilder::schema().clone()),
         Command::CommandGetCatalogs(command) => (*command).into_builder().schema(),

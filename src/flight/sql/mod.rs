@@ -2,7 +2,7 @@
 //!
 //! Queries alone: whatever would change data is refused, and points to DoPut. No state is kept between calls.
 
-mod metadata;
+pub(super) mod metadata;
 pub(super) mod prepared;
 pub(super) mod statements;
 
