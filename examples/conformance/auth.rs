@@ -3,7 +3,7 @@
 use arrow_flight::{Action, ActionType, Empty, HandshakeRequest, HandshakeResponse};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
-use volary::flight::conformance::{Answers, Credentials, Verbs, handshake, shown_token};
+use volary::flight::conformance::{Answers, Credentials, Verbs, Wire, handshake, shown_token};
 
 use crate::toy::all;
 
@@ -19,7 +19,9 @@ fn token_for(credentials: &Credentials) -> Result<String, Status> {
         Credentials::Basic { user, password } if user == USER && password == PASSWORD => {
             Ok(user.clone())
         }
-        _ => Err(Status::unauthenticated("this user and password are not known")),
+        _ => Err(Status::unauthenticated(
+            "this user and password are not known",
+        )),
     }
 }
 
@@ -34,6 +36,7 @@ fn caller(metadata: &MetadataMap) -> Result<String, Status> {
 impl Verbs for BasicAuth {
     async fn handshake(
         &self,
+        _: &Wire,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Answers<HandshakeResponse>>, Status> {
         handshake(request, token_for).await
@@ -41,6 +44,7 @@ impl Verbs for BasicAuth {
 
     async fn do_action(
         &self,
+        _: &Wire,
         request: Request<Action>,
     ) -> Result<Response<Answers<arrow_flight::Result>>, Status> {
         let body = caller(request.metadata())?.into();
@@ -49,6 +53,7 @@ impl Verbs for BasicAuth {
 
     async fn list_actions(
         &self,
+        _: &Wire,
         request: Request<Empty>,
     ) -> Result<Response<Answers<ActionType>>, Status> {
         caller(request.metadata())?;

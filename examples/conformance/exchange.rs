@@ -4,10 +4,11 @@ use arrow_flight::FlightData;
 use futures::StreamExt;
 use tonic::{Request, Response, Status, Streaming};
 use volary::flight::conformance::{
-    Answers, BatchEncoder, FlightError, FlightMessage, Inbound, InboundItem, Verbs, expanded_schema,
+    Answers, BatchEncoder, FlightError, FlightMessage, Inbound, InboundItem, Verbs, Wire,
+    expanded_schema,
 };
 
-use crate::toy::{LIMITS, expect};
+use crate::toy::expect;
 
 #[derive(Debug)]
 pub(crate) struct Echo;
@@ -16,9 +17,10 @@ pub(crate) struct Echo;
 impl Verbs for Echo {
     async fn do_exchange(
         &self,
+        wire: &Wire,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
-        let (descriptor, mut inbound) = Inbound::open(request.into_inner(), LIMITS).await?;
+        let (descriptor, mut inbound) = Inbound::open(request.into_inner(), wire.limits).await?;
         expect("command", &descriptor.cmd, "echo")?;
         let answers: Answers<FlightMessage> = async_stream::try_stream! {
             let mut encoder = None;

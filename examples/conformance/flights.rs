@@ -11,18 +11,19 @@ use arrow_flight::{
 };
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
-use volary::flight::conformance::{Answers, FlightMessage, Verbs, timestamp};
+use volary::flight::conformance::{Answers, FlightMessage, Verbs, Wire, timestamp};
 
-use crate::toy::{Tickets, column, expect, flight, rows, unexpected};
+use crate::toy::{column, endpoint, expect, flight, rows, unexpected, word};
 
 /// `ordered`: three endpoints that are to be read in their order.
-#[derive(Debug, Default)]
-pub(crate) struct Ordered(Tickets);
+#[derive(Debug)]
+pub(crate) struct Ordered;
 
 #[tonic::async_trait]
 impl Verbs for Ordered {
     async fn get_flight_info(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let descriptor = request.into_inner();
@@ -32,23 +33,24 @@ impl Verbs for Ordered {
         } else {
             ["1", "3", "2"]
         };
-        let endpoints = words.map(|word| self.0.endpoint(word));
+        let endpoints = words.map(|word| endpoint(&wire.signer, word));
         let info = flight(&number(), descriptor, endpoints)?;
         Ok(Response::new(info.with_ordered(ordered)))
     }
 
     async fn do_get(
         &self,
+        wire: &Wire,
         request: Request<Ticket>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
-        let numbers = match self.0.word(request.get_ref())?.as_str() {
+        let numbers = match word(wire, request.get_ref())?.as_str() {
             "1" => [1, 2, 3],
             "2" => [10, 20, 30],
             "3" => [100, 200, 300],
             other => return Err(unexpected("ticket", other, "1, 2 or 3")),
         };
         let numbers: ArrayRef = Arc::new(Int32Array::from(numbers.to_vec()));
-        Ok(Response::new(batch(number(), vec![numbers])?))
+        Ok(Response::new(batch(wire, number(), vec![numbers])?))
     }
 }
 
@@ -57,15 +59,19 @@ fn number() -> SchemaRef {
 }
 
 /// One batch as a stream.
-fn batch(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<Answers<FlightMessage>, Status> {
+fn batch(
+    wire: &Wire,
+    schema: SchemaRef,
+    columns: Vec<ArrayRef>,
+) -> Result<Answers<FlightMessage>, Status> {
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns)
         .map_err(|error| Status::internal(error.to_string()))?;
-    Ok(rows(schema, vec![batch]))
+    Ok(rows(wire, schema, vec![batch]))
 }
 
 /// `alignment`: columns of several widths, which the client moves where it wants them aligned.
-#[derive(Debug, Default)]
-pub(crate) struct Alignment(Tickets);
+#[derive(Debug)]
+pub(crate) struct Alignment;
 
 impl Alignment {
     fn schema() -> SchemaRef {
@@ -81,35 +87,42 @@ impl Alignment {
 impl Verbs for Alignment {
     async fn get_flight_info(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let endpoints = [self.0.endpoint("align-data")];
+        let endpoints = [endpoint(&wire.signer, "align-data")];
         let info = flight(&Self::schema(), request.into_inner(), endpoints)?;
         Ok(Response::new(info))
     }
 
     async fn do_get(
         &self,
+        wire: &Wire,
         request: Request<Ticket>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
-        expect("ticket", self.0.word(request.get_ref())?.as_str(), "align-data")?;
+        expect(
+            "ticket",
+            word(wire, request.get_ref())?.as_str(),
+            "align-data",
+        )?;
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int32Array::from(vec![1, 2, 3])),
             Arc::new(Int64Array::from(vec![1, 2, 3])),
             Arc::new(BooleanArray::from(vec![false, true, false])),
         ];
-        Ok(Response::new(batch(Self::schema(), columns)?))
+        Ok(Response::new(batch(wire, Self::schema(), columns)?))
     }
 }
 
 /// `location:reuse_connection`: the endpoint is where the client already is.
-#[derive(Debug, Default)]
-pub(crate) struct ReuseConnection(Tickets);
+#[derive(Debug)]
+pub(crate) struct ReuseConnection;
 
 #[tonic::async_trait]
 impl Verbs for ReuseConnection {
     async fn get_flight_info(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let here = Location {
@@ -117,7 +130,7 @@ impl Verbs for ReuseConnection {
         };
         let endpoint = FlightEndpoint {
             location: vec![here],
-            ..self.0.endpoint("reuse")
+            ..endpoint(&wire.signer, "reuse")
         };
         let info = flight(&Schema::empty(), request.into_inner(), [endpoint])?;
         Ok(Response::new(info))
@@ -125,22 +138,20 @@ impl Verbs for ReuseConnection {
 }
 
 /// `app_metadata_flight_info_endpoint`: what the client sent, beside the flight and beside its endpoint.
-#[derive(Debug, Default)]
-pub(crate) struct AppMetadata(Tickets);
+#[derive(Debug)]
+pub(crate) struct AppMetadata;
 
 #[tonic::async_trait]
 impl Verbs for AppMetadata {
     async fn get_flight_info(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let descriptor = request.into_inner();
         expect("descriptor", &descriptor.r#type(), &DescriptorType::Cmd)?;
         let words = descriptor.cmd.clone();
-        let endpoint = self
-            .0
-            .endpoint("number")
-            .with_app_metadata(words.clone());
+        let endpoint = endpoint(&wire.signer, "number").with_app_metadata(words.clone());
         let schema = column("number", DataType::UInt32);
         let info = flight(&schema, descriptor, [endpoint])?;
         Ok(Response::new(info.with_app_metadata(words)))
@@ -148,8 +159,8 @@ impl Verbs for AppMetadata {
 }
 
 /// `middleware`: a header of the call comes back with the answer, and with the refusal.
-#[derive(Debug, Default)]
-pub(crate) struct Middleware(Tickets);
+#[derive(Debug)]
+pub(crate) struct Middleware;
 
 const HEADER: &str = "x-middleware";
 
@@ -157,6 +168,7 @@ const HEADER: &str = "x-middleware";
 impl Verbs for Middleware {
     async fn get_flight_info(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let received = request.metadata().get(HEADER).cloned();
@@ -171,7 +183,11 @@ impl Verbs for Middleware {
                 headers,
             ));
         }
-        let info = flight(&Schema::empty(), descriptor, [self.0.endpoint("foo")])?;
+        let info = flight(
+            &Schema::empty(),
+            descriptor,
+            [endpoint(&wire.signer, "foo")],
+        )?;
         let mut response = Response::new(info);
         response.metadata_mut().insert(HEADER, received);
         Ok(response)
@@ -179,19 +195,20 @@ impl Verbs for Middleware {
 }
 
 /// `poll_flight_info`: a query that is done when it is asked about for the second time.
-#[derive(Debug, Default)]
-pub(crate) struct Polling(Tickets);
+#[derive(Debug)]
+pub(crate) struct Polling;
 
 #[tonic::async_trait]
 impl Verbs for Polling {
     async fn poll_flight_info(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
         let descriptor = request.into_inner();
         let done = descriptor.cmd == "poll";
         let schema = column("number", DataType::UInt32);
-        let endpoints = [self.0.endpoint("long-running query")];
+        let endpoints = [endpoint(&wire.signer, "long-running query")];
         let info = Some(flight(&schema, descriptor, endpoints)?);
         Ok(Response::new(if done {
             PollInfo {

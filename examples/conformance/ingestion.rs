@@ -6,16 +6,14 @@ use arrow_flight::sql::{
     Command as Sql, CommandStatementIngest, SqlInfo,
     command_statement_ingest::table_definition_options::{TableExistsOption, TableNotExistOption},
 };
-use arrow_flight::{
-    FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, PutResult, Ticket,
-};
+use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, PutResult, Ticket};
 use tonic::{Request, Response, Status, Streaming};
 use volary::flight::conformance::{
-    Answers, FlightMessage, Inbound, InboundItem, Verbs, metadata_schema,
+    Answers, FlightMessage, Inbound, InboundItem, Verbs, Wire, metadata_schema,
 };
 
 use crate::sql::{read, updated};
-use crate::toy::{LIMITS, all, expect, flight, rows, unexpected};
+use crate::toy::{all, expect, flight, rows, unexpected};
 
 #[derive(Debug)]
 pub(crate) struct Ingestion {
@@ -36,7 +34,11 @@ impl Ingestion {
 fn expect_ingest(ingest: &CommandStatementIngest) -> Result<(), Status> {
     let options = ingest.table_definition_options.unwrap_or_default();
     let missing = TableNotExistOption::Create;
-    expect("option for a missing table", &options.if_not_exist(), &missing)?;
+    expect(
+        "option for a missing table",
+        &options.if_not_exist(),
+        &missing,
+    )?;
     let present = TableExistsOption::Replace;
     expect("option for a present table", &options.if_exists(), &present)?;
     expect("table", ingest.table.as_str(), "test_table")?;
@@ -51,13 +53,18 @@ fn expect_ingest(ingest: &CommandStatementIngest) -> Result<(), Status> {
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
     named.sort_unstable();
-    expect("options", named.as_slice(), &[("key1", "val1"), ("key2", "val2")][..])
+    expect(
+        "options",
+        named.as_slice(),
+        &[("key1", "val1"), ("key2", "val2")][..],
+    )
 }
 
 #[tonic::async_trait]
 impl Verbs for Ingestion {
     async fn get_flight_info(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let descriptor = request.into_inner();
@@ -74,13 +81,14 @@ impl Verbs for Ingestion {
 
     async fn do_get(
         &self,
+        wire: &Wire,
         request: Request<Ticket>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
         match read(&request.get_ref().ticket)? {
             Sql::CommandGetSqlInfo(asked) => {
                 let known = self.info.record_batch(asked.info);
                 let known = known.map_err(|error| Status::internal(error.to_string()))?;
-                Ok(Response::new(rows(known.schema(), vec![known])))
+                Ok(Response::new(rows(wire, known.schema(), vec![known])))
             }
             other => Err(unexpected("command", other.type_url(), "GetSqlInfo")),
         }
@@ -88,9 +96,10 @@ impl Verbs for Ingestion {
 
     async fn do_put(
         &self,
+        wire: &Wire,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Answers<PutResult>>, Status> {
-        let (descriptor, mut inbound) = Inbound::open(request.into_inner(), LIMITS).await?;
+        let (descriptor, mut inbound) = Inbound::open(request.into_inner(), wire.limits).await?;
         match read(&descriptor.cmd)? {
             Sql::CommandStatementIngest(ingest) => expect_ingest(&ingest)?,
             other => return Err(unexpected("command", other.type_url(), "an ingest")),

@@ -8,9 +8,11 @@
 
 mod auth;
 mod exchange;
+mod expiration;
 mod flights;
 mod ingestion;
 mod round_trip;
+mod session;
 mod sql;
 mod toy;
 
@@ -19,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use volary::flight::conformance::{Verbs, serve_verbs};
+use volary::flight::conformance::{FlightConfig, Verbs, serve_verbs};
 use volary::support::shutdown::Shutdown;
 
 const SCENARIOS: &[&str] = &[
@@ -42,6 +44,9 @@ const SCENARIOS: &[&str] = &[
     "session_options",
 ];
 
+/// One server needs no secret.
+const KEY: [u8; 32] = *b"a key for the conformance server";
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let scenario = std::env::args().nth(1).unwrap_or_default();
@@ -61,24 +66,32 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     });
     println!("serving {scenario} on {address}");
-    serve_verbs(listener, verbs, shutdown, toy::MESSAGE_BYTES_MAX).await?;
+    let config = FlightConfig::new(KEY);
+    serve_verbs(listener, verbs, &config, shutdown).await?;
     Ok(())
 }
 
 /// `address` is where the server can be reached, for answers that say it.
 fn verbs_of(scenario: &str, address: SocketAddr) -> Option<Arc<dyn Verbs>> {
     Some(match scenario {
-        "alignment" => Arc::new(flights::Alignment::default()),
-        "app_metadata_flight_info_endpoint" => Arc::new(flights::AppMetadata::default()),
+        "alignment" => Arc::new(flights::Alignment),
+        "app_metadata_flight_info_endpoint" => Arc::new(flights::AppMetadata),
         "auth:basic_proto" => Arc::new(auth::BasicAuth),
         "do_exchange:echo" => Arc::new(exchange::Echo),
+        "expiration_time:cancel_flight_info"
+        | "expiration_time:do_get"
+        | "expiration_time:list_actions"
+        | "expiration_time:renew_flight_endpoint" => {
+            Arc::new(expiration::ExpirationTime::default())
+        }
         "flight_sql" | "flight_sql:extension" => Arc::new(sql::FlightSql::new()),
         "flight_sql:ingestion" => Arc::new(ingestion::Ingestion::new()),
-        "location:reuse_connection" => Arc::new(flights::ReuseConnection::default()),
-        "middleware" => Arc::new(flights::Middleware::default()),
-        "ordered" => Arc::new(flights::Ordered::default()),
-        "poll_flight_info" => Arc::new(flights::Polling::default()),
+        "location:reuse_connection" => Arc::new(flights::ReuseConnection),
+        "middleware" => Arc::new(flights::Middleware),
+        "ordered" => Arc::new(flights::Ordered),
+        "poll_flight_info" => Arc::new(flights::Polling),
         "round_trip" => Arc::new(round_trip::RoundTrip::new(address)),
+        "session_options" => Arc::new(session::SessionOptions),
         _ => return None,
     })
 }

@@ -14,10 +14,11 @@ use futures::StreamExt;
 use tokio::sync::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 use volary::flight::conformance::{
-    Answers, BatchEncoder, FlightError, FlightMessage, Inbound, InboundItem, Verbs, expanded_schema,
+    Answers, BatchEncoder, FlightError, FlightMessage, Inbound, InboundItem, Verbs, Wire,
+    expanded_schema,
 };
 
-use crate::toy::{LIMITS, Tickets, flight};
+use crate::toy::{endpoint, flight, word};
 
 /// What was put under one path.
 #[derive(Debug, Clone)]
@@ -29,7 +30,6 @@ struct Put {
 #[derive(Debug)]
 pub(crate) struct RoundTrip {
     address: SocketAddr,
-    tickets: Tickets,
     put: Arc<Mutex<HashMap<String, Put>>>,
 }
 
@@ -37,7 +37,6 @@ impl RoundTrip {
     pub(crate) fn new(address: SocketAddr) -> Self {
         Self {
             address,
-            tickets: Tickets::default(),
             put: Arc::default(),
         }
     }
@@ -57,9 +56,10 @@ fn path_of(descriptor: &FlightDescriptor) -> Result<String, Status> {
 impl Verbs for RoundTrip {
     async fn do_put(
         &self,
+        wire: &Wire,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Answers<PutResult>>, Status> {
-        let (descriptor, mut inbound) = Inbound::open(request.into_inner(), LIMITS).await?;
+        let (descriptor, mut inbound) = Inbound::open(request.into_inner(), wire.limits).await?;
         let path = path_of(&descriptor)?;
         let Some(InboundItem::Schema(schema)) = inbound.next().await? else {
             return Err(FlightError::NoSchema.into());
@@ -81,6 +81,7 @@ impl Verbs for RoundTrip {
 
     async fn get_flight_info(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let descriptor = request.into_inner();
@@ -90,7 +91,7 @@ impl Verbs for RoundTrip {
             location: vec![Location {
                 uri: format!("grpc+tcp://{}", self.address),
             }],
-            ..self.tickets.endpoint(&path)
+            ..endpoint(&wire.signer, &path)
         };
         let info = flight(&expanded_schema(&put.schema), descriptor, [endpoint])?;
         Ok(Response::new(info))
@@ -98,9 +99,10 @@ impl Verbs for RoundTrip {
 
     async fn do_get(
         &self,
+        wire: &Wire,
         request: Request<Ticket>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
-        let put = self.under(&self.tickets.word(request.get_ref())?).await?;
+        let put = self.under(&word(wire, request.get_ref())?).await?;
         let answers: Answers<FlightMessage> = async_stream::try_stream! {
             let mut encoder = BatchEncoder::new(expanded_schema(&put.schema));
             yield encoder.schema_message();

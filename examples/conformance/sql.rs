@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -14,7 +14,7 @@ use arrow_flight::sql::{
     ActionBeginSavepointResult, ActionBeginTransactionResult, ActionCancelQueryResult,
     ActionCreatePreparedStatementResult, Command as Sql, CommandGetSqlInfo,
     DoPutPreparedStatementResult, DoPutUpdateResult, ProstMessageExt, SqlInfo,
-    SqlSupportedTransaction, SubstraitPlan, TicketStatementQuery, TableRef,
+    SqlSupportedTransaction, SubstraitPlan, TableRef, TicketStatementQuery,
     action_cancel_query_result::CancelResult, action_end_savepoint_request::EndSavepoint,
     action_end_transaction_request::EndTransaction,
 };
@@ -26,11 +26,11 @@ use bytes::Bytes;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 use volary::flight::conformance::{
-    Answers, Command, FlightMessage, Inbound, InboundItem, Packed, Rows, Signer, Verbs,
+    Answers, Command, FlightMessage, Inbound, InboundItem, Packed, Rows, Verbs, Wire,
     metadata_schema, sql_command,
 };
 
-use crate::toy::{LIMITS, all, expect, flight, rows, signer, statement, unexpected, word_of};
+use crate::toy::{all, expect, flight, rows, statement, unexpected, word_of};
 
 const QUERY: &str = "SELECT STATEMENT";
 const UPDATE: &str = "UPDATE STATEMENT";
@@ -45,7 +45,6 @@ const SAVEPOINT: &str = "savepoint_id";
 
 #[derive(Debug)]
 pub(crate) struct FlightSql {
-    signer: Signer,
     info: SqlInfoData,
 }
 
@@ -64,13 +63,12 @@ impl FlightSql {
         info.append(SqlInfo::FlightSqlServerStatementTimeout, 42);
         info.append(SqlInfo::FlightSqlServerTransactionTimeout, 7);
         Self {
-            signer: signer(Duration::from_secs(3600)),
             info: info.build().expect("known names and values"),
         }
     }
 
     /// The word that a statement, a plan, a ticket or a handle stands for; `None` for metadata.
-    fn word(&self, command: &Sql) -> Result<Option<String>, Status> {
+    fn word(wire: &Wire, command: &Sql) -> Result<Option<String>, Status> {
         Ok(Some(match command {
             Sql::CommandStatementQuery(query) => {
                 expect("statement", query.query.as_str(), QUERY)?;
@@ -84,34 +82,36 @@ impl FlightSql {
                 expect_plan(plan.plan.as_ref())?;
                 word_in(PLAN, plan.transaction_id.as_ref())?
             }
-            Sql::TicketStatementQuery(ticket) => word_of(
-                self.signer
-                    .open_ticket(&ticket.statement_handle, SystemTime::now())?,
-            )?,
+            Sql::TicketStatementQuery(ticket) => {
+                let opened = wire
+                    .signer
+                    .open_ticket(&ticket.statement_handle, SystemTime::now())?;
+                word_of(opened.rows)?
+            }
             Sql::CommandPreparedStatementQuery(query) => {
-                self.prepared(&query.prepared_statement_handle)?
+                Self::prepared(wire, &query.prepared_statement_handle)?
             }
             Sql::CommandPreparedStatementUpdate(update) => {
-                self.prepared(&update.prepared_statement_handle)?
+                Self::prepared(wire, &update.prepared_statement_handle)?
             }
             _ => return Ok(None),
         }))
     }
 
-    fn prepared(&self, handle: &Bytes) -> Result<String, Status> {
-        Ok(self.signer.open_handle(handle)?.sql)
+    fn prepared(wire: &Wire, handle: &Bytes) -> Result<String, Status> {
+        Ok(wire.signer.open_handle(handle)?.sql)
     }
 
     /// What a prepared statement is answered with.
-    fn handle(&self, word: &str) -> Result<arrow_flight::Result, Status> {
+    fn handle(wire: &Wire, word: &str) -> Result<arrow_flight::Result, Status> {
         Ok(packed(&ActionCreatePreparedStatementResult {
-            prepared_statement_handle: self.signer.handle(&statement(word)),
+            prepared_statement_handle: wire.signer.handle(&statement(word)),
             ..ActionCreatePreparedStatementResult::default()
         }))
     }
 
-    fn schema(&self, command: &Sql) -> Result<SchemaRef, Status> {
-        if let Some(word) = self.word(command)? {
+    fn schema(wire: &Wire, command: &Sql) -> Result<SchemaRef, Status> {
+        if let Some(word) = Self::word(wire, command)? {
             return Ok(if word.ends_with(IN_TRANSACTION) {
                 described("pkey", DataType::Int32)
             } else {
@@ -123,12 +123,12 @@ impl FlightSql {
     }
 
     /// The ticket of a statement is signed; prepared statements and metadata are read by showing the command.
-    fn ticket(&self, command: Sql) -> Result<Ticket, Status> {
+    fn ticket(wire: &Wire, command: Sql) -> Result<Ticket, Status> {
         let shown = match &command {
             Sql::CommandStatementQuery(_) | Sql::CommandStatementSubstraitPlan(_) => {
-                let word = self.word(&command)?.unwrap_or_default();
+                let word = Self::word(wire, &command)?.unwrap_or_default();
                 let rows = Rows::Statement(statement(&word));
-                let (statement_handle, _) = self.signer.ticket(rows, SystemTime::now());
+                let (statement_handle, _) = wire.signer.ticket(rows, SystemTime::now());
                 TicketStatementQuery { statement_handle }.as_any()
             }
             _ => command.into_any(),
@@ -139,18 +139,22 @@ impl FlightSql {
     }
 
     /// CancelQuery and CancelFlightInfo are sent for the plan that has no transaction.
-    fn expect_plan_flight(&self, info: &FlightInfo) -> Result<(), Status> {
+    fn expect_plan_flight(wire: &Wire, info: &FlightInfo) -> Result<(), Status> {
         expect("number of endpoints", &info.endpoint.len(), &1)?;
         let ticket = info.endpoint[0].ticket.clone().unwrap_or_default();
         let command = read(&ticket.ticket)?;
-        expect("ticket", &self.word(&command)?.as_deref(), &Some(PLAN))
+        expect(
+            "ticket",
+            &Self::word(wire, &command)?.as_deref(),
+            &Some(PLAN),
+        )
     }
 
-    fn act(&self, action: &Action) -> Result<Vec<arrow_flight::Result>, Status> {
+    fn act(wire: &Wire, action: &Action) -> Result<Vec<arrow_flight::Result>, Status> {
         if action.r#type == "CancelFlightInfo" {
             let request = CancelFlightInfoRequest::decode(action.body.clone())
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
-            self.expect_plan_flight(&request.info.unwrap_or_default())?;
+            Self::expect_plan_flight(wire, &request.info.unwrap_or_default())?;
             let body = CancelFlightInfoResult {
                 status: CancelStatus::Cancelled.into(),
             };
@@ -194,20 +198,23 @@ impl FlightSql {
                     return Err(unexpected("statement", &request.query, &known));
                 }
                 let word = word_in(&request.query, request.transaction_id.as_ref())?;
-                vec![self.handle(&word)?]
+                vec![Self::handle(wire, &word)?]
             }
             Sql::ActionCreatePreparedSubstraitPlanRequest(request) => {
                 expect_plan(request.plan.as_ref())?;
-                vec![self.handle(&word_in(PLAN, request.transaction_id.as_ref())?)?]
+                vec![Self::handle(
+                    wire,
+                    &word_in(PLAN, request.transaction_id.as_ref())?,
+                )?]
             }
             Sql::ActionClosePreparedStatementRequest(request) => {
-                self.prepared(&request.prepared_statement_handle)?;
+                Self::prepared(wire, &request.prepared_statement_handle)?;
                 Vec::new()
             }
             Sql::ActionCancelQueryRequest(request) => {
                 let info = FlightInfo::decode(request.info)
                     .map_err(|error| Status::invalid_argument(error.to_string()))?;
-                self.expect_plan_flight(&info)?;
+                Self::expect_plan_flight(wire, &info)?;
                 vec![packed(&ActionCancelQueryResult {
                     result: CancelResult::Cancelled.into(),
                 })]
@@ -298,12 +305,18 @@ fn expect_arguments(command: &Sql) -> Result<(), Status> {
         expect("pattern of schemas", &schemas.as_deref(), &expected)
     };
     match command {
-        Sql::CommandGetDbSchemas(asked) => patterns(&asked.catalog, &asked.db_schema_filter_pattern),
+        Sql::CommandGetDbSchemas(asked) => {
+            patterns(&asked.catalog, &asked.db_schema_filter_pattern)
+        }
         Sql::CommandGetTables(asked) => {
             patterns(&asked.catalog, &asked.db_schema_filter_pattern)?;
             let pattern = asked.table_name_filter_pattern.as_deref();
             expect("pattern of tables", &pattern, &Some("table_filter_pattern"))?;
-            expect("table types", asked.table_types.as_slice(), &["table", "view"][..])?;
+            expect(
+                "table types",
+                asked.table_types.as_slice(),
+                &["table", "view"][..],
+            )?;
             expect("schema's inclusion", &asked.include_schema, &true)
         }
         Sql::CommandGetPrimaryKeys(asked) => {
@@ -346,14 +359,15 @@ fn without_rows(asked: &CommandGetSqlInfo) -> bool {
 impl Verbs for FlightSql {
     async fn get_flight_info(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let descriptor = request.into_inner();
         let command = read(&descriptor.cmd)?;
         expect_arguments(&command)?;
-        let schema = self.schema(&command)?;
+        let schema = Self::schema(wire, &command)?;
         let endpoint = FlightEndpoint {
-            ticket: Some(self.ticket(command)?),
+            ticket: Some(Self::ticket(wire, command)?),
             ..FlightEndpoint::default()
         };
         Ok(Response::new(flight(&schema, descriptor, [endpoint])?))
@@ -361,9 +375,10 @@ impl Verbs for FlightSql {
 
     async fn get_schema(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
-        let schema = self.schema(&read(&request.get_ref().cmd)?)?;
+        let schema = Self::schema(wire, &read(&request.get_ref().cmd)?)?;
         let options = arrow::ipc::writer::IpcWriteOptions::default();
         let result = SchemaAsIpc::new(&schema, &options).try_into();
         let result = result
@@ -373,10 +388,11 @@ impl Verbs for FlightSql {
 
     async fn do_get(
         &self,
+        wire: &Wire,
         request: Request<Ticket>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
         let command = read(&request.get_ref().ticket)?;
-        let schema = self.schema(&command)?;
+        let schema = Self::schema(wire, &command)?;
         let batches: Vec<RecordBatch> = match &command {
             Sql::CommandGetSqlInfo(asked) if !without_rows(asked) => {
                 let known = self.info.record_batch(asked.info.iter().copied());
@@ -384,16 +400,17 @@ impl Verbs for FlightSql {
             }
             _ => Vec::new(),
         };
-        Ok(Response::new(rows(schema, batches)))
+        Ok(Response::new(rows(wire, schema, batches)))
     }
 
     async fn do_put(
         &self,
+        wire: &Wire,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Answers<PutResult>>, Status> {
-        let (descriptor, mut inbound) = Inbound::open(request.into_inner(), LIMITS).await?;
+        let (descriptor, mut inbound) = Inbound::open(request.into_inner(), wire.limits).await?;
         let command = read(&descriptor.cmd)?;
-        let word = self.word(&command)?.unwrap_or_default();
+        let word = Self::word(wire, &command)?.unwrap_or_default();
         let answer = match &command {
             Sql::CommandPreparedStatementQuery(_) => {
                 let schema = match inbound.next().await? {
@@ -402,18 +419,24 @@ impl Verbs for FlightSql {
                 };
                 expect("parameters", &schema, &described("id", DataType::Int64))?;
                 let bound = DoPutPreparedStatementResult {
-                    prepared_statement_handle: Some(self.signer.handle(&statement(&word))),
+                    prepared_statement_handle: Some(wire.signer.handle(&statement(&word))),
                 };
                 PutResult {
                     app_metadata: bound.encode_to_vec().into(),
                 }
             }
             Sql::CommandStatementUpdate(_) | Sql::CommandStatementSubstraitPlan(_) => {
-                updated(if word.ends_with(IN_TRANSACTION) { 15_000 } else { 10_000 })
+                updated(if word.ends_with(IN_TRANSACTION) {
+                    15_000
+                } else {
+                    10_000
+                })
             }
-            Sql::CommandPreparedStatementUpdate(_) => {
-                updated(if word.ends_with(IN_TRANSACTION) { 25_000 } else { 20_000 })
-            }
+            Sql::CommandPreparedStatementUpdate(_) => updated(if word.ends_with(IN_TRANSACTION) {
+                25_000
+            } else {
+                20_000
+            }),
             other => return Err(unexpected("command", other.type_url(), "an update")),
         };
         while inbound.next().await?.is_some() {}
@@ -422,8 +445,9 @@ impl Verbs for FlightSql {
 
     async fn do_action(
         &self,
+        wire: &Wire,
         request: Request<Action>,
     ) -> Result<Response<Answers<arrow_flight::Result>>, Status> {
-        Ok(Response::new(all(self.act(request.get_ref())?)))
+        Ok(Response::new(all(Self::act(wire, request.get_ref())?)))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -11,50 +11,30 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tonic::Status;
 use volary::flight::conformance::{
-    Answers, DecodeLimits, FlightError, FlightMessage, Rows, Signer, Statement, batch_stream,
-    timestamp, with_schema,
+    Answers, FlightError, FlightMessage, OpenedTicket, Rows, Signer, Statement, Wire, timestamp,
+    with_schema,
 };
 
-pub(crate) const MESSAGE_BYTES_MAX: usize = 64 << 20;
-
-pub(crate) const LIMITS: DecodeLimits = DecodeLimits {
-    message_bytes_max: MESSAGE_BYTES_MAX,
-    batch_bytes_max: MESSAGE_BYTES_MAX as u64,
-    option: "MESSAGE_BYTES_MAX",
-};
-
-/// A key of one process is enough for one server.
-const KEY: [u8; 32] = *b"a key of the conformance example";
-
-/// Signs with the example's key.
-pub(crate) fn signer(lifetime: Duration) -> Signer {
-    Signer::new(KEY, lifetime)
-}
-
-/// Makes and opens tickets that stand for a word.
-#[derive(Debug)]
-pub(crate) struct Tickets(Signer);
-
-impl Default for Tickets {
-    fn default() -> Self {
-        Self(signer(Duration::from_secs(3600)))
+/// An endpoint whose signed ticket stands for a word.
+pub(crate) fn endpoint(signer: &Signer, word: &str) -> FlightEndpoint {
+    let rows = Rows::Statement(statement(word));
+    let (ticket, expires) = signer.ticket(rows, SystemTime::now());
+    FlightEndpoint {
+        ticket: Some(Ticket { ticket }),
+        expiration_time: Some(timestamp(expires)),
+        ..FlightEndpoint::default()
     }
 }
 
-impl Tickets {
-    pub(crate) fn endpoint(&self, word: &str) -> FlightEndpoint {
-        let rows = Rows::Statement(statement(word));
-        let (ticket, expires) = self.0.ticket(rows, SystemTime::now());
-        FlightEndpoint {
-            ticket: Some(Ticket { ticket }),
-            expiration_time: Some(timestamp(expires)),
-            ..FlightEndpoint::default()
-        }
-    }
+/// The ticket, opened as ours are: its signature is right, and it has not expired.
+pub(crate) fn opened(wire: &Wire, ticket: &Ticket) -> Result<OpenedTicket, Status> {
+    let opened = wire.signed_ticket(&ticket.ticket);
+    Ok(opened.ok_or_else(|| unexpected("ticket", &ticket.ticket, "a signed one"))??)
+}
 
-    pub(crate) fn word(&self, ticket: &Ticket) -> Result<String, Status> {
-        word_of(self.0.open_ticket(&ticket.ticket, SystemTime::now())?)
-    }
+/// What a ticket stands for.
+pub(crate) fn word(wire: &Wire, ticket: &Ticket) -> Result<String, Status> {
+    word_of(opened(wire, ticket)?.rows)
 }
 
 /// A word as tickets and handles carry it.
@@ -82,9 +62,7 @@ pub(crate) fn flight(
         .with_descriptor(descriptor)
         .with_total_records(-1)
         .with_total_bytes(-1);
-    Ok(endpoints
-        .into_iter()
-        .fold(info, FlightInfo::with_endpoint))
+    Ok(endpoints.into_iter().fold(info, FlightInfo::with_endpoint))
 }
 
 /// One column that is never null.
@@ -92,9 +70,13 @@ pub(crate) fn column(name: &str, data_type: DataType) -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new(name, data_type, false)]))
 }
 
-pub(crate) fn rows(schema: SchemaRef, batches: Vec<RecordBatch>) -> Answers<FlightMessage> {
+pub(crate) fn rows(
+    wire: &Wire,
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+) -> Answers<FlightMessage> {
     let batches = batches.into_iter().map(Ok::<_, FlightError>);
-    batch_stream(schema, futures::stream::iter(batches).boxed())
+    wire.batches(schema, futures::stream::iter(batches).boxed())
 }
 
 /// Answers that are known at once.

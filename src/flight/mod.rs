@@ -6,6 +6,7 @@
 //!
 //! What travels is described in `docs/protocol.md`.
 
+mod call;
 pub mod client;
 mod codec;
 mod command;
@@ -15,11 +16,15 @@ mod error;
 mod peer;
 mod port;
 mod proto;
+mod reads;
 mod service;
+mod session;
 mod sql;
 mod status;
 mod ticket;
+mod trace;
 mod verbs;
+mod wire;
 
 pub use error::FlightError;
 pub use peer::PeerClient;

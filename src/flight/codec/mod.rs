@@ -8,5 +8,5 @@ mod encode;
 mod message;
 
 pub use decode::{DecodeLimits, Inbound, InboundItem};
-pub use encode::{BatchEncoder, batch_stream, expanded_schema, stream_bytes};
+pub use encode::{BatchEncoder, Compression, batch_stream, expanded_schema, stream_bytes};
 pub use message::FlightMessage;

@@ -7,16 +7,37 @@ use arrow_flight::{
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    do_action, do_exchange, do_get, do_put, get_flight_info, get_schema, handshake, is_forwarded,
-    list_actions, list_flights, poll_flight_info,
+    do_action, do_exchange, do_get, do_put, get_flight_info, get_schema, handshake, list_actions,
+    list_flights, poll_flight_info,
 };
 use crate::flight::codec::FlightMessage;
-use crate::flight::service::{Answers, VerbContext, Verbs};
+use crate::flight::command::ActionKind;
+use crate::flight::service::{Answers, Services, Verbs};
+use crate::flight::wire::{VerbContext, Wire};
+
+/// Everything behind the port.
+#[derive(Debug)]
+pub(in crate::flight) struct Ours {
+    pub(in crate::flight) services: Services,
+    /// Whether `Read` sends clients to all servers, at the addresses they advertise.
+    pub(in crate::flight) direct_endpoints: bool,
+}
+
+impl Ours {
+    fn context(&self, wire: &Wire) -> VerbContext {
+        VerbContext {
+            services: self.services.clone(),
+            direct_endpoints: self.direct_endpoints,
+            wire: wire.clone(),
+        }
+    }
+}
 
 #[tonic::async_trait]
-impl Verbs for VerbContext {
+impl Verbs for Ours {
     async fn handshake(
         &self,
+        _: &Wire,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Answers<HandshakeResponse>>, Status> {
         handshake::handshake(request, |credentials| Ok(credentials.anonymous_token())).await
@@ -24,75 +45,83 @@ impl Verbs for VerbContext {
 
     async fn list_flights(
         &self,
+        wire: &Wire,
         request: Request<Criteria>,
     ) -> Result<Response<Answers<FlightInfo>>, Status> {
-        let flights = list_flights::list_flights(self, request.into_inner()).await?;
+        let flights = list_flights::list_flights(&self.context(wire), request.into_inner()).await?;
         Ok(Response::new(flights))
     }
 
     async fn get_flight_info(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let info = get_flight_info::get_flight_info(self, request.into_inner()).await?;
+        let info =
+            get_flight_info::get_flight_info(&self.context(wire), request.into_inner()).await?;
         Ok(Response::new(info))
     }
 
     async fn poll_flight_info(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
-        let forwarded = is_forwarded(request.metadata());
         let descriptor = request.into_inner();
-        let info = poll_flight_info::poll_flight_info(self, descriptor, forwarded).await?;
+        let info = poll_flight_info::poll_flight_info(&self.context(wire), descriptor).await?;
         Ok(Response::new(info))
     }
 
     async fn get_schema(
         &self,
+        wire: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
-        let schema = get_schema::get_schema(self, request.into_inner()).await?;
+        let schema = get_schema::get_schema(&self.context(wire), request.into_inner()).await?;
         Ok(Response::new(schema))
     }
 
     async fn do_get(
         &self,
+        wire: &Wire,
         request: Request<Ticket>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
-        let rows = do_get::do_get(self, request.into_inner()).await?;
+        let rows = do_get::do_get(&self.context(wire), request.into_inner()).await?;
         Ok(Response::new(rows))
     }
 
     async fn do_put(
         &self,
+        wire: &Wire,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Answers<PutResult>>, Status> {
-        let taken = do_put::do_put(self, request.into_inner()).await?;
+        let taken = do_put::do_put(&self.context(wire), request.into_inner()).await?;
         Ok(Response::new(taken))
     }
 
     async fn do_exchange(
         &self,
+        wire: &Wire,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
-        let answers = do_exchange::do_exchange(self, request.into_inner()).await?;
+        let answers = do_exchange::do_exchange(&self.context(wire), request.into_inner()).await?;
         Ok(Response::new(answers))
     }
 
     async fn do_action(
         &self,
+        wire: &Wire,
         request: Request<Action>,
     ) -> Result<Response<Answers<arrow_flight::Result>>, Status> {
-        let forwarded = is_forwarded(request.metadata());
-        let results = do_action::do_action(self, request.into_inner(), forwarded).await?;
+        let results = do_action::do_action(&self.context(wire), request.into_inner()).await?;
         Ok(Response::new(results))
     }
 
     async fn list_actions(
         &self,
+        _: &Wire,
         _: Request<Empty>,
     ) -> Result<Response<Answers<ActionType>>, Status> {
-        Ok(Response::new(list_actions::list_actions()))
+        Ok(Response::new(list_actions::list_actions(ActionKind::ALL)))
     }
 }
