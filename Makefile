@@ -18,6 +18,7 @@ PACKAGES := build-essential pkg-config libopenblas-dev
 help:
 	@echo 'make demo      three servers, real data: upload, SQL, training, prediction, scoring (under two minutes once built)'
 	@echo 'make test      every check: format, clippy, Rust tests, Python tests, the demo in short form'
+	@echo 'make conformance  the Flight clients of Arrow in Go, Java and C++ against its integration scenarios'
 	@echo 'make build     the program: $(VOLARY)'
 	@echo 'make bench     benchmarks, written to docs/benchmarks'
 	@echo 'make lint      format check and clippy with warnings denied'
@@ -73,7 +74,7 @@ demo-short: setup build
 
 # -- checking it -------------------------------------------------------------------------------------------------
 
-.PHONY: test rust-tests python-tests lint format format-check clippy
+.PHONY: test rust-tests python-tests conformance lint format format-check clippy
 # In this order: the fastest answer first.
 test:
 	@$(MAKE) --no-print-directory setup announce-first-build
@@ -81,6 +82,7 @@ test:
 	@$(MAKE) --no-print-directory clippy
 	@$(MAKE) --no-print-directory rust-tests
 	@$(MAKE) --no-print-directory python-tests
+	@$(MAKE) --no-print-directory conformance
 	@$(MAKE) --no-print-directory demo-short
 	@echo 'all checks passed'
 
@@ -91,6 +93,11 @@ rust-tests: system-libraries
 
 python-tests: setup build
 	cd python-client && VOLARY_BIN=$(VOLARY) $(abspath $(PYTHON)) -m pytest -q tests
+
+# The example is built by rust-tests already. Clients are fetched and built once; docs/conformance.md.
+conformance: setup
+	cargo build --release --config 'profile.release.package.volary.opt-level=0' --example conformance
+	$(PYTHON) tests/conformance/run.py --server $(TARGET)/release/examples/conformance --cache $(TARGET)/conformance --files
 
 lint: format-check clippy
 
