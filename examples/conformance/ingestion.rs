@@ -3,8 +3,7 @@
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
 use arrow_flight::sql::{
-    Command as Sql, CommandStatementIngest, SqlInfo,
-    command_statement_ingest::table_definition_options::{TableExistsOption, TableNotExistOption},
+    Command as Sql, CommandStatementIngest, SqlInfo, TableExistsOption, TableNotExistOption,
 };
 use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, PutResult, Ticket};
 use tonic::{Request, Response, Status, Streaming};
@@ -16,19 +15,14 @@ use crate::sql::{read, updated};
 use crate::toy::{all, expect, flight, rows, unexpected};
 
 #[derive(Debug)]
-pub(crate) struct Ingestion {
-    info: SqlInfoData,
-}
+pub(crate) struct Ingestion;
 
-impl Ingestion {
-    pub(crate) fn new() -> Self {
-        let mut info = SqlInfoDataBuilder::new();
-        info.append(SqlInfo::FlightSqlServerBulkIngestion, true);
-        info.append(SqlInfo::FlightSqlServerIngestTransactionsSupported, true);
-        Self {
-            info: info.build().expect("known names and values"),
-        }
-    }
+/// What the scenario's server says of itself.
+fn server_info() -> arrow_flight::error::Result<SqlInfoData> {
+    let mut info = SqlInfoDataBuilder::new();
+    info.append(SqlInfo::FlightSqlServerBulkIngestion, true);
+    info.append(SqlInfo::FlightSqlServerIngestTransactionsSupported, true);
+    info.build()
 }
 
 fn expect_ingest(ingest: &CommandStatementIngest) -> Result<(), Status> {
@@ -64,7 +58,7 @@ fn expect_ingest(ingest: &CommandStatementIngest) -> Result<(), Status> {
 impl Verbs for Ingestion {
     async fn get_flight_info(
         &self,
-        wire: &Wire,
+        _: &Wire,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
         let descriptor = request.into_inner();
@@ -86,7 +80,7 @@ impl Verbs for Ingestion {
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
         match read(&request.get_ref().ticket)? {
             Sql::CommandGetSqlInfo(asked) => {
-                let known = self.info.record_batch(asked.info);
+                let known = server_info().and_then(|info| info.record_batch(asked.info));
                 let known = known.map_err(|error| Status::internal(error.to_string()))?;
                 Ok(Response::new(rows(wire, known.schema(), vec![known])))
             }

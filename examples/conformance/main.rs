@@ -84,8 +84,8 @@ fn verbs_of(scenario: &str, address: SocketAddr) -> Option<Arc<dyn Verbs>> {
         | "expiration_time:renew_flight_endpoint" => {
             Arc::new(expiration::ExpirationTime::default())
         }
-        "flight_sql" | "flight_sql:extension" => Arc::new(sql::FlightSql::new()),
-        "flight_sql:ingestion" => Arc::new(ingestion::Ingestion::new()),
+        "flight_sql" | "flight_sql:extension" => Arc::new(sql::FlightSql),
+        "flight_sql:ingestion" => Arc::new(ingestion::Ingestion),
         "location:reuse_connection" => Arc::new(flights::ReuseConnection),
         "middleware" => Arc::new(flights::Middleware),
         "ordered" => Arc::new(flights::Ordered),

@@ -13,10 +13,8 @@ use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
 use arrow_flight::sql::{
     ActionBeginSavepointResult, ActionBeginTransactionResult, ActionCancelQueryResult,
     ActionCreatePreparedStatementResult, Command as Sql, CommandGetSqlInfo,
-    DoPutPreparedStatementResult, DoPutUpdateResult, ProstMessageExt, SqlInfo,
-    SqlSupportedTransaction, SubstraitPlan, TableRef, TicketStatementQuery,
-    action_cancel_query_result::CancelResult, action_end_savepoint_request::EndSavepoint,
-    action_end_transaction_request::EndTransaction,
+    DoPutPreparedStatementResult, DoPutUpdateResult, EndTransaction, ProstMessageExt, SqlInfo,
+    SqlSupportedTransaction, SubstraitPlan, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightData,
@@ -44,29 +42,26 @@ const TRANSACTION: &str = "transaction_id";
 const SAVEPOINT: &str = "savepoint_id";
 
 #[derive(Debug)]
-pub(crate) struct FlightSql {
-    info: SqlInfoData,
+pub(crate) struct FlightSql;
+
+/// What the scenario's server says of itself.
+fn server_info() -> arrow_flight::error::Result<SqlInfoData> {
+    let mut info = SqlInfoDataBuilder::new();
+    info.append(SqlInfo::FlightSqlServerSql, false);
+    info.append(SqlInfo::FlightSqlServerSubstrait, true);
+    info.append(SqlInfo::FlightSqlServerSubstraitMinVersion, "min_version");
+    info.append(SqlInfo::FlightSqlServerSubstraitMaxVersion, "max_version");
+    info.append(
+        SqlInfo::FlightSqlServerTransaction,
+        SqlSupportedTransaction::Savepoint as i32,
+    );
+    info.append(SqlInfo::FlightSqlServerCancel, true);
+    info.append(SqlInfo::FlightSqlServerStatementTimeout, 42);
+    info.append(SqlInfo::FlightSqlServerTransactionTimeout, 7);
+    info.build()
 }
 
 impl FlightSql {
-    pub(crate) fn new() -> Self {
-        let mut info = SqlInfoDataBuilder::new();
-        info.append(SqlInfo::FlightSqlServerSql, false);
-        info.append(SqlInfo::FlightSqlServerSubstrait, true);
-        info.append(SqlInfo::FlightSqlServerSubstraitMinVersion, "min_version");
-        info.append(SqlInfo::FlightSqlServerSubstraitMaxVersion, "max_version");
-        info.append(
-            SqlInfo::FlightSqlServerTransaction,
-            SqlSupportedTransaction::Savepoint as i32,
-        );
-        info.append(SqlInfo::FlightSqlServerCancel, true);
-        info.append(SqlInfo::FlightSqlServerStatementTimeout, 42);
-        info.append(SqlInfo::FlightSqlServerTransactionTimeout, 7);
-        Self {
-            info: info.build().expect("known names and values"),
-        }
-    }
-
     /// The word that a statement, a plan, a ticket or a handle stands for; `None` for metadata.
     fn word(wire: &Wire, command: &Sql) -> Result<Option<String>, Status> {
         Ok(Some(match command {
@@ -171,9 +166,8 @@ impl FlightSql {
             })],
             Sql::ActionEndTransactionRequest(request) => {
                 expect("transaction", &request.transaction_id, TRANSACTION)?;
-                let unspecified = EndTransaction::Unspecified;
-                if request.action() == unspecified {
-                    return Err(unexpected("end", &unspecified, "commit or rollback"));
+                if request.action() == EndTransaction::Unspecified {
+                    return Err(unexpected("end", &request.action, "commit or rollback"));
                 }
                 Vec::new()
             }
@@ -186,9 +180,8 @@ impl FlightSql {
             }
             Sql::ActionEndSavepointRequest(request) => {
                 expect("savepoint", &request.savepoint_id, SAVEPOINT)?;
-                let unspecified = EndSavepoint::Unspecified;
-                if request.action() == unspecified {
-                    return Err(unexpected("end", &unspecified, "release or rollback"));
+                if request.action == 0 {
+                    return Err(unexpected("end", &request.action, "release or rollback"));
                 }
                 Vec::new()
             }
@@ -215,9 +208,9 @@ impl FlightSql {
                 let info = FlightInfo::decode(request.info)
                     .map_err(|error| Status::invalid_argument(error.to_string()))?;
                 Self::expect_plan_flight(wire, &info)?;
-                vec![packed(&ActionCancelQueryResult {
-                    result: CancelResult::Cancelled.into(),
-                })]
+                // Its enum has the numbers of CancelStatus.
+                let result = CancelStatus::Cancelled.into();
+                vec![packed(&ActionCancelQueryResult { result })]
             }
             other => return Err(unexpected("action", other.type_url(), "one of Flight SQL")),
         })
@@ -281,6 +274,13 @@ fn described(name: &str, data_type: DataType) -> SchemaRef {
         .collect();
     let field = Field::new(name, data_type, true).with_metadata(known);
     Arc::new(Schema::new(vec![field]))
+}
+
+/// A table as its command names it.
+struct TableRef {
+    catalog: Option<String>,
+    db_schema: Option<String>,
+    table: String,
 }
 
 /// The arguments of metadata commands.
@@ -395,7 +395,7 @@ impl Verbs for FlightSql {
         let schema = Self::schema(wire, &command)?;
         let batches: Vec<RecordBatch> = match &command {
             Sql::CommandGetSqlInfo(asked) if !without_rows(asked) => {
-                let known = self.info.record_batch(asked.info.iter().copied());
+                let known = server_info().and_then(|info| info.record_batch(asked.info.clone()));
                 vec![known.map_err(|error| Status::internal(error.to_string()))?]
             }
             _ => Vec::new(),
