@@ -8,7 +8,7 @@ use arrow_flight::sql::{
 use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, PutResult, Ticket};
 use tonic::{Request, Response, Status, Streaming};
 use volary::flight::conformance::{
-    Answers, FlightMessage, Inbound, InboundItem, Verbs, Wire, metadata_schema,
+    Answers, FlightMessage, Inbound, InboundItem, Verbs, Wire, info_rows, metadata_schema,
 };
 
 use crate::sql::{read, updated};
@@ -18,11 +18,12 @@ use crate::toy::{all, expect, flight, rows, unexpected};
 pub(crate) struct Ingestion;
 
 /// What the scenario's server says of itself.
-fn server_info() -> arrow_flight::error::Result<SqlInfoData> {
+fn server_info() -> Result<SqlInfoData, Status> {
     let mut info = SqlInfoDataBuilder::new();
     info.append(SqlInfo::FlightSqlServerBulkIngestion, true);
     info.append(SqlInfo::FlightSqlServerIngestTransactionsSupported, true);
     info.build()
+        .map_err(|error| Status::internal(error.to_string()))
 }
 
 fn expect_ingest(ingest: &CommandStatementIngest) -> Result<(), Status> {
@@ -80,8 +81,7 @@ impl Verbs for Ingestion {
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
         match read(&request.get_ref().ticket)? {
             Sql::CommandGetSqlInfo(asked) => {
-                let known = server_info().and_then(|info| info.record_batch(asked.info));
-                let known = known.map_err(|error| Status::internal(error.to_string()))?;
+                let known = info_rows(&server_info()?, &asked.info)?;
                 Ok(Response::new(rows(wire, known.schema(), vec![known])))
             }
             other => Err(unexpected("command", other.type_url(), "GetSqlInfo")),

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 use volary::flight::conformance::{
-    Answers, Command, FlightMessage, Inbound, InboundItem, Packed, Rows, Verbs, Wire,
+    Answers, Command, FlightMessage, Inbound, InboundItem, Packed, Rows, Verbs, Wire, info_rows,
     metadata_schema, sql_command,
 };
 
@@ -45,7 +45,7 @@ const SAVEPOINT: &str = "savepoint_id";
 pub(crate) struct FlightSql;
 
 /// What the scenario's server says of itself.
-fn server_info() -> arrow_flight::error::Result<SqlInfoData> {
+fn server_info() -> Result<SqlInfoData, Status> {
     let mut info = SqlInfoDataBuilder::new();
     info.append(SqlInfo::FlightSqlServerSql, false);
     info.append(SqlInfo::FlightSqlServerSubstrait, true);
@@ -59,6 +59,7 @@ fn server_info() -> arrow_flight::error::Result<SqlInfoData> {
     info.append(SqlInfo::FlightSqlServerStatementTimeout, 42);
     info.append(SqlInfo::FlightSqlServerTransactionTimeout, 7);
     info.build()
+        .map_err(|error| Status::internal(error.to_string()))
 }
 
 impl FlightSql {
@@ -395,8 +396,7 @@ impl Verbs for FlightSql {
         let schema = Self::schema(wire, &command)?;
         let batches: Vec<RecordBatch> = match &command {
             Sql::CommandGetSqlInfo(asked) if !without_rows(asked) => {
-                let known = server_info().and_then(|info| info.record_batch(asked.info.clone()));
-                vec![known.map_err(|error| Status::internal(error.to_string()))?]
+                vec![info_rows(&server_info()?, &asked.info)?]
             }
             _ => Vec::new(),
         };

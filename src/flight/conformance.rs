@@ -16,7 +16,7 @@ pub use super::proto::{Form, Packed};
 pub use super::reads::Reads;
 pub use super::service::{Answers, FlightConfig, Verbs, serve_verbs};
 pub use super::session::Session;
-pub use super::sql::metadata::schema as metadata_schema;
+pub use super::sql::metadata::{info_rows, schema as metadata_schema};
 pub use super::ticket::{OpenedTicket, Signer};
 pub use super::verbs::cancel::{result as cancel_result, withdraw_flight};
 pub use super::verbs::do_action::bare;
