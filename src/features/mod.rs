@@ -3,6 +3,7 @@
 //! Does not know models: `predict` reaches it as a [`ModelFunctions`] that somebody else fulfils,
 //! and a fitted pipeline is data that a model version refers to.
 
+mod computing;
 pub mod error;
 mod functions;
 pub mod model_function;

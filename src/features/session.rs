@@ -20,11 +20,11 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, ScalarUDF};
-use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
+use super::computing::{self, QueryThreads};
 use super::error::{from_datafusion, plain_text};
 use super::functions::bounded;
 use super::model_function::{PredictFunction, split_version};
@@ -58,7 +58,7 @@ pub struct QueryEngine {
     catalog: Catalog,
     models: Arc<dyn ModelFunctions>,
     limits: QueryLimits,
-    /// The session every statement starts from; `Err` when the spill directory cannot be used.
+    /// The session every statement starts from; `Err` when the spill directory or the threads cannot be had.
     base: Result<SessionState, String>,
 }
 
@@ -217,8 +217,10 @@ fn base_session(limits: &QueryLimits) -> Result<SessionState, String> {
                 plain_text(&error)
             )
         })?;
+    let threads = QueryThreads::start(limits.partitions)
+        .map_err(|error| format!("the threads of queries cannot be started: {error}"))?;
     let mut state = SessionStateBuilder::new()
-        .with_config(session_config(limits.partitions))
+        .with_config(session_config(limits.partitions).with_extension(Arc::new(threads)))
         .with_runtime_env(runtime)
         .with_default_features()
         .build();
@@ -370,7 +372,7 @@ impl Query {
             .create_physical_plan(&optimized, &self.state)
             .await
             .map_err(failed)?;
-        let rows = execute_stream(physical, self.state.task_ctx()).map_err(failed)?;
+        let rows = computing::execute(physical, self.state.task_ctx()).map_err(failed)?;
         let schema = self.schema;
         let files = self.files;
         let mut read = 0;

@@ -193,6 +193,16 @@ actions! {
     ListDatasets("volary.v1.ListDatasets" => "stream of volary.v1.Dataset"),
     /// Removes a dataset with all its versions.
     DropDataset("volary.v1.DropDataset" => "volary.v1.Done"),
+    /// Begins an upload in parts.
+    BeginUpload("volary.v1.BeginUpload" => "volary.v1.Upload"),
+    /// Makes the parts of an upload visible at once, as one version.
+    CommitUpload("volary.v1.CommitUpload" => "volary.v1.Dataset"),
+    /// Gives an upload in parts up and removes what it holds.
+    AbortUpload("volary.v1.AbortUpload" => "volary.v1.Done"),
+    /// An upload in parts as it stands, with every finished attempt of every part.
+    DescribeUpload("volary.v1.DescribeUpload" => "volary.v1.Upload"),
+    /// Every upload in parts that is open, without its parts.
+    ListUploads("volary.v1.ListUploads" => "stream of volary.v1.Upload"),
     /// Every model at its newest version.
     ListModels("volary.v1.ListModels" => "stream of volary.v1.Model"),
     /// A model version with its network and pipeline.

@@ -92,6 +92,10 @@ pub enum FlightError {
     ParameterRows { rows: usize },
     #[error("job id {received:?} is not a UUID; ListJobs shows the ids")]
     BadJobId { received: String },
+    #[error(
+        "upload id {received:?} is not a UUID; BeginUpload answers the id, ListUploads shows those that are open"
+    )]
+    BadUploadId { received: String },
     #[error("field {field:?} of {message} is {received}; {hint}")]
     BadField {
         message: &'static str,
@@ -136,6 +140,7 @@ impl Faulty for FlightError {
             | Self::ReadOnly { .. }
             | Self::ParameterRows { .. }
             | Self::BadJobId { .. }
+            | Self::BadUploadId { .. }
             | Self::BadHeader { .. }
             | Self::Incomplete { .. }
             | Self::TooManyEndpoints { .. }

@@ -13,6 +13,7 @@ mod command;
 pub mod conformance;
 mod convert;
 mod error;
+mod lease;
 mod peer;
 mod port;
 mod proto;

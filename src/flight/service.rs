@@ -122,10 +122,7 @@ pub async fn serve(
     config: FlightConfig,
 ) -> Result<(), FlightError> {
     let shutdown = services.shutdown.clone();
-    let verbs = Arc::new(Ours {
-        services,
-        direct_endpoints: config.direct_endpoints,
-    });
+    let verbs = Arc::new(Ours::new(services, config.direct_endpoints));
     serve_verbs(listener, verbs, &config, shutdown).await
 }
 

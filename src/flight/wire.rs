@@ -14,6 +14,7 @@ use tonic::Status;
 use super::call::CallOptions;
 use super::codec::{DecodeLimits, FlightMessage, batch_stream};
 use super::error::FlightError;
+use super::lease::Leases;
 use super::reads::Reads;
 use super::service::{FlightConfig, Services};
 use super::sql;
@@ -81,6 +82,7 @@ impl Wire {
 #[derive(Debug, Clone)]
 pub(super) struct VerbContext {
     pub(super) services: Services,
+    pub(super) leases: Leases,
     pub(super) direct_endpoints: bool,
     pub(super) wire: Wire,
 }

@@ -329,13 +329,13 @@ class _Upload:
             self._writer.close()
 
     def commit(self) -> dict[str, Any]:
-        """Say that this was all; answers the last PutResult, which has the version."""
+        """Say that this was all; answers the last PutResult, which has the version, or the part."""
         with _translated():
             self._writer.done_writing()
         last: dict[str, Any] = {}
         while (reply := self._reply()) is not None:
             last = reply
-        if "version" not in last:
+        if not last.keys() & {"version", "part"}:
             raise self._ended()
         with _translated():
             self._writer.close()

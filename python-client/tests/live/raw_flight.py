@@ -26,11 +26,11 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-def _field(number: int, body: bytes) -> bytes:
+def field(number: int, body: bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(body)) + body
 
 
-def _number(message: bytes, at: int) -> tuple[int, int]:
+def number(message: bytes, at: int) -> tuple[int, int]:
     """The varint at this place, and the place behind it."""
     number = shift = 0
     while True:
@@ -41,17 +41,17 @@ def _number(message: bytes, at: int) -> tuple[int, int]:
             return number, at
 
 
-def _fields(message: bytes) -> dict[int, list[bytes]]:
+def fields(message: bytes) -> dict[int, list[bytes]]:
     """The fields of a message by number, as they lie there."""
     found: dict[int, list[bytes]] = {}
     at = 0
     while at < len(message):
-        key, at = _number(message, at)
+        key, at = number(message, at)
         begin = at
         if key & 7 == 0:
-            _, at = _number(message, at)
+            _, at = number(message, at)
         elif key & 7 == 2:
-            size, begin = _number(message, at)
+            size, begin = number(message, at)
             at = begin + size
         else:
             at += {1: 8, 5: 4}[key & 7]
@@ -61,7 +61,7 @@ def _fields(message: bytes) -> dict[int, list[bytes]]:
 
 def command_descriptor(command: bytes) -> bytes:
     """A FlightDescriptor of a command."""
-    return b"\x08\x02" + _field(2, command)
+    return b"\x08\x02" + field(2, command)
 
 
 @dataclass
@@ -76,10 +76,10 @@ class Poll:
 
     @classmethod
     def of(cls, message: bytes) -> Poll:
-        poll = _fields(message)
-        info = _fields(poll[1][0])
+        poll = fields(message)
+        info = fields(poll[1][0])
         # proto3 leaves out a ticket that is empty, but an `optional` progress is there even when it is 0.
-        tickets = [_fields(_fields(endpoint)[1][0])[1][0] for endpoint in info.get(3, [])]
+        tickets = [fields(fields(endpoint)[1][0])[1][0] for endpoint in info.get(3, [])]
         [progress] = struct.unpack("<d", poll[3][0])
         return cls(poll[2][0] if 2 in poll else None, progress, info[7][0], tickets)
 
@@ -88,14 +88,14 @@ def flight_data(message: pa.Buffer | None = None, command: bytes | None = None, 
     """One FlightData of an encapsulated IPC message."""
     out = b""
     if command is not None:
-        out += _field(1, command_descriptor(command))
+        out += field(1, command_descriptor(command))
     if message is not None:
         parsed = pa.ipc.read_message(message)
-        out += _field(2, parsed.metadata.to_pybytes())
+        out += field(2, parsed.metadata.to_pybytes())
         if parsed.body is not None:
-            out += _field(1000, parsed.body.to_pybytes())
+            out += field(1000, parsed.body.to_pybytes())
     if app_metadata:
-        out += _field(3, app_metadata)
+        out += field(3, app_metadata)
     return out
 
 

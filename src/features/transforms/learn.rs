@@ -13,7 +13,6 @@ use arrow::datatypes::{Field, Float64Type, Int64Type};
 use datafusion::execution::SessionState;
 use datafusion::functions_aggregate::expr_fn::{avg, count, max, min, stddev_pop};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident, lit};
-use datafusion::physical_plan::execute_stream;
 use futures::{StreamExt, TryStreamExt};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,6 +21,7 @@ use super::fitted::{FillValue, FittedStep};
 use super::spec::{CategoryLimits, Edges, ImputeStrategy, TransformSpec};
 use super::{INDEX_CATEGORIES_MAX, ONE_HOT_CATEGORIES_MAX, Place};
 use crate::features::FeatureError;
+use crate::features::computing::execute;
 use crate::features::error::from_datafusion;
 use crate::features::functions::{Categories, CategoryValues, ColumnFunction, NumericFunction};
 
@@ -920,7 +920,7 @@ async fn stream(
         .create_physical_plan(&plan)
         .await
         .map_err(from_datafusion)?;
-    let batches = execute_stream(physical, rows.state.task_ctx()).map_err(from_datafusion)?;
+    let batches = execute(physical, rows.state.task_ctx()).map_err(from_datafusion)?;
     Ok(batches.map_err(from_datafusion).boxed())
 }
 

@@ -238,6 +238,10 @@ pub struct Train {
     /// Keep what the job needs to go on (see `Resume`). Unset: keep nothing.
     #[prost(message, optional, tag = "22")]
     pub checkpoints: ::core::option::Option<Checkpoints>,
+    /// Cancel the job when nobody has watched it or asked about it for so long: the client that waits for it is gone.
+    /// 0: it runs to its end.
+    #[prost(uint32, tag = "23")]
+    pub lease_seconds: u32,
     #[prost(oneof = "train::Validation", tags = "15, 16")]
     pub validation: ::core::option::Option<train::Validation>,
 }
@@ -385,6 +389,9 @@ pub struct Score {
     pub mode: i32,
     #[prost(string, repeated, tag = "6")]
     pub keep: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// as of Train
+    #[prost(uint32, tag = "7")]
+    pub lease_seconds: u32,
 }
 impl ::prost::Name for Score {
     const NAME: &'static str = "Score";
@@ -664,6 +671,9 @@ pub struct Resume {
     /// in place of the optimizer's, schedules included
     #[prost(double, optional, tag = "4")]
     pub learning_rate: ::core::option::Option<f64>,
+    /// as of Train
+    #[prost(uint32, tag = "5")]
+    pub lease_seconds: u32,
 }
 impl ::prost::Name for Resume {
     const NAME: &'static str = "Resume";
@@ -937,7 +947,7 @@ impl ::prost::Name for DescribeUpload {
         "/volary.v1.DescribeUpload".into()
     }
 }
-/// Every upload that is open. Answers a stream of Upload.
+/// Every upload that is open, without its parts. Answers a stream of Upload.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListUploads {}
 impl ::prost::Name for ListUploads {

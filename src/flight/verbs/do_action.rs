@@ -1,4 +1,4 @@
-//! DoAction: jobs, datasets, models, the cluster, and Flight SQL's prepared statements.
+//! DoAction: jobs, datasets, uploads, models, the cluster, and Flight SQL's prepared statements.
 
 use arrow_flight::sql::{ActionCancelQueryRequest, ActionCancelQueryResult, ProstMessageExt as _};
 use arrow_flight::{
@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use prost::{Message, Name};
 use tonic::Status;
 
-use super::{cancel, jobs, renew, session};
+use super::{cancel, jobs, renew, session, uploads};
 use crate::flight::command::ActionKind;
 use crate::flight::convert;
 use crate::flight::error::FlightError;
@@ -45,14 +45,20 @@ pub(crate) async fn do_action(
     let catalog = &services.catalog;
     match kind {
         ActionKind::Train => {
-            let request = convert::train_request(body.read::<v1::Train>()?)?;
+            let train = body.read::<v1::Train>()?;
+            let lease_seconds = train.lease_seconds;
+            let request = convert::train_request(train)?;
             let id = services.training.submit(request).await?;
+            jobs::lease(context, id, lease_seconds);
             let job = jobs::current(context, id, forwarded).await?;
             Ok(one(&job, form))
         }
         ActionKind::Score => {
-            let request = convert::score_request(body.read::<v1::Score>()?)?;
+            let score = body.read::<v1::Score>()?;
+            let lease_seconds = score.lease_seconds;
+            let request = convert::score_request(score)?;
             let id = services.serving.score(&services.queries, request).await?;
+            jobs::lease(context, id, lease_seconds);
             let job = jobs::current(context, id, forwarded).await?;
             Ok(one(&job, form))
         }
@@ -88,9 +94,11 @@ pub(crate) async fn do_action(
             Ok(one(&jobs::cancel(context, id, forwarded).await?, form))
         }
         ActionKind::Resume => {
-            let request = convert::resume_request(&body.read::<v1::Resume>()?)?;
+            let resume = body.read::<v1::Resume>()?;
+            let request = convert::resume_request(&resume)?;
             jobs::refuse_running(context, request.job, forwarded).await?;
             let id = services.training.resume(request).await?;
+            jobs::lease(context, id, resume.lease_seconds);
             Ok(one(&jobs::current(context, id, forwarded).await?, form))
         }
         ActionKind::DropCheckpoints => {
@@ -116,6 +124,11 @@ pub(crate) async fn do_action(
             catalog.datasets.remove(&request.name).await?;
             Ok(one(&v1::Done {}, form))
         }
+        ActionKind::BeginUpload
+        | ActionKind::CommitUpload
+        | ActionKind::AbortUpload
+        | ActionKind::DescribeUpload
+        | ActionKind::ListUploads => uploads::action(context, kind, &body).await,
         ActionKind::ListModels => {
             body.read::<v1::ListModels>()?;
             let listed = catalog.models.list().await?;
@@ -196,12 +209,15 @@ fn result<M: Message + Name>(message: &M, form: Form) -> ActionResult {
     }
 }
 
-fn one<M: Message + Name>(message: &M, form: Form) -> ActionStream {
+pub(super) fn one<M: Message + Name>(message: &M, form: Form) -> ActionStream {
     let result = result(message, form);
     futures::stream::once(async { Ok(result) }).boxed()
 }
 
-fn many<M: Message + Name>(messages: impl Iterator<Item = M>, form: Form) -> ActionStream {
+pub(super) fn many<M: Message + Name>(
+    messages: impl Iterator<Item = M>,
+    form: Form,
+) -> ActionStream {
     let results: Vec<_> = messages.map(|message| Ok(result(&message, form))).collect();
     futures::stream::iter(results).boxed()
 }

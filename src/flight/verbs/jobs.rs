@@ -31,6 +31,13 @@ pub(crate) fn is_final(job: &v1::Job) -> bool {
     )
 }
 
+/// Notes that a job which was asked for with a lease is to end when nobody cares for it.
+pub(crate) fn lease(context: &VerbContext, id: JobId, lease_seconds: u32) {
+    let length = Duration::from_secs(lease_seconds.into());
+    let jobs = &context.services.catalog.jobs;
+    context.leases.grant(jobs, id, length);
+}
+
 /// The job as it stands.
 pub(crate) async fn current(
     context: &VerbContext,
@@ -39,6 +46,7 @@ pub(crate) async fn current(
 ) -> Result<v1::Job, Status> {
     let jobs = &context.services.catalog.jobs;
     if let Some(live) = jobs.watch(id) {
+        context.leases.touch(id);
         let status = live.borrow().clone();
         return Ok(convert::job(&status));
     }
@@ -125,7 +133,9 @@ pub(crate) async fn follow(
 ) -> Result<BoxStream<'static, Result<v1::Job, Status>>, Status> {
     let jobs = &context.services.catalog.jobs;
     if let Some(mut live) = jobs.watch(id) {
+        let held = context.leases.hold(id);
         return Ok(async_stream::stream! {
+            let _held = held;
             loop {
                 let status = live.borrow_and_update().clone();
                 let ended = status.state.is_final();

@@ -15,6 +15,7 @@ mod ours;
 pub(super) mod poll_flight_info;
 pub(super) mod renew;
 pub(super) mod session;
+pub(super) mod uploads;
 
 use arrow_flight::FlightDescriptor;
 use arrow_flight::flight_descriptor::DescriptorType;

@@ -12,21 +12,32 @@ use super::{
 };
 use crate::flight::codec::FlightMessage;
 use crate::flight::command::ActionKind;
+use crate::flight::lease::Leases;
 use crate::flight::service::{Answers, Services, Verbs};
 use crate::flight::wire::{VerbContext, Wire};
 
 /// Everything behind the port.
 #[derive(Debug)]
 pub(in crate::flight) struct Ours {
-    pub(in crate::flight) services: Services,
-    /// Whether `Read` sends clients to all servers, at the addresses they advertise.
-    pub(in crate::flight) direct_endpoints: bool,
+    services: Services,
+    leases: Leases,
+    direct_endpoints: bool,
 }
 
 impl Ours {
+    /// With `direct_endpoints`, `Read` sends clients to all servers, at the addresses they advertise.
+    pub(in crate::flight) fn new(services: Services, direct_endpoints: bool) -> Self {
+        Self {
+            services,
+            leases: Leases::default(),
+            direct_endpoints,
+        }
+    }
+
     fn context(&self, wire: &Wire) -> VerbContext {
         VerbContext {
             services: self.services.clone(),
+            leases: self.leases.clone(),
             direct_endpoints: self.direct_endpoints,
             wire: wire.clone(),
         }

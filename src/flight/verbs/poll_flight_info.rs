@@ -34,16 +34,18 @@ pub(crate) async fn poll_flight_info(
     let services = &context.services;
     match Target::of(&descriptor)? {
         Target::Command(Command::Train(train), form) => {
-            let id = services
-                .training
-                .submit(convert::train_request(*train)?)
-                .await?;
+            let lease_seconds = train.lease_seconds;
+            let request = convert::train_request(*train)?;
+            let id = services.training.submit(request).await?;
+            jobs::lease(context, id, lease_seconds);
             let job = jobs::current(context, id, forwarded).await?;
             poll_info(context, id, &job, form).await
         }
         Target::Command(Command::Score(score), form) => {
+            let lease_seconds = score.lease_seconds;
             let request = convert::score_request(score)?;
             let id = services.serving.score(&services.queries, request).await?;
+            jobs::lease(context, id, lease_seconds);
             let job = jobs::current(context, id, forwarded).await?;
             poll_info(context, id, &job, form).await
         }
