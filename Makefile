@@ -17,7 +17,8 @@ PACKAGES := build-essential pkg-config libopenblas-dev
 .PHONY: help
 help:
 	@echo 'make demo      three servers, real data: upload, SQL, training, prediction, scoring (under two minutes once built)'
-	@echo 'make test      every check: format, clippy, Rust tests, Python, Java and Go tests, the demo in short form'
+	@echo 'make test      every check: format, clippy, Rust tests, Python, Java and Go tests, conformance, the demo in short form'
+	@echo 'make conformance  the Flight clients of Arrow in Go, Java and C++ against its integration scenarios'
 	@echo 'make build     the program: $(VOLARY)'
 	@echo 'make bench     benchmarks, written to docs/benchmarks'
 	@echo 'make lint      format check and clippy with warnings denied'
@@ -87,7 +88,7 @@ demo-short: setup build
 
 # -- checking it -------------------------------------------------------------------------------------------------
 
-.PHONY: test rust-tests python-tests java-tests go-tests lint format format-check clippy
+.PHONY: test rust-tests python-tests java-tests go-tests conformance lint format format-check clippy
 # In this order: the fastest answer first.
 test:
 	@$(MAKE) --no-print-directory setup java-tools announce-first-build
@@ -97,6 +98,7 @@ test:
 	@$(MAKE) --no-print-directory python-tests
 	@$(MAKE) --no-print-directory go-tests
 	@$(MAKE) --no-print-directory java-tests
+	@$(MAKE) --no-print-directory conformance
 	@$(MAKE) --no-print-directory demo-short
 	@echo 'all checks passed'
 
@@ -122,6 +124,11 @@ java-tests: java-tools build
 	@if command -v mvn >/dev/null && command -v javac >/dev/null; then \
 		VOLARY_BIN=$(VOLARY) mvn -B -q -f examples/java/pom.xml test; \
 	else echo 'Java tests passed over: there is no Maven or no JDK of Java 17 or later'; fi
+
+# The example is built by rust-tests already. Clients are fetched and built once; docs/conformance.md.
+conformance: setup
+	cargo build --release --config 'profile.release.package.volary.opt-level=0' --example conformance
+	$(PYTHON) tests/conformance/run.py --server $(TARGET)/release/examples/conformance --cache $(TARGET)/conformance --files
 
 lint: format-check clippy
 

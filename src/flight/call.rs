@@ -21,12 +21,12 @@ pub(super) const COMPRESSION_OPTION: &str = "compression";
 
 /// One call's options.
 #[derive(Debug, Clone, Default)]
-pub(super) struct CallOptions {
+pub struct CallOptions {
     /// Another server passed this call on; then it is answered here or not at all.
-    pub(super) forwarded: bool,
-    pub(super) session: Option<Session>,
+    pub forwarded: bool,
+    pub session: Option<Session>,
     /// How the record batches of the answer are compressed.
-    pub(super) compression: Compression,
+    pub compression: Compression,
     cookie: Arc<OnceLock<MetadataValue<Ascii>>>,
 }
 
@@ -64,7 +64,7 @@ impl CallOptions {
     }
 
     /// Has the answer tell the client to keep this cookie.
-    pub(super) fn set_cookie(&self, cookie: &str) {
+    pub fn set_cookie(&self, cookie: &str) {
         if let Ok(cookie) = cookie.parse() {
             let _ = self.cookie.set(cookie);
         }

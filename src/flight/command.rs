@@ -110,7 +110,7 @@ impl Command {
 }
 
 /// A Flight SQL message; `None` when Flight SQL has none of that name.
-pub(super) fn sql_command(packed: &Packed) -> Result<Option<sql::Command>, FlightError> {
+pub fn sql_command(packed: &Packed) -> Result<Option<sql::Command>, FlightError> {
     let any = sql::Any {
         type_url: format!("type.googleapis.com/{}", packed.name),
         value: packed.to_protobuf()?,

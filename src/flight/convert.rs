@@ -309,7 +309,8 @@ pub(super) fn member(member: &Member) -> v1::Member {
     }
 }
 
-pub(super) fn timestamp(time: SystemTime) -> prost_types::Timestamp {
+/// As protobuf has it; times before 1970 become 1970.
+pub fn timestamp(time: SystemTime) -> prost_types::Timestamp {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     prost_types::Timestamp {
         seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),

@@ -10,6 +10,7 @@ mod call;
 pub mod client;
 mod codec;
 mod command;
+pub mod conformance;
 mod convert;
 mod error;
 mod lease;
@@ -24,6 +25,7 @@ mod status;
 mod ticket;
 mod trace;
 mod verbs;
+mod wire;
 
 pub use error::FlightError;
 pub use peer::PeerClient;

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use super::error::FlightError;
 
@@ -18,7 +21,7 @@ const WITHDRAWN_MAX: usize = 100_000;
 
 /// The reads of this server. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Reads {
+pub struct Reads {
     state: Arc<Mutex<State>>,
 }
 
@@ -68,6 +71,37 @@ impl Reads {
         Ok(())
     }
 
+    /// The rows of the ticket of this id, until they end or somebody withdraws it.
+    pub async fn rows<T: Send + 'static>(
+        &self,
+        id: &Bytes,
+        rows: impl Future<Output = Result<BoxStream<'static, Result<T, Status>>, Status>>,
+    ) -> Result<BoxStream<'static, Result<T, Status>>, Status> {
+        let read = self.begin(id)?;
+        let mut rows = tokio::select! {
+            rows = rows => rows?,
+            () = read.stopped() => return Err(FlightError::CancelledRead.into()),
+        };
+        Ok(async_stream::stream! {
+            loop {
+                let next = tokio::select! {
+                    // The end first: a read that is whole was not cancelled.
+                    biased;
+                    next = rows.next() => next,
+                    () = read.stopped() => {
+                        yield Err(FlightError::CancelledRead.into());
+                        return;
+                    }
+                };
+                match next {
+                    Some(message) => yield message,
+                    None => return,
+                }
+            }
+        }
+        .boxed())
+    }
+
     pub(super) fn is_withdrawn(&self, id: &Bytes) -> bool {
         self.state.lock().withdrawn.contains_key(id)
     }
@@ -75,7 +109,7 @@ impl Reads {
 
 /// One read under way.
 #[derive(Debug)]
-pub(super) struct Read {
+pub struct Read {
     reads: Reads,
     id: Bytes,
     stop: CancellationToken,

@@ -7,18 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
-use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
@@ -27,18 +23,16 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument, Span};
 
 use super::call::CallOptions;
-use super::codec::{DecodeLimits, FlightMessage, batch_stream};
+use super::codec::FlightMessage;
 use super::error::FlightError;
-use super::lease::Leases;
 use super::peer::PeerClient;
 use super::port::FlightPort;
 use super::proto::DESCRIPTORS;
-use super::reads::Reads;
-use super::sql;
 use super::status::code_name;
-use super::ticket::{OpenedTicket, Signer};
 use super::trace::{self, Trace};
-use super::verbs;
+use super::verbs::Ours;
+pub(super) use super::wire::VerbContext;
+use super::wire::Wire;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::features::QueryEngine;
@@ -103,9 +97,6 @@ pub struct Services {
     pub shutdown: Shutdown,
 }
 
-/// Compressed batches may decode to this many times the largest message.
-const DECODED_RATIO: u64 = 8;
-
 /// To clients and servers alike: enough for one busy stream over a slow link, and for several on one connection.
 const STREAM_WINDOW_BYTES: u32 = 16 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
@@ -119,9 +110,6 @@ const STREAMS_MAX: u32 = 4096;
 /// Tokens, cookies and traces together outgrow the default of 16 KiB.
 const HEADER_BYTES_MAX: u32 = 64 << 10;
 
-/// A stream of rows that has none to send says so after this long: half of the shortest patience that proxies have.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
-
 /// A client that is gone without a word is noticed by these. They are long, because some gRPC libraries answer pings
 /// only while the program is inside a call, and a program may compute between two writes.
 const CLIENT_PING_EVERY: Duration = Duration::from_secs(60);
@@ -133,13 +121,22 @@ pub async fn serve(
     services: Services,
     config: FlightConfig,
 ) -> Result<(), FlightError> {
+    let shutdown = services.shutdown.clone();
+    let verbs = Arc::new(Ours::new(services, config.direct_endpoints));
+    serve_verbs(listener, verbs, &config, shutdown).await
+}
+
+/// Serves `verbs` as the port serves ours.
+pub async fn serve_verbs(
+    listener: TcpListener,
+    verbs: Arc<dyn Verbs>,
+    config: &FlightConfig,
+    shutdown: Shutdown,
+) -> Result<(), FlightError> {
     let failed = |reason: String| FlightError::Internal {
         doing: "serving the gRPC port",
         reason,
     };
-    let shutdown = services.shutdown.clone();
-    let message_bytes_max = config.message_bytes_max;
-
     let health = tonic_health::server::HealthReporter::new();
     health
         .set_serving::<FlightServiceServer<VolaryService>>()
@@ -157,7 +154,8 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1alpha()
         .map_err(|error| failed(error.to_string()))?;
-    let flight = FlightPort::new(VolaryService::new(services, config), message_bytes_max);
+    let service = VolaryService::new(verbs, Wire::new(config), shutdown.clone());
+    let flight = FlightPort::new(service, config.message_bytes_max);
 
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
@@ -188,95 +186,109 @@ pub async fn serve(
         .map_err(|error| failed(error.to_string()))
 }
 
-/// What the verbs share. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(super) struct VerbContext {
-    pub(super) services: Services,
-    /// Of the call that the context was made for.
-    pub(super) call: CallOptions,
-    pub(super) signer: Signer,
-    pub(super) reads: Reads,
-    pub(super) leases: Leases,
-    pub(super) direct_endpoints: bool,
-    pub(super) limits: DecodeLimits,
-    pub(super) incoming: IncomingStreams,
-}
-
-impl VerbContext {
-    /// The schema, then `batches`, in the form that the call asked for. `advertised` must be an expanded schema.
-    pub(super) fn batches<E>(
+/// What the port serves: the verbs of Arrow Flight, each with what its call has of the port. A verb that is
+/// left out is refused. Ours are [`verbs::Ours`]; `examples/conformance` has Arrow's integration scenarios.
+#[tonic::async_trait]
+pub trait Verbs: std::fmt::Debug + Send + Sync + 'static {
+    async fn handshake(
         &self,
-        advertised: SchemaRef,
-        batches: BoxStream<'static, Result<RecordBatch, E>>,
-    ) -> BoxStream<'static, Result<FlightMessage, Status>>
-    where
-        E: Into<Status> + Send + 'static,
-    {
-        batch_stream(advertised, self.call.compression, KEEP_ALIVE_EVERY, batches)
+        _: &Wire,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Response<Answers<HandshakeResponse>>, Status> {
+        not_served("Handshake")
     }
 
-    /// What a ticket signed here stands for, plain or as Flight SQL wraps it; `None` when it is not of that kind.
-    pub(super) fn signed_ticket(
+    async fn list_flights(
         &self,
-        ticket: &Bytes,
-    ) -> Option<Result<OpenedTicket, FlightError>> {
-        let signed = if Signer::is_ticket(ticket) {
-            ticket.clone()
-        } else {
-            sql::signed_part(ticket)?
-        };
-        Some(self.signer.open_ticket(&signed, SystemTime::now()))
+        _: &Wire,
+        _: Request<Criteria>,
+    ) -> Result<Response<Answers<FlightInfo>>, Status> {
+        not_served("ListFlights")
+    }
+
+    async fn get_flight_info(
+        &self,
+        _: &Wire,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        not_served("GetFlightInfo")
+    }
+
+    async fn poll_flight_info(
+        &self,
+        _: &Wire,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
+        not_served("PollFlightInfo")
+    }
+
+    async fn get_schema(
+        &self,
+        _: &Wire,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<SchemaResult>, Status> {
+        not_served("GetSchema")
+    }
+
+    async fn do_get(
+        &self,
+        _: &Wire,
+        _: Request<Ticket>,
+    ) -> Result<Response<Answers<FlightMessage>>, Status> {
+        not_served("DoGet")
+    }
+
+    async fn do_put(
+        &self,
+        _: &Wire,
+        _: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Answers<PutResult>>, Status> {
+        not_served("DoPut")
+    }
+
+    async fn do_exchange(
+        &self,
+        _: &Wire,
+        _: Request<Streaming<FlightData>>,
+    ) -> Result<Response<Answers<FlightMessage>>, Status> {
+        not_served("DoExchange")
+    }
+
+    async fn do_action(
+        &self,
+        _: &Wire,
+        _: Request<Action>,
+    ) -> Result<Response<Answers<arrow_flight::Result>>, Status> {
+        not_served("DoAction")
+    }
+
+    async fn list_actions(
+        &self,
+        _: &Wire,
+        _: Request<Empty>,
+    ) -> Result<Response<Answers<ActionType>>, Status> {
+        not_served("ListActions")
     }
 }
 
-/// How many streams of rows may come in at a time: what each of them holds adds up.
-#[derive(Debug, Clone)]
-pub(super) struct IncomingStreams {
-    permits: Arc<Semaphore>,
-    limit: usize,
-    option: &'static str,
+fn not_served<T>(what: &'static str) -> Result<T, Status> {
+    Err(FlightError::NotServed { what }.into())
 }
 
-impl IncomingStreams {
-    /// A place for one more, kept until it is dropped; nobody waits for one.
-    pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, FlightError> {
-        Arc::clone(&self.permits)
-            .try_acquire_owned()
-            .map_err(|_| FlightError::TooManyStreams {
-                limit: self.limit,
-                option: self.option,
-            })
-    }
-}
-
-/// Arrow Flight as this server speaks it.
+/// Arrow Flight as the port speaks it: around each verb its id, its span, its measures and what becomes of a panic.
 #[derive(Debug)]
 pub(super) struct VolaryService {
-    context: VerbContext,
+    verbs: Arc<dyn Verbs>,
+    wire: Wire,
+    shutdown: Shutdown,
 }
 
 impl VolaryService {
-    pub(super) fn new(services: Services, config: FlightConfig) -> Self {
+    pub(super) fn new(verbs: Arc<dyn Verbs>, wire: Wire, shutdown: Shutdown) -> Self {
         Self {
-            context: VerbContext {
-                services,
-                call: CallOptions::default(),
-                reads: Reads::default(),
-                leases: Leases::default(),
-                direct_endpoints: config.direct_endpoints,
-                incoming: IncomingStreams {
-                    permits: Arc::new(Semaphore::new(config.incoming_streams_max)),
-                    limit: config.incoming_streams_max,
-                    option: config.incoming_streams_option,
-                },
-                signer: Signer::new(config.ticket_key, config.ticket_lifetime),
-                limits: DecodeLimits {
-                    message_bytes_max: config.message_bytes_max,
-                    batch_bytes_max: (config.message_bytes_max as u64)
-                        .saturating_mul(DECODED_RATIO),
-                    option: config.message_bytes_option,
-                },
-            },
+            verbs,
+            wire,
+            shutdown,
         }
     }
 
@@ -285,9 +297,8 @@ impl VolaryService {
         &self,
         request: Request<Ticket>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
-        let (call, context) = self.begin("do_get", request.metadata())?;
-        let ticket = request.into_inner();
-        call.stream(verbs::do_get::do_get(&context, ticket)).await
+        let (call, wire) = self.begin("do_get", request.metadata())?;
+        call.stream(self.verbs.do_get(&wire, request)).await
     }
 
     /// DoExchange, as the port calls it.
@@ -295,21 +306,15 @@ impl VolaryService {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
-        let (call, context) = self.begin("do_exchange", request.metadata())?;
-        let stream = request.into_inner();
-        call.stream(verbs::do_exchange::do_exchange(&context, stream))
-            .await
+        let (call, wire) = self.begin("do_exchange", request.metadata())?;
+        call.stream(self.verbs.do_exchange(&wire, request)).await
     }
 
     /// Counts the call as running work, gives it an id and a span, and logs how it went.
-    fn begin(
-        &self,
-        verb: &'static str,
-        metadata: &MetadataMap,
-    ) -> Result<(Call, VerbContext), Status> {
-        let guard = self.context.services.shutdown.guard();
+    fn begin(&self, verb: &'static str, metadata: &MetadataMap) -> Result<(Call, Wire), Status> {
+        let guard = self.shutdown.guard();
         let timer = request_started(verb);
-        if self.context.services.shutdown.has_begun() {
+        if self.shutdown.has_begun() {
             timer.finish(code_name(Code::Unavailable));
             return Err(FlightError::Stopping.into());
         }
@@ -330,8 +335,8 @@ impl VolaryService {
         };
         let options = CallOptions::of(
             metadata,
-            &self.context.signer,
-            &self.context.reads,
+            &self.wire.signer,
+            &self.wire.reads,
             SystemTime::now(),
         );
         let options = match options {
@@ -342,9 +347,9 @@ impl VolaryService {
                 return Err(status);
             }
         };
-        let context = VerbContext {
+        let wire = Wire {
             call: options.clone(),
-            ..self.context.clone()
+            ..self.wire.clone()
         };
         let call = Call {
             id,
@@ -354,7 +359,7 @@ impl VolaryService {
             timer,
             guard,
         };
-        Ok((call, context))
+        Ok((call, wire))
     }
 }
 
@@ -372,7 +377,7 @@ impl Call {
     /// Runs a verb that answers once.
     async fn answer<T>(
         self,
-        work: impl Future<Output = Result<T, Status>>,
+        work: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Response<T>, Status> {
         let Self {
             id,
@@ -389,17 +394,14 @@ impl Call {
         ));
         drop(guard);
         span.in_scope(|| log(&result));
-        let mut response = Response::new(result?);
-        options.answer(response.metadata_mut());
-        mark(response.metadata_mut(), &id);
-        Ok(response)
+        marked(result, &options, &id)
     }
 
     /// Runs a verb that answers with a stream; the call lasts until the stream ends or is dropped.
     async fn stream<T: Send + 'static>(
         self,
-        work: impl Future<Output = Result<BoxStream<'static, Result<T, Status>>, Status>>,
-    ) -> Result<Response<BoxStream<'static, Result<T, Status>>>, Status> {
+        work: impl Future<Output = Result<Response<Answers<T>>, Status>>,
+    ) -> Result<Response<Answers<T>>, Status> {
         let Self {
             id,
             span,
@@ -411,30 +413,29 @@ impl Call {
         let work = trace::within(trace.clone(), unless_it_panics(&id, work));
         let result = work.instrument(span.clone()).await;
         span.in_scope(|| log(&result));
-        let inner = match result {
-            Ok(inner) => {
-                let id = id.clone();
-                let caught = AssertUnwindSafe(inner).catch_unwind();
-                caught
-                    .map(move |next| next.unwrap_or_else(|panic| Err(panicked(&id, &*panic))))
-                    .boxed()
-            }
+        let response = match result {
+            Ok(response) => response,
             Err(status) => {
                 timer.finish(code_name(status.code()));
-                return Err(status);
+                return marked(Err(status), &options, &id);
             }
         };
-        let stream = CallStream {
-            inner,
-            span,
-            trace,
-            timer: Some(timer),
-            _guard: guard,
-        };
-        let mut response = Response::new(stream.boxed());
-        options.answer(response.metadata_mut());
-        mark(response.metadata_mut(), &id);
-        Ok(response)
+        let caller = id.clone();
+        let response = response.map(|inner| {
+            let caught = AssertUnwindSafe(inner).catch_unwind();
+            let inner = caught
+                .map(move |next| next.unwrap_or_else(|panic| Err(panicked(&caller, &*panic))))
+                .boxed();
+            let stream = CallStream {
+                inner,
+                span,
+                trace,
+                timer: Some(timer),
+                _guard: guard,
+            };
+            stream.boxed()
+        });
+        marked(Ok(response), &options, &id)
     }
 }
 
@@ -472,10 +473,22 @@ fn log<T>(result: &Result<T, Status>) {
     }
 }
 
-fn mark(metadata: &mut MetadataMap, id: &str) {
-    if let Ok(id) = id.parse() {
-        metadata.insert("x-request-id", id);
+/// The answer or the refusal, with the call's id among its headers; an answer also has the cookie that the verb set.
+fn marked<T>(
+    mut result: Result<Response<T>, Status>,
+    options: &CallOptions,
+    id: &str,
+) -> Result<Response<T>, Status> {
+    if let Ok(response) = &mut result {
+        options.answer(response.metadata_mut());
     }
+    if let Ok(id) = id.parse() {
+        match &mut result {
+            Ok(response) => response.metadata_mut().insert("x-request-id", id),
+            Err(status) => status.metadata_mut().insert("x-request-id", id),
+        };
+    }
+    result
 }
 
 /// A verb's stream that keeps its call counted and its span entered.
@@ -516,7 +529,8 @@ impl<T> Stream for CallStream<T> {
     }
 }
 
-type Answers<T> = BoxStream<'static, Result<T, Status>>;
+/// The messages of a verb that answers with a stream.
+pub type Answers<T> = BoxStream<'static, Result<T, Status>>;
 
 /// Messages as the trait has them. The port answers DoGet and DoExchange itself and does not come this way.
 fn whole(messages: Answers<FlightMessage>) -> Answers<FlightData> {
@@ -537,56 +551,42 @@ impl FlightService for VolaryService {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
-        let (call, _) = self.begin("handshake", request.metadata())?;
-        let token = verbs::handshake::token(request.metadata());
-        let answers = verbs::handshake::handshake(request.into_inner(), token.clone());
-        let mut response = call.stream(answers).await?;
-        verbs::handshake::grant(response.metadata_mut(), token.as_deref());
-        Ok(response)
+        let (call, wire) = self.begin("handshake", request.metadata())?;
+        call.stream(self.verbs.handshake(&wire, request)).await
     }
 
     async fn list_flights(
         &self,
         request: Request<Criteria>,
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
-        let (call, context) = self.begin("list_flights", request.metadata())?;
-        let criteria = request.into_inner();
-        call.stream(verbs::list_flights::list_flights(&context, criteria))
-            .await
+        let (call, wire) = self.begin("list_flights", request.metadata())?;
+        call.stream(self.verbs.list_flights(&wire, request)).await
     }
 
     async fn get_flight_info(
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let (call, context) = self.begin("get_flight_info", request.metadata())?;
-        let descriptor = request.into_inner();
-        call.answer(verbs::get_flight_info::get_flight_info(
-            &context, descriptor,
-        ))
-        .await
+        let (call, wire) = self.begin("get_flight_info", request.metadata())?;
+        call.answer(self.verbs.get_flight_info(&wire, request))
+            .await
     }
 
     async fn poll_flight_info(
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
-        let (call, context) = self.begin("poll_flight_info", request.metadata())?;
-        let descriptor = request.into_inner();
-        call.answer(verbs::poll_flight_info::poll_flight_info(
-            &context, descriptor,
-        ))
-        .await
+        let (call, wire) = self.begin("poll_flight_info", request.metadata())?;
+        call.answer(self.verbs.poll_flight_info(&wire, request))
+            .await
     }
 
     async fn get_schema(
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
-        let (call, context) = self.begin("get_schema", request.metadata())?;
-        let descriptor = request.into_inner();
-        call.answer(verbs::get_schema::get_schema(&context, descriptor))
-            .await
+        let (call, wire) = self.begin("get_schema", request.metadata())?;
+        call.answer(self.verbs.get_schema(&wire, request)).await
     }
 
     async fn do_get(
@@ -600,9 +600,8 @@ impl FlightService for VolaryService {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoPutStream>, Status> {
-        let (call, context) = self.begin("do_put", request.metadata())?;
-        let stream = request.into_inner();
-        call.stream(verbs::do_put::do_put(&context, stream)).await
+        let (call, wire) = self.begin("do_put", request.metadata())?;
+        call.stream(self.verbs.do_put(&wire, request)).await
     }
 
     async fn do_exchange(
@@ -616,19 +615,16 @@ impl FlightService for VolaryService {
         &self,
         request: Request<Action>,
     ) -> Result<Response<Self::DoActionStream>, Status> {
-        let (call, context) = self.begin("do_action", request.metadata())?;
-        let action = request.into_inner();
-        call.stream(verbs::do_action::do_action(&context, action))
-            .await
+        let (call, wire) = self.begin("do_action", request.metadata())?;
+        call.stream(self.verbs.do_action(&wire, request)).await
     }
 
     async fn list_actions(
         &self,
         request: Request<Empty>,
     ) -> Result<Response<Self::ListActionsStream>, Status> {
-        let (call, _) = self.begin("list_actions", request.metadata())?;
-        call.stream(async { Ok(verbs::list_actions::list_actions()) })
-            .await
+        let (call, wire) = self.begin("list_actions", request.metadata())?;
+        call.stream(self.verbs.list_actions(&wire, request)).await
     }
 }
 
@@ -644,6 +640,25 @@ mod tests {
             options: CallOptions::default(),
             timer: request_started("do_get"),
             guard: Shutdown::new().guard(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_has_its_id_among_the_headers_whether_it_is_answered_or_refused() {
+        let answered = call().answer(async { Ok(Response::new(())) }).await;
+        let refused: Result<Response<()>, _> = call()
+            .answer(async { Err(Status::not_found("nothing")) })
+            .await;
+        let unread: Result<Response<Answers<()>>, _> = call()
+            .stream(async { Err(Status::not_found("nothing")) })
+            .await;
+        let headers = [
+            answered.unwrap().metadata().clone(),
+            refused.unwrap_err().metadata().clone(),
+            unread.err().unwrap().metadata().clone(),
+        ];
+        for headers in headers {
+            assert_eq!(headers.get("x-request-id").unwrap(), "request-7");
         }
     }
 
@@ -666,7 +681,10 @@ mod tests {
             assert!(number < 2, "on purpose");
             Ok(number)
         });
-        let streaming = call().stream(async { Ok(numbers.boxed()) }).await.unwrap();
+        let streaming = call()
+            .stream(async { Ok(Response::new(numbers.boxed())) })
+            .await
+            .unwrap();
         let mut streaming = streaming.into_inner();
         assert_eq!(streaming.next().await.unwrap().unwrap(), 0);
         assert_eq!(streaming.next().await.unwrap().unwrap(), 1);

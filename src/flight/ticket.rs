@@ -60,6 +60,15 @@ impl Signer {
         self.ticket_of(ticket.rows, ticket.id, now)
     }
 
+    /// The same key for tickets that last for another time.
+    #[must_use]
+    pub fn with_lifetime(&self, lifetime: Duration) -> Self {
+        Self {
+            lifetime,
+            ..self.clone()
+        }
+    }
+
     /// How long a ticket may be read.
     pub fn lifetime(&self) -> Duration {
         self.lifetime

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::buffer::Buffer;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::ipc;
 use arrow::ipc::reader::{RecordBatchDecoder, read_dictionary};
 use arrow_flight::{FlightData, FlightDescriptor};
@@ -28,6 +28,9 @@ const DEPTH_MAX: usize = 64;
 
 /// Rows that a message may claim without any bytes to show for them (columns of type Null, or no columns).
 const FREE_ROWS_MAX: u64 = 1 << 24;
+
+/// Buffers of a body start at multiples of this, counted from the body's own start (Arrow IPC).
+const BUFFER_ALIGNMENT: usize = 8;
 
 /// Bodies above this are decoded on the blocking pool: validation of text reads every byte.
 const INLINE_BYTES_MAX: usize = 1 << 20;
@@ -182,6 +185,7 @@ struct DecodeState {
     schema_header: Bytes,
     /// Field nodes that a batch of the schema has.
     nodes: usize,
+    has_union: bool,
     dictionaries: HashMap<i64, ArrayRef>,
 }
 
@@ -192,6 +196,7 @@ impl DecodeState {
             schema: None,
             schema_header: Bytes::new(),
             nodes: 0,
+            has_union: false,
             dictionaries: HashMap::new(),
         }
     }
@@ -257,6 +262,10 @@ impl DecodeState {
             .iter()
             .map(|field| count_nodes(field.data_type()))
             .sum();
+        self.has_union = schema
+            .fields()
+            .iter()
+            .any(|field| has_union(field.data_type()));
         self.schema_header = header.clone();
         let schema = Arc::new(schema);
         self.schema = Some(Arc::clone(&schema));
@@ -317,7 +326,11 @@ impl DecodeState {
                 ),
             });
         }
-        let body = Buffer::from(body);
+        let body = if self.has_union {
+            aligned(body)
+        } else {
+            Buffer::from(body)
+        };
         let batch = guarded(|| {
             RecordBatchDecoder::try_new(
                 &body,
@@ -340,6 +353,32 @@ impl DecodeLimits {
             limit: self.batch_bytes_max,
             option: self.option,
         }
+    }
+}
+
+/// The same bytes where numbers may be read in place. arrow-ipc moves what lies badly in every array but a union's codes
+/// and offsets, and gRPC puts a body anywhere.
+fn aligned(body: Bytes) -> Buffer {
+    if body.as_ptr().addr() % BUFFER_ALIGNMENT == 0 {
+        Buffer::from(body)
+    } else {
+        Buffer::from_slice_ref(&body)
+    }
+}
+
+fn has_union(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Union(..) => true,
+        DataType::Dictionary(_, values) => has_union(values),
+        DataType::RunEndEncoded(_, field)
+        | DataType::List(field)
+        | DataType::ListView(field)
+        | DataType::LargeList(field)
+        | DataType::LargeListView(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::Map(field, _) => has_union(field.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_union(field.data_type())),
+        _ => false,
     }
 }
 
@@ -503,9 +542,9 @@ mod tests {
     use arrow::array::{
         Array, BinaryArray, BooleanArray, Decimal128Array, DictionaryArray, Float64Array,
         Int64Array, LargeListArray, LargeStringArray, ListArray, NullArray, StringArray,
-        StringViewArray, StructArray, TimestampMicrosecondArray,
+        StringViewArray, StructArray, TimestampMicrosecondArray, UnionArray,
     };
-    use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema};
+    use arrow::datatypes::{Field, Int32Type, Int64Type, Schema, UnionFields};
     use arrow::ipc::writer::{
         DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions,
     };
@@ -554,6 +593,37 @@ mod tests {
             }
         }
         Ok(batches)
+    }
+
+    #[test]
+    fn a_union_is_read_wherever_its_body_lies() {
+        let fields = UnionFields::from_fields([
+            Field::new("number", DataType::Int64, false),
+            Field::new("text", DataType::Utf8, false),
+        ]);
+        let union = UnionArray::try_new(
+            fields,
+            vec![0, 1, 0].into(),
+            Some(vec![0, 0, 1].into()),
+            vec![
+                Arc::new(Int64Array::from(vec![7, 8])),
+                Arc::new(StringArray::from(vec!["a"])),
+            ],
+        );
+        let union: ArrayRef = Arc::new(union.unwrap());
+        let batch = RecordBatch::try_from_iter([("either", union)]).unwrap();
+        for offset in 0..BUFFER_ALIGNMENT {
+            let moved = messages(&batch, &IpcWriteOptions::default())
+                .into_iter()
+                .map(|message| {
+                    let padded = [&vec![0; offset][..], &message.data_body[..]].concat();
+                    FlightData {
+                        data_body: Bytes::from(padded).slice(offset..),
+                        ..message
+                    }
+                });
+            assert_eq!(decode_all(moved.collect()).unwrap(), [batch.clone()]);
+        }
     }
 
     fn many_types() -> RecordBatch {

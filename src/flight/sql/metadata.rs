@@ -3,12 +3,13 @@
 //! An empty catalog or schema in a question means objects without one, of which there are none; one that is left out
 //! narrows nothing. `%` and `_` in patterns are those of LIKE.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UnionArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, UnionMode};
 use arrow_flight::sql::Command;
-use arrow_flight::sql::metadata::SqlInfoDataBuilder;
+use arrow_flight::sql::metadata::SqlInfoData;
 use tonic::Status;
 
 use super::server_info::server_info;
@@ -23,9 +24,9 @@ pub(in crate::flight) const SCHEMA: &str = "public";
 const TABLE_TYPE: &str = "TABLE";
 
 /// The schema of a metadata command's rows; `None` when the command is another one.
-pub(super) fn schema(command: &Command) -> Result<Option<SchemaRef>, FlightError> {
+pub fn schema(command: &Command) -> Result<Option<SchemaRef>, FlightError> {
     Ok(Some(match command {
-        Command::CommandGetSqlInfo(_) => Arc::new(SqlInfoDataBuilder::schema().clone()),
+        Command::CommandGetSqlInfo(_) => Arc::clone(&SQL_INFO_SCHEMA),
         Command::CommandGetCatalogs(command) => (*command).into_builder().schema(),
         Command::CommandGetDbSchemas(command) => command.clone().into_builder().schema(),
         Command::CommandGetTables(command) => command.clone().into_builder().schema(),
@@ -45,9 +46,10 @@ pub(super) async fn rows(
     command: &Command,
 ) -> Result<Option<RecordBatch>, Status> {
     let batch = match command {
-        Command::CommandGetSqlInfo(command) => server_info(&context.services.queries.functions())?
-            .record_batch(command.info.iter().copied())
-            .map_err(failed)?,
+        Command::CommandGetSqlInfo(command) => {
+            let known = server_info(&context.services.queries.functions())?;
+            info_rows(&known, &command.info)?
+        }
         Command::CommandGetCatalogs(command) => {
             let mut builder = (*command).into_builder();
             builder.append(CATALOG);
@@ -86,6 +88,52 @@ pub(super) async fn rows(
     Ok(Some(batch))
 }
 
+/// As Arrow's clients in C++, Go and Java compare it. arrow-flight's own has other names in its map, and entries that
+/// may be null.
+static SQL_INFO_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let integers = DataType::List(Arc::new(Field::new_list_field(DataType::Int32, true)));
+    let entries = DataType::Struct(Fields::from(vec![
+        Field::new("key", DataType::Int32, false),
+        Field::new("value", integers, true),
+    ]));
+    let texts = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
+    let map = DataType::Map(Arc::new(Field::new("entries", entries, false)), false);
+    let values = [
+        ("string_value", DataType::Utf8),
+        ("bool_value", DataType::Boolean),
+        ("bigint_value", DataType::Int64),
+        ("int32_bitmask", DataType::Int32),
+        ("string_list", texts),
+        ("int32_to_int32_list_map", map),
+    ];
+    let values = (0..)
+        .zip(values.map(|(name, value)| Arc::new(Field::new(name, value, false))))
+        .collect();
+    Arc::new(Schema::new(vec![
+        Field::new("info_name", DataType::UInt32, false),
+        Field::new("value", DataType::Union(values, UnionMode::Dense), false),
+    ]))
+});
+
+/// What is known of the codes that are asked for, of all when none is.
+pub fn info_rows(known: &SqlInfoData, codes: &[u32]) -> Result<RecordBatch, FlightError> {
+    let batch = known.record_batch(codes.iter().copied()).map_err(failed)?;
+    let schema = Arc::clone(&SQL_INFO_SCHEMA);
+    let DataType::Union(fields, _) = schema.field(1).data_type() else {
+        return Err(failed("the values are a union"));
+    };
+    let values = batch.column(1).as_union();
+    let cast = fields
+        .iter()
+        .map(|(code, field)| cast(values.child(code), field.data_type()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    let (codes, offsets) = (values.type_ids().clone(), values.offsets().cloned());
+    let values = UnionArray::try_new(fields.clone(), codes, offsets, cast).map_err(failed)?;
+    let columns: Vec<ArrayRef> = vec![Arc::clone(batch.column(0)), Arc::new(values)];
+    RecordBatch::try_new(schema, columns).map_err(failed)
+}
+
 fn failed(reason: impl std::fmt::Display) -> FlightError {
     FlightError::Internal {
         doing: "listing metadata",
@@ -93,15 +141,15 @@ fn failed(reason: impl std::fmt::Display) -> FlightError {
     }
 }
 
-/// As FlightSql.proto gives it beside CommandGetPrimaryKeys.
+/// As Arrow's servers in C++, Go and Java have it; FlightSql.proto names the last two columns in the other order.
 fn primary_keys() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("catalog_name", DataType::Utf8, true),
         Field::new("db_schema_name", DataType::Utf8, true),
         Field::new("table_name", DataType::Utf8, false),
         Field::new("column_name", DataType::Utf8, false),
-        Field::new("key_name", DataType::Utf8, true),
         Field::new("key_sequence", DataType::Int32, false),
+        Field::new("key_name", DataType::Utf8, true),
     ]))
 }
 

@@ -5,7 +5,7 @@
 
 mod changes;
 mod ingest;
-mod metadata;
+pub(super) mod metadata;
 mod models;
 pub(super) mod prepared;
 mod server_info;

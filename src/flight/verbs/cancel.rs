@@ -17,7 +17,7 @@ use crate::flight::command::{ActionKind, Command};
 use crate::flight::error::FlightError;
 use crate::flight::proto::v1::{JobHandle, job::State};
 use crate::flight::service::VerbContext;
-use crate::flight::ticket::OpenedTicket;
+use crate::flight::wire::Wire;
 use crate::training::PeerNetwork;
 
 /// Longest wait for another server's word; one that does not answer may still be reading.
@@ -37,16 +37,10 @@ pub(crate) async fn cancel_flight_info(
     {
         return cancel_job(context, &id).await;
     }
-    let tickets = info
-        .endpoint
-        .iter()
-        .filter_map(|endpoint| context.signed_ticket(&endpoint.ticket.as_ref()?.ticket))
-        .collect::<Result<Vec<_>, _>>()?;
-    if tickets.is_empty() {
+    if !withdraw_flight(context, &info)? {
         // Metadata, and models as functions: there is nothing to stop.
         return Ok(CancelStatus::NotCancellable);
     }
-    withdraw(context, &tickets)?;
     if context.call.forwarded || everywhere_else(context, info).await {
         Ok(CancelStatus::Cancelled)
     } else {
@@ -64,15 +58,21 @@ async fn cancel_job(context: &VerbContext, id: &str) -> Result<CancelStatus, Sta
     })
 }
 
-fn withdraw(context: &VerbContext, tickets: &[OpenedTicket]) -> Result<(), FlightError> {
+/// Withdraws the flight's tickets on this server; false when it has none.
+pub fn withdraw_flight(wire: &Wire, info: &FlightInfo) -> Result<bool, FlightError> {
+    let tickets = info
+        .endpoint
+        .iter()
+        .filter_map(|endpoint| wire.signed_ticket(&endpoint.ticket.as_ref()?.ticket))
+        .collect::<Result<Vec<_>, _>>()?;
     let now = SystemTime::now();
-    let lifetime = context.signer.lifetime();
-    for ticket in tickets {
+    let lifetime = wire.signer.lifetime();
+    for ticket in &tickets {
         // It may have been renewed, by anybody and until now.
         let expires = ticket.expires.max(now + lifetime);
-        context.reads.withdraw(&ticket.id, expires, now)?;
+        wire.reads.withdraw(&ticket.id, expires, now)?;
     }
-    Ok(())
+    Ok(!tickets.is_empty())
 }
 
 /// Has every other server withdraw the same tickets; false when one of them did not say that it has.
@@ -119,7 +119,7 @@ pub(crate) async fn tell_the_others(
 }
 
 /// The bare message that the standard answers with.
-pub(crate) fn result(status: CancelStatus) -> CancelFlightInfoResult {
+pub fn result(status: CancelStatus) -> CancelFlightInfoResult {
     CancelFlightInfoResult {
         status: status.into(),
     }

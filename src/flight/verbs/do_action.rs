@@ -19,7 +19,7 @@ use crate::flight::proto::{Form, pack, pack_bare};
 use crate::flight::service::VerbContext;
 use crate::flight::sql;
 
-type ActionStream = BoxStream<'static, Result<ActionResult, Status>>;
+pub type ActionStream = BoxStream<'static, Result<ActionResult, Status>>;
 
 /// Flight SQL's actions that need a transaction, a savepoint or Substrait; none of them is served.
 const NOT_SERVED: &[(&str, &str)] = &[
@@ -183,7 +183,7 @@ pub(crate) async fn do_action(
         }
         ActionKind::GetSessionOptions => {
             body.read_named::<GetSessionOptionsRequest>()?;
-            Ok(bare(kind, &session::get(context)?, form))
+            Ok(bare(kind, &session::get(context), form))
         }
         ActionKind::CloseSession => {
             body.read_named::<CloseSessionRequest>()?;
@@ -198,7 +198,7 @@ pub(crate) async fn do_action(
 }
 
 /// An answer of Flight's own actions.
-fn bare<M: Message>(kind: ActionKind, message: &M, form: Form) -> ActionStream {
+pub fn bare<M: Message>(kind: ActionKind, message: &M, form: Form) -> ActionStream {
     let body = pack_bare(kind.answer(), message, form);
     futures::stream::once(async { Ok(ActionResult { body }) }).boxed()
 }

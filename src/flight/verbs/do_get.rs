@@ -58,29 +58,8 @@ pub(crate) async fn read_ticket(
     context: &VerbContext,
     ticket: OpenedTicket,
 ) -> Result<FlightStream, Status> {
-    let read = context.reads.begin(&ticket.id)?;
-    let mut rows = tokio::select! {
-        rows = read_rows(context, ticket.rows) => rows?,
-        () = read.stopped() => return Err(FlightError::CancelledRead.into()),
-    };
-    Ok(async_stream::stream! {
-        loop {
-            let next = tokio::select! {
-                // The end first: a read that is whole was not cancelled.
-                biased;
-                next = rows.next() => next,
-                () = read.stopped() => {
-                    yield Err(FlightError::CancelledRead.into());
-                    return;
-                }
-            };
-            match next {
-                Some(message) => yield message,
-                None => return,
-            }
-        }
-    }
-    .boxed())
+    let rows = read_rows(context, ticket.rows);
+    context.reads.rows(&ticket.id, rows).await
 }
 
 async fn read_rows(context: &VerbContext, rows: Rows) -> Result<FlightStream, Status> {

@@ -252,7 +252,7 @@ fn endpoint(context: &VerbContext, rows: Rows) -> FlightEndpoint {
     }
 }
 
-pub(crate) fn with_schema(info: FlightInfo, schema: &Schema) -> Result<FlightInfo, Status> {
+pub fn with_schema(info: FlightInfo, schema: &Schema) -> Result<FlightInfo, Status> {
     info.try_with_schema(schema).map_err(|error| {
         FlightError::Internal {
             doing: "encoding a schema",

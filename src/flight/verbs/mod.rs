@@ -11,6 +11,7 @@ pub(super) mod handshake;
 pub(super) mod jobs;
 pub(super) mod list_actions;
 pub(super) mod list_flights;
+mod ours;
 pub(super) mod poll_flight_info;
 pub(super) mod renew;
 pub(super) mod session;
@@ -24,6 +25,8 @@ use super::convert::job_id;
 use super::error::FlightError;
 use super::proto::Form;
 use crate::catalog::{DatasetReference, JobId};
+
+pub(super) use ours::Ours;
 
 /// What a descriptor names.
 #[derive(Debug, Clone, PartialEq)]

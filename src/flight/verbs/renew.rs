@@ -7,11 +7,12 @@ use tonic::Status;
 
 use crate::flight::convert::timestamp;
 use crate::flight::error::FlightError;
-use crate::flight::service::VerbContext;
 use crate::flight::sql::rewrapped;
+use crate::flight::wire::Wire;
 
-pub(crate) fn renew_flight_endpoint(
-    context: &VerbContext,
+/// An endpoint without a signed ticket is refused, and so is one whose ticket was cancelled or has expired.
+pub fn renew_flight_endpoint(
+    wire: &Wire,
     endpoint: Option<FlightEndpoint>,
 ) -> Result<FlightEndpoint, Status> {
     let needs = FlightError::Incomplete {
@@ -22,14 +23,14 @@ pub(crate) fn renew_flight_endpoint(
         return Err(needs.into());
     };
     let given = endpoint.ticket.take().unwrap_or_default().ticket;
-    let Some(opened) = context.signed_ticket(&given) else {
+    let Some(opened) = wire.signed_ticket(&given) else {
         return Err(needs.into());
     };
     let opened = opened?;
-    if context.reads.is_withdrawn(&opened.id) {
+    if wire.reads.is_withdrawn(&opened.id) {
         return Err(FlightError::CancelledTicket.into());
     }
-    let (signed, expires) = context.signer.renew(opened, SystemTime::now());
+    let (signed, expires) = wire.signer.renew(opened, SystemTime::now());
     endpoint.ticket = Some(Ticket {
         ticket: rewrapped(&given, signed),
     });

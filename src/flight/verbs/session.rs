@@ -18,6 +18,7 @@ use crate::flight::proto::session::{
 use crate::flight::service::VerbContext;
 use crate::flight::session::Session;
 use crate::flight::sql::{CATALOG, SCHEMA};
+use crate::flight::wire::Wire;
 
 /// Every option, and whether it may have this value. Text is taken for all of them.
 const OPTIONS: &[(&str, fn(&str) -> bool)] = &[
@@ -40,43 +41,56 @@ fn accepts(name: &str, value: &OptionValue) -> Result<(), ErrorValue> {
     }
 }
 
-pub(crate) fn set(
-    context: &VerbContext,
-    request: SetSessionOptionsRequest,
-) -> SetSessionOptionsResult {
-    let mut session = context.call.session.clone().unwrap_or_else(Session::begin);
+pub(crate) fn set(wire: &Wire, request: SetSessionOptionsRequest) -> SetSessionOptionsResult {
     let known = |name: &str| OPTIONS.iter().any(|(known, _)| *known == name);
+    set_those(wire, request, accepts, known)
+}
+
+/// Sets what `accepts` has no objection to, unsets what `known` knows, and has the client carry the session from now on.
+pub fn set_those(
+    wire: &Wire,
+    request: SetSessionOptionsRequest,
+    accepts: impl Fn(&str, &OptionValue) -> Result<(), ErrorValue>,
+    known: impl Fn(&str) -> bool,
+) -> SetSessionOptionsResult {
+    let mut session = wire.call.session.clone().unwrap_or_else(Session::begin);
     let result = session.set(request.session_options, accepts, known);
-    let cookie = session.cookie(&context.signer, SystemTime::now());
-    context.call.set_cookie(&cookie);
+    let cookie = session.cookie(&wire.signer, SystemTime::now());
+    wire.call.set_cookie(&cookie);
     result
 }
 
-pub(crate) fn get(context: &VerbContext) -> Result<GetSessionOptionsResult, FlightError> {
-    let session = context.call.session.as_ref();
+/// The options that are set. Who has no session has set none: clients ask before they set anything.
+pub fn get(wire: &Wire) -> GetSessionOptionsResult {
+    let session = wire.call.session.as_ref();
+    GetSessionOptionsResult {
+        session_options: session
+            .map(|session| session.options.clone())
+            .unwrap_or_default(),
+    }
+}
+
+/// Ends the session on this server, and has the client forget it.
+pub fn end(wire: &Wire) -> Result<&Session, FlightError> {
+    let session = wire.call.session.as_ref();
     let session = session.ok_or(FlightError::NoSession)?;
-    Ok(GetSessionOptionsResult {
-        session_options: session.options.clone(),
-    })
+    let now = SystemTime::now();
+    let key = session_key(session);
+    wire.reads.withdraw(&key, Session::lasts_until(now), now)?;
+    wire.call.set_cookie(&Session::end_cookie());
+    Ok(session)
 }
 
 /// Ends the session on every server; a client that shows its cookie again has none.
 pub(crate) async fn close(context: &VerbContext) -> Result<CloseSessionResult, Status> {
-    let session = context.call.session.as_ref();
-    let session = session.ok_or(FlightError::NoSession)?;
-    let now = SystemTime::now();
-    let key = session_key(session);
-    context
-        .reads
-        .withdraw(&key, Session::lasts_until(now), now)?;
-    context.call.set_cookie(&Session::end_cookie());
+    let session = end(context)?;
     let mut status = Closed::Closed;
     if !context.call.forwarded {
         let action = Action {
             r#type: ActionKind::CloseSession.name().to_owned(),
             ..Action::default()
         };
-        let cookie = session.cookie(&context.signer, now);
+        let cookie = session.cookie(&context.signer, SystemTime::now());
         if !tell_the_others(context, &action, Some(&cookie)).await {
             status = Closed::Closing;
         }
