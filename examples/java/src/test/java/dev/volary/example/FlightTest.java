@@ -255,7 +255,7 @@ class FlightTest {
 
   @Test
   void aQueryThatMultipliesItsRowsHoldsNobodyUpAndStops() throws Exception {
-    String sql = "SELECT sum(a.value + b.value) FROM generate_series(1, 60000) a, generate_series(1, 60000) b";
+    String sql = "SELECT sum(a.value + b.value) FROM generate_series(1, 300000) a, generate_series(1, 300000) b";
     FlightRuntimeException late = assertThrows(FlightRuntimeException.class, () -> {
       Ticket product = new Ticket(Volary.command("Query", Map.of("sql", sql)));
       try (FlightStream stream = flight.getStream(product, CallOptions.timeout(2, TimeUnit.SECONDS))) {
