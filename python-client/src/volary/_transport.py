@@ -170,11 +170,27 @@ class Transport:
             stated = self._client.get_flight_info(self._descriptor(what), options=self._options()).total_records
         return None if stated < 0 else int(stated)
 
+    def version(self, dataset: str) -> int:
+        """The newest version of a dataset."""
+        with _translated():
+            info = self._client.get_flight_info(self._descriptor([dataset]), options=self._options())
+        return _commands.integer(_commands.decode(info.app_metadata), "version")
+
     def read(self, what: Sequence[str] | Mapping[str, Any]) -> BatchStream:
         """The rows of a path or a command, endpoint after endpoint."""
         with _translated():
             info = self._client.get_flight_info(self._descriptor(what), options=self._options())
         return BatchStream(info.schema, self._read_endpoints(info.endpoints))
+
+    def endpoints(self, what: Sequence[str] | Mapping[str, Any]) -> tuple[pa.Schema, list[bytes]]:
+        """The schema of a path or a command and its endpoints in their order, as bytes that other processes read from."""
+        with _translated():
+            info = self._client.get_flight_info(self._descriptor(what), options=self._options())
+            return info.schema, [endpoint.serialize() for endpoint in info.endpoints]
+
+    def read_endpoint(self, endpoint: bytes) -> Iterator[pa.RecordBatch]:
+        """The rows of one of :meth:`endpoints`, also those that another process was answered."""
+        return self._read_endpoints([flight.FlightEndpoint.deserialize(endpoint)])
 
     def _read_endpoints(self, endpoints: Sequence[flight.FlightEndpoint]) -> Iterator[pa.RecordBatch]:
         for endpoint in endpoints:
@@ -212,8 +228,11 @@ class Transport:
         command: Mapping[str, Any],
         rows: pa.RecordBatchReader,
         acknowledged: Callable[[int], None] | None = None,
+        told: str = "version",
     ) -> dict[str, Any]:
-        """Upload; answers the last PutResult. `acknowledged` hears the rows that the server has so far.
+        """Upload; answers the last PutResult, which has the field `told` when the rows are safe.
+
+        `acknowledged` hears the rows that the server has so far.
 
         When `rows` or `acknowledged` itself fails, or the caller interrupts, the server is told to forget the upload:
         without that word, Flight ends a half-written stream as if it were whole.
@@ -229,7 +248,7 @@ class Transport:
         except BaseException:
             upload.give_up()
             raise
-        return upload.commit()
+        return upload.commit(told)
 
     def exchange(self, command: Mapping[str, Any], rows: pa.RecordBatchReader) -> BatchStream:
         """Score: `rows` are written a little ahead of the answers, which come in their order."""
@@ -328,14 +347,14 @@ class _Upload:
         with contextlib.suppress(*_CALL_OVER):
             self._writer.close()
 
-    def commit(self) -> dict[str, Any]:
-        """Say that this was all; answers the last PutResult, which has the version."""
+    def commit(self, told: str) -> dict[str, Any]:
+        """Say that this was all; answers the last PutResult, which has the field `told`."""
         with _translated():
             self._writer.done_writing()
         last: dict[str, Any] = {}
         while (reply := self._reply()) is not None:
             last = reply
-        if "version" not in last:
+        if told not in last:
             raise self._ended()
         with _translated():
             self._writer.close()

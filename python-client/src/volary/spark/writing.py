@@ -1,0 +1,152 @@
+"""A DataFrame as one atomic upload in parts: each partition is a part, and the driver commits one attempt of each.
+
+A task that fails and is tried again, that runs twice for speculation, or whose whole stage is run again sends its part under
+another attempt. Spark answers the driver with the rows of one attempt for each partition, and exactly those are committed.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+
+from .. import errors
+from .._commands import command, integer
+from .._transport import Transport
+from ..listing import Dataset
+from .columns import Column, arrow_schema, columns_of, converted
+from .servers import DEFAULT, Servers
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+__all__ = ["upload", "write_dataframe"]
+
+Mode = Literal["error", "append", "overwrite"]
+MODES = {"error": "ERROR", "append": "APPEND", "overwrite": "OVERWRITE"}
+#: What a task answers the driver; none for a partition without rows.
+REPORTED = "part bigint, attempt bigint, rows bigint"
+REPORTED_SCHEMA = pa.schema([("part", pa.int64()), ("attempt", pa.int64()), ("rows", pa.int64())])
+#: The part of a DataFrame without rows, which the driver sends itself so that the schema is kept.
+EMPTY_PART = "empty"
+
+
+def write_dataframe(
+    df: DataFrame,
+    dataset: str,
+    *,
+    server: str | Sequence[str] = DEFAULT,
+    mode: Mode = "error",
+    lifetime_seconds: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    tls_root_certs: bytes | None = None,
+) -> Dataset:
+    """Stream a DataFrame's partitions side by side into a dataset, as one version; answers that version.
+
+    Args:
+        df: The DataFrame. A column of a type that cannot travel is refused by its name before any row is sent.
+        dataset: Its name on the cluster.
+        server: One address, several with commas between, or a list; partitions go to them in turn.
+        mode: What to do when the dataset exists: ``error`` refuses, ``append`` adds a version with these rows added,
+            ``overwrite`` a version with these rows alone.
+        lifetime_seconds: After so long without a part the cluster gives the upload up; an hour when left out. Give more
+            where a partition's rows take longer to come.
+        headers: Sent with every call, such as ``{"authorization": "Bearer ..."}``.
+        tls_root_certs: PEM certificates to trust in place of the system's.
+
+    When it returns, the version is committed. When it raises, there is no trace of it; when the driver dies, what was sent
+    is removed once the upload's lifetime is over.
+    """
+    if mode not in MODES:
+        raise ValueError(f'unknown mode "{mode}"; there are error, append and overwrite')
+    servers = Servers.of(server, headers, tls_root_certs)
+    return upload(df, dataset, servers, columns_of(df.schema), mode, lifetime_seconds)
+
+
+def upload(
+    df: DataFrame,
+    dataset: str,
+    servers: Servers,
+    columns: Sequence[Column],
+    mode: Mode = "error",
+    lifetime_seconds: int | None = None,
+) -> Dataset:
+    """Write the DataFrame, whose columns travel as `columns` say."""
+    schema = arrow_schema(columns)
+    with servers.client() as client:
+        transport = client._transport
+        begin = {"dataset": dataset, "mode": MODES[mode], "schema": base64.b64encode(schema.serialize()).decode()}
+        if lifetime_seconds is not None:
+            begin["lifetimeSeconds"] = lifetime_seconds
+        number = str(transport.action("BeginUpload", begin)["id"])
+        try:
+            with server_words():
+                answered = df.mapInArrow(PartSender(servers, number, tuple(columns)), REPORTED).collect()
+            parts = [{"part": str(row.part), "attempt": row.attempt} for row in sorted(answered)]
+            if not parts:
+                send_part(transport, number, EMPTY_PART, 0, pa.RecordBatchReader.from_batches(schema, []))
+                parts = [{"part": EMPTY_PART, "attempt": 0}]
+            return Dataset.from_json(transport.action("CommitUpload", {"id": number, "parts": parts}))
+        except BaseException:
+            with contextlib.suppress(errors.VolaryError):
+                transport.action("AbortUpload", {"id": number})
+            raise
+
+
+@dataclass(frozen=True)
+class PartSender:
+    """What a task does with a partition's batches: send them, and answer what was sent."""
+
+    servers: Servers
+    upload: str
+    columns: tuple[Column, ...]
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """One row of `REPORTED`; none where the partition has no rows."""
+        from pyspark import TaskContext
+
+        task = TaskContext.get()
+        assert task is not None
+        # The attempt's number begins again at 0 when a whole stage is run again; the task's id is never given twice.
+        attempt = task.taskAttemptId() & 0xFFFF_FFFF
+        batches = (batch for batch in batches if batch.num_rows > 0)
+        first = next(batches, None)
+        if first is None:
+            return
+        schema = arrow_schema(self.columns)
+        rows = (converted(batch, self.columns, schema) for batch in itertools.chain([first], batches))
+        part = task.partitionId()
+        transport = self.servers.transport(part + task.attemptNumber())
+        with contextlib.closing(transport):
+            reader = pa.RecordBatchReader.from_batches(schema, rows)
+            sent = send_part(transport, self.upload, str(part), attempt, reader)
+        yield pa.RecordBatch.from_pydict({"part": [part], "attempt": [attempt], "rows": [sent]}, REPORTED_SCHEMA)
+
+
+def send_part(transport: Transport, number: str, part: str, attempt: int, rows: pa.RecordBatchReader) -> int:
+    """One attempt of one part; answers its rows once they are safe."""
+    body = command("PutPart", upload=number, part=part, attempt=attempt)
+    return integer(transport.put(body, rows, told="part"), "rows")
+
+
+_RAISED = re.compile(r"^volary\.errors\.(?P<kind>\w+Error): (?P<message>.*)$", re.MULTILINE)
+
+
+@contextlib.contextmanager
+def server_words() -> Iterator[None]:
+    """An error that a task raised in the server's words leaves here as itself, with Spark's own error behind it."""
+    try:
+        yield
+    except Exception as error:
+        found = _RAISED.search(str(error)) if type(error).__module__.startswith("pyspark.") else None
+        kind = getattr(errors, found["kind"], None) if found else None
+        if kind is None:
+            raise
+        assert found is not None
+        raise kind(found["message"].strip()) from error
