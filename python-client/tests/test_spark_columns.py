@@ -55,7 +55,10 @@ def test_a_type_travels_as_its_arrow_type_and_comes_back_as_itself(kind, arrow):
         (types.VariantType(), "variant, which cannot travel; make text of it"),
         (types.StructType(), "a struct needs at least one field"),
         (types.ArrayType(types.VariantType()), r'column "c.element" has the Spark type variant'),
-        (types.MapType(types.StringType(), types.CalendarIntervalType()), r'column "c.value" has the Spark type interval'),
+        (
+            types.MapType(types.StringType(), types.CalendarIntervalType()),
+            r'column "c.value" has the Spark type interval',
+        ),
         (types.StructType().add("a", types.YearMonthIntervalType()), r'column "c.a" has the Spark type interval year'),
         (types.StructType().add("a", "integer").add("A", "integer"), 'column "c" has the columns "a" and "A"'),
     ],
@@ -104,7 +107,8 @@ def vectors(*rows):
 
 
 @pytest.mark.parametrize(
-    "rows", [([1.0, 2.0], [3.0, 4.0]), ([1.0, 2.0], None, (2, [1], [4.0])), (None, (2, [], []), (2, [0, 1], [5.0, 6.0])), ()]
+    "rows",
+    [([1.0, 2.0], [3.0, 4.0]), ([1.0, 2.0], None, (2, [1], [4.0])), (None, (2, [], []), (2, [0, 1], [5.0, 6.0])), ()],
 )
 def test_dense_and_sparse_vectors_become_lists_wherever_they_are_cut(rows):
     from volary.spark.vectors import lists_of
@@ -140,6 +144,8 @@ def test_what_spark_does_not_have_is_refused_by_column():
 
 
 def test_neither_volary_nor_its_executors_import_pyspark_ml():
-    program = "import sys, volary{}; sys.exit(sorted(name for name in sys.modules if name.startswith('pyspark{}')) != [])"
+    program = (
+        "import sys, volary{}; sys.exit(sorted(name for name in sys.modules if name.startswith('pyspark{}')) != [])"
+    )
     for imported, unwanted in (("", ""), (", volary.spark", ""), (", volary.spark.writing, volary.spark.scoring", "")):
         subprocess.run([sys.executable, "-c", program.format(imported, unwanted)], check=True)

@@ -12,7 +12,7 @@ from volary.errors import InvalidArgumentError
 
 pytest.importorskip("pyspark.ml", reason="pyspark is not installed")
 
-from volary.spark import NNClassifier, NNEstimator, VolaryEstimator, VolaryModel  # noqa: E402
+from volary.spark import NNClassifier, NNEstimator, VolaryEstimator, VolaryModel
 
 
 def network(units=1):

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import itertools
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -33,8 +34,13 @@ MODES = {"error": "ERROR", "append": "APPEND", "overwrite": "OVERWRITE"}
 #: What a task answers the driver; none for a partition without rows.
 REPORTED = "part bigint, attempt bigint, rows bigint"
 REPORTED_SCHEMA = pa.schema([("part", pa.int64()), ("attempt", pa.int64()), ("rows", pa.int64())])
-#: The part of a DataFrame without rows, which the driver sends itself so that the schema is kept.
-EMPTY_PART = "empty"
+#: The part that the driver sends itself, without rows: its attempt 0 is committed where a DataFrame has none, so that the
+#: schema is kept; further attempts only tell the cluster that the driver lives.
+DRIVER_PART = "driver"
+#: The cluster's own, where none is asked for.
+LIFETIME_SECONDS = 3600
+#: Signs of life in one lifetime, so that one that is lost does no harm.
+SIGNS_PER_LIFETIME = 4
 
 
 def write_dataframe(
@@ -55,8 +61,8 @@ def write_dataframe(
         server: One address, several with commas between, or a list; partitions go to them in turn.
         mode: What to do when the dataset exists: ``error`` refuses, ``append`` adds a version with these rows added,
             ``overwrite`` a version with these rows alone.
-        lifetime_seconds: After so long without a part the cluster gives the upload up; an hour when left out. Give more
-            where a partition's rows take longer to come.
+        lifetime_seconds: After so long without a sign of the driver the cluster gives the upload up; an hour when left out.
+            The driver gives one every quarter of it, so the rows themselves may take as long as they like.
         headers: Sent with every call, such as ``{"authorization": "Bearer ..."}``.
         tls_root_certs: PEM certificates to trust in place of the system's.
 
@@ -86,12 +92,12 @@ def upload(
             begin["lifetimeSeconds"] = lifetime_seconds
         number = str(transport.action("BeginUpload", begin)["id"])
         try:
-            with server_words():
+            with server_words(), _signs_of_life(servers, number, schema, lifetime_seconds or LIFETIME_SECONDS):
                 answered = df.mapInArrow(PartSender(servers, number, tuple(columns)), REPORTED).collect()
             parts = [{"part": str(row.part), "attempt": row.attempt} for row in sorted(answered)]
             if not parts:
-                send_part(transport, number, EMPTY_PART, 0, pa.RecordBatchReader.from_batches(schema, []))
-                parts = [{"part": EMPTY_PART, "attempt": 0}]
+                send_part(transport, number, DRIVER_PART, 0, pa.RecordBatchReader.from_batches(schema, []))
+                parts = [{"part": DRIVER_PART, "attempt": 0}]
             return Dataset.from_json(transport.action("CommitUpload", {"id": number, "parts": parts}))
         except BaseException:
             with contextlib.suppress(errors.VolaryError):
@@ -133,6 +139,31 @@ def send_part(transport: Transport, number: str, part: str, attempt: int, rows: 
     """One attempt of one part; answers its rows once they are safe."""
     body = command("PutPart", upload=number, part=part, attempt=attempt)
     return integer(transport.put(body, rows, told="part"), "rows")
+
+
+@contextlib.contextmanager
+def _signs_of_life(servers: Servers, number: str, schema: pa.Schema, lifetime_seconds: int) -> Iterator[None]:
+    """Tell the cluster that the driver lives, from a thread, for the time of the block.
+
+    Parts are a sign too, but a shuffle before the first part, or a partition that takes long, has none.
+    """
+    over = threading.Event()
+
+    def tell() -> None:
+        attempt = 0
+        while not over.wait(lifetime_seconds / SIGNS_PER_LIFETIME):
+            attempt += 1
+            # A server that cannot be reached now may be the next time; one that has given the upload up tells the tasks.
+            with contextlib.suppress(errors.VolaryError), contextlib.closing(servers.transport(attempt)) as transport:
+                send_part(transport, number, DRIVER_PART, attempt, pa.RecordBatchReader.from_batches(schema, []))
+
+    teller = threading.Thread(target=tell, name=f"volary upload {number}", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
 
 
 _RAISED = re.compile(r"^volary\.errors\.(?P<kind>\w+Error): (?P<message>.*)$", re.MULTILINE)
