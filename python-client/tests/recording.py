@@ -20,6 +20,7 @@ class RecordingServer(flight.FlightServerBase):
         super().__init__("grpc://127.0.0.1:0")
         self.questions: list[tuple[str, dict]] = []
         self.answers: dict[str, object] = {}
+        self.parts: dict[tuple[str, str, int], pa.Table] = {}
         self.datasets: dict[str, list[pa.Table]] = {}
         self.paths: dict[tuple[str, ...], pa.Table] = {}
         self.queries: dict[str, pa.Table] = {}
@@ -96,7 +97,8 @@ class RecordingServer(flight.FlightServerBase):
 
     def do_put(self, context, descriptor, reader, writer):
         body = json.loads(descriptor.command)
-        self.questions.append(("Put", body))
+        kind = body["@type"].rpartition(".")[2]
+        self.questions.append((kind, body))
         batches, rows = [], 0
         if self.put_error is not None:
             raise self.put_error
@@ -110,6 +112,11 @@ class RecordingServer(flight.FlightServerBase):
             self.messages.append(chunk.data.nbytes)
             rows += chunk.data.num_rows
             writer.write(json.dumps({"rows": str(rows)}).encode())
+        if kind == "PutPart":
+            self.parts[body["upload"], body["part"], body["attempt"]] = pa.Table.from_batches(batches, reader.schema)
+            last = {"rows": str(rows), "part": body["part"], "attempt": body["attempt"]}
+            writer.write(json.dumps(last).encode())
+            return
         versions = self.datasets.setdefault(body["dataset"], [])
         versions.append(pa.Table.from_batches(batches, reader.schema))
         writer.write(json.dumps({"rows": str(rows), "version": str(len(versions) - 1)}).encode())

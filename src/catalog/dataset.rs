@@ -13,18 +13,19 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+pub(super) use commit::{NotCommitted, Whole, commit_files, match_columns};
 
 use super::name::{check_name, hint, shortened};
 use super::{CatalogError, JobId};
 use crate::storage::delta::{self, NewestVersion};
 use crate::storage::parquet::{FetchedRowGroup, RowsWriter, fetch_row_group, read_footer};
-use crate::storage::physical::{StoredSchema, same_values};
-use crate::storage::{
-    ObjectStore, Objects, ParquetMetaData, Path, StorageError, TableChange, TableVersion,
-};
+use crate::storage::physical::StoredSchema;
+use crate::storage::{ObjectStore, Objects, ParquetMetaData, Path, StorageError, TableVersion};
 
 /// `census` or `census@3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +67,8 @@ pub fn restore_column(
 }
 
 /// What happens to the rows that a dataset already has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WriteMode {
     /// Refuse when the dataset exists.
     Error,
@@ -346,8 +348,6 @@ const SCAN_BATCH_BYTES: usize = (2 << 20) - (64 << 10);
 const NEWEST_MAX: usize = 256;
 /// Datasets opened at once when all are listed.
 const OPENS_MAX: usize = 8;
-/// Versions that others may commit between our decision and our commit before we give up.
-const COMMIT_TRIES_MAX: usize = 1_000;
 
 impl Datasets {
     pub(crate) fn new(objects: Objects) -> Self {
@@ -475,43 +475,39 @@ impl Datasets {
         schema: SchemaRef,
         mode: WriteMode,
     ) -> Result<DatasetWriter, CatalogError> {
-        let about = |error| CatalogError::about(name, error);
-        let uploaded = StoredSchema::of(&schema).map_err(about)?;
-        let (stored, order) = match mode {
-            WriteMode::Overwrite => (uploaded, None),
-            WriteMode::Error => {
-                if delta::newest(&self.objects, &folder).await?.is_some() {
-                    return Err(CatalogError::DatasetExists {
-                        name: name.to_string(),
-                    });
-                }
-                (uploaded, None)
-            }
-            WriteMode::Append => match delta::open(&self.objects, &folder, None)
-                .await
-                .map_err(about)?
-            {
-                None => (uploaded, None),
-                Some(table) => {
-                    let order = match_columns(name, &table.schema, &schema)?;
-                    (StoredSchema::of(&table.schema).map_err(about)?, Some(order))
-                }
-            },
-        };
+        let (stored, order) = commit::fit(&self.objects, name, &folder, &schema, mode).await?;
         let stored = Arc::new(stored);
-        Ok(DatasetWriter {
-            rows: RowsWriter::new(&self.objects, &folder, Arc::clone(&stored), &self.tracker),
+        let rows = RowsWriter::new(&self.objects, &folder, Arc::clone(&stored), &self.tracker);
+        Ok(self.writer(name, folder, mode, schema, order, stored, rows))
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "it puts together what its two callers have decided"
+    )]
+    fn writer(
+        &self,
+        name: &str,
+        folder: Path,
+        mode: WriteMode,
+        uploaded: SchemaRef,
+        order: Option<Vec<usize>>,
+        stored: Arc<StoredSchema>,
+        rows: RowsWriter,
+    ) -> DatasetWriter {
+        DatasetWriter {
+            rows,
             name: name.to_string(),
             folder,
             mode,
-            uploaded: schema,
+            uploaded,
             order,
             stored,
             taken: 0,
             objects: self.objects.clone(),
             footers: Arc::clone(&self.footers),
             tracker: self.tracker.clone(),
-        })
+        }
     }
 
     async fn open_newest(&self, name: &str) -> Result<Option<Dataset>, CatalogError> {
@@ -653,32 +649,10 @@ impl DatasetWriter {
             .finish()
             .await
             .map_err(|error| CatalogError::about(&name, error))?;
-        let mut may_stand = false;
-        let attempt = async {
-            for _ in 0..COMMIT_TRIES_MAX {
-                let about = |error| CatalogError::about(&name, error);
-                let base = delta::open(&objects, &folder, None).await.map_err(about)?;
-                let change = change_for(&name, mode, base.as_ref(), &stored)?;
-                let committed =
-                    delta::commit(&objects, &folder, base.as_ref(), change, &stored, &files).await;
-                match committed {
-                    Ok(version) => return Ok(version),
-                    Err(StorageError::VersionTaken { .. }) => {}
-                    Err(error) => {
-                        // The store may have failed after it took the log entry.
-                        may_stand = matches!(error, StorageError::Failed { .. });
-                        return Err(about(error));
-                    }
-                }
-            }
-            Err(CatalogError::Store {
-                doing: format!("committing to {name:?}"),
-                source: format!("others committed {COMMIT_TRIES_MAX} versions meanwhile").into(),
-            })
-        };
-        let version = match attempt.await {
+        let committed = commit_files(&objects, &name, &folder, mode, &stored, &files, None).await;
+        let version = match committed {
             Ok(version) => version,
-            Err(error) => {
+            Err(NotCommitted { error, may_stand }) => {
                 // Files of a version that may stand are kept; files that no version names are invisible, so that
                 // removing the others is tidiness and may fail.
                 if !may_stand {
@@ -689,35 +663,8 @@ impl DatasetWriter {
                 return Err(error);
             }
         };
-        let table = delta::open(&objects, &folder, Some(version))
-            .await
-            .map_err(|error| CatalogError::about(&name, error))?
-            .ok_or_else(|| CatalogError::UnknownDataset {
-                name: name.clone(),
-                hint: "it was removed right after these rows were committed".into(),
-            })?;
+        let table = commit::just_committed(&objects, &name, &folder, version).await?;
         Ok(dataset_of(&name, &table, &objects, &footers))
-    }
-}
-
-/// What the commit does, decided on the version that it will stand on.
-fn change_for(
-    name: &str,
-    mode: WriteMode,
-    base: Option<&TableVersion>,
-    stored: &StoredSchema,
-) -> Result<TableChange, CatalogError> {
-    match (mode, base) {
-        (_, None) => Ok(TableChange::Create),
-        (WriteMode::Error, Some(_)) => Err(CatalogError::DatasetExists {
-            name: name.to_string(),
-        }),
-        (WriteMode::Overwrite, Some(_)) => Ok(TableChange::Overwrite),
-        (WriteMode::Append, Some(base)) => {
-            // The columns were matched when the upload began; an overwrite may have come in between.
-            match_columns(name, &base.schema, &stored.exact)?;
-            Ok(TableChange::Append)
-        }
     }
 }
 
@@ -769,45 +716,6 @@ fn field_names(schema: &Schema) -> Vec<String> {
         .iter()
         .map(|field| field.name().clone())
         .collect()
-}
-
-/// Finds each of the dataset's columns among the uploaded ones, or says why the rows do not fit.
-fn match_columns(
-    name: &str,
-    dataset: &SchemaRef,
-    uploaded: &SchemaRef,
-) -> Result<Vec<usize>, CatalogError> {
-    let mismatch = |reason: String| CatalogError::SchemaMismatch {
-        name: name.to_string(),
-        reason,
-    };
-    let mut order = Vec::with_capacity(dataset.fields().len());
-    for field in dataset.fields() {
-        let (place, found) = uploaded
-            .fields()
-            .find(field.name())
-            .ok_or_else(|| mismatch(format!("column {:?} is missing", field.name())))?;
-        if !same_values(field.data_type(), found.data_type()) {
-            return Err(mismatch(format!(
-                "column {:?} is {} in the dataset and {} in these rows",
-                field.name(),
-                field.data_type(),
-                found.data_type()
-            )));
-        }
-        order.push(place);
-    }
-    if let Some(extra) = uploaded
-        .fields()
-        .iter()
-        .find(|field| dataset.fields().find(field.name()).is_none())
-    {
-        return Err(mismatch(format!(
-            "the dataset has no column {:?}; drop it, or upload with mode overwrite",
-            extra.name()
-        )));
-    }
-    Ok(order)
 }
 
 /// Refuses a batch of another shape than the upload began with; nullability is looked at row by row.
@@ -866,5 +774,6 @@ impl Footers {
     }
 }
 
+mod commit;
 #[cfg(test)]
 mod tests;

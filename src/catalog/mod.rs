@@ -1,4 +1,4 @@
-//! Names, versions and lineage: datasets, models and jobs as they stand in the store.
+//! Names, versions and lineage: datasets, uploads to them, models and jobs as they stand in the store.
 //!
 //! The store is the only truth; this folder reads and commits it. A version is immutable once committed.
 //! Knows no Flight, no SQL and no training: it is where those meet.
@@ -11,6 +11,7 @@ pub mod model;
 pub mod name;
 mod number;
 mod secret;
+pub mod upload;
 
 pub use checkpoint::Checkpoints;
 pub use dataset::{
@@ -19,16 +20,20 @@ pub use dataset::{
 pub use error::CatalogError;
 pub use job::{JobBoard, JobError, JobId, JobKind, JobOutcome, JobState, JobStatus, LiveJob};
 pub use model::{LabelColumn, ModelManifest, ModelOutput, ModelVersion, Models, TrainingRecord};
+pub use upload::{UploadError, UploadId, Uploads};
 
 use std::sync::Arc;
 
 use crate::storage::Objects;
+use crate::support::clock::SystemClock;
 
 /// Everything one server knows of the store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     /// Datasets: a Delta table each.
     pub datasets: Arc<Datasets>,
+    /// Uploads in parts.
+    pub uploads: Arc<Uploads>,
     /// Models and their versions.
     pub models: Arc<Models>,
     /// Jobs: this server's live ones and every server's journals.
@@ -50,8 +55,11 @@ impl Catalog {
                 doing: format!("opening {url:?}"),
                 source: Box::new(source),
             })??;
+        let datasets = Arc::new(Datasets::new(objects.clone()));
+        let clock = Arc::new(SystemClock);
         Ok(Self {
-            datasets: Arc::new(Datasets::new(objects.clone())),
+            uploads: Arc::new(Uploads::new(objects.clone(), Arc::clone(&datasets), clock)),
+            datasets,
             models: Arc::new(Models::new(objects.clone())),
             jobs: Arc::new(JobBoard::new(objects.clone(), server)),
             checkpoints: Arc::new(Checkpoints::new(objects.clone())),

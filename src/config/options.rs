@@ -113,6 +113,15 @@ pub const OPTIONS: &[ServerOption] = &[
          such as 0.0.0.0.",
     ),
     value(
+        "endpoints",
+        "proxy|direct",
+        Some("proxy"),
+        "",
+        "Where clients read a dataset that `Read` cuts into several endpoints. With `proxy` from the server they asked, \
+         which works behind any load balancer; with `direct` from all servers in turn, at the addresses they advertise, \
+         which clients must be able to reach.",
+    ),
+    value(
         "gossip",
         "HOST:PORT",
         None,

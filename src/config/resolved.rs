@@ -23,6 +23,8 @@ pub struct NodeConfig {
     pub name: Option<String>,
     /// `None`: the bound address.
     pub advertise: Option<String>,
+    /// Whether clients are sent to the other servers for parts of a dataset.
+    pub direct_endpoints: bool,
     /// `None`: the bound gRPC address, over UDP.
     pub gossip: Option<SocketAddr>,
     pub log: LogConfig,
@@ -90,6 +92,11 @@ impl NodeConfig {
             join: list(given, "join", parse_host_port)?,
             name: setting(given, "name", parse_name)?,
             advertise,
+            direct_endpoints: required(given, "endpoints", |text| match text {
+                "proxy" => Ok(false),
+                "direct" => Ok(true),
+                _ => Err(String::from("it is neither proxy nor direct")),
+            })?,
             gossip,
             log: LogConfig {
                 format: required(given, "log-format", LogFormat::parse)?,
@@ -220,6 +227,7 @@ fn hint(name: &str) -> String {
         "store" => "name a directory, or leave it out for ./volary-data",
         "name" => "use 1 to 128 of A-Z a-z 0-9 _ - .",
         "log-format" => "use text or json",
+        "endpoints" => "use proxy or direct",
         "log-level" => {
             "use error, warn, info, debug or trace, or directives such as warn,volary=debug"
         }

@@ -150,6 +150,13 @@ macro_rules! actions {
                 }
             }
 
+            /// Full name of the message it answers.
+            pub fn answer(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $answer,)+
+                }
+            }
+
             /// What it does, and what it takes and answers.
             pub fn description(self) -> String {
                 match self {
@@ -186,6 +193,16 @@ actions! {
     ListDatasets("volary.v1.ListDatasets" => "stream of volary.v1.Dataset"),
     /// Removes a dataset with all its versions.
     DropDataset("volary.v1.DropDataset" => "volary.v1.Done"),
+    /// Begins an upload in parts.
+    BeginUpload("volary.v1.BeginUpload" => "volary.v1.Upload"),
+    /// Makes the parts of an upload visible at once, as one version.
+    CommitUpload("volary.v1.CommitUpload" => "volary.v1.Dataset"),
+    /// Gives an upload in parts up and removes what it holds.
+    AbortUpload("volary.v1.AbortUpload" => "volary.v1.Done"),
+    /// An upload in parts as it stands, with every finished attempt of every part.
+    DescribeUpload("volary.v1.DescribeUpload" => "volary.v1.Upload"),
+    /// Every upload in parts that is open, without its parts.
+    ListUploads("volary.v1.ListUploads" => "stream of volary.v1.Upload"),
     /// Every model at its newest version.
     ListModels("volary.v1.ListModels" => "stream of volary.v1.Model"),
     /// A model version with its network and pipeline.
@@ -194,6 +211,34 @@ actions! {
     DropModel("volary.v1.DropModel" => "volary.v1.Done"),
     /// Every server of the cluster.
     ListMembers("volary.v1.ListMembers" => "stream of volary.v1.Member"),
+    /// Flight: stops what a flight stands for, a job or the reading of its tickets, on every server.
+    CancelFlightInfo(
+        "arrow.flight.protocol.CancelFlightInfoRequest"
+            => "arrow.flight.protocol.CancelFlightInfoResult"
+    ),
+    /// Flight: the same endpoint with a ticket that expires later.
+    RenewFlightEndpoint(
+        "arrow.flight.protocol.RenewFlightEndpointRequest" => "arrow.flight.protocol.FlightEndpoint"
+    ),
+    /// Flight: sets options of the client's session, which its cookie carries: catalog, schema, compression.
+    SetSessionOptions(
+        "arrow.flight.protocol.SetSessionOptionsRequest"
+            => "arrow.flight.protocol.SetSessionOptionsResult"
+    ),
+    /// Flight: the options of the client's session.
+    GetSessionOptions(
+        "arrow.flight.protocol.GetSessionOptionsRequest"
+            => "arrow.flight.protocol.GetSessionOptionsResult"
+    ),
+    /// Flight: ends the client's session.
+    CloseSession(
+        "arrow.flight.protocol.CloseSessionRequest" => "arrow.flight.protocol.CloseSessionResult"
+    ),
+    /// Flight SQL: stops a query, as CancelFlightInfo does.
+    CancelQuery(
+        "arrow.flight.protocol.sql.ActionCancelQueryRequest"
+            => "arrow.flight.protocol.sql.ActionCancelQueryResult"
+    ),
     /// Flight SQL: prepares a statement.
     CreatePreparedStatement(
         "arrow.flight.protocol.sql.ActionCreatePreparedStatementRequest"
@@ -222,8 +267,23 @@ impl ActionKind {
             })
     }
 
+    /// Whether the standard sends body and answer without an `Any` around them: Flight's own actions, but not Flight SQL's.
+    fn is_bare(self) -> bool {
+        matches!(
+            self,
+            Self::CancelFlightInfo
+                | Self::RenewFlightEndpoint
+                | Self::SetSessionOptions
+                | Self::GetSessionOptions
+                | Self::CloseSession
+        )
+    }
+
     /// Opens an action's body, which may leave its type out and must not state another one.
     pub fn open(self, body: &Bytes) -> Result<Packed, FlightError> {
+        if self.is_bare() {
+            return Packed::open_bare(body, self.request());
+        }
         let packed = Packed::open_named(body, self.request(), self.request())?;
         if packed.name != self.request() {
             return Err(FlightError::WrongCommand {

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::FlightError;
 use super::proto::{object_of, struct_of, v1};
+use crate::catalog::upload::{CommittedUpload, Upload, UploadId, UploadState};
 use crate::catalog::{
     Dataset, DatasetReference, JobId, JobKind, JobState, JobStatus, ModelManifest, WriteMode,
 };
@@ -185,6 +186,56 @@ pub(super) fn dataset(dataset: &Dataset) -> v1::Dataset {
         bytes: dataset.bytes,
         files: u32::try_from(dataset.files.len()).unwrap_or(u32::MAX),
         committed: Some(timestamp(dataset.committed)),
+    }
+}
+
+pub(super) fn committed_upload(committed: &CommittedUpload) -> v1::Dataset {
+    v1::Dataset {
+        name: committed.dataset.clone(),
+        version: committed.version,
+        rows: committed.rows,
+        bytes: committed.bytes,
+        files: committed.files,
+        committed: Some(timestamp(committed.committed)),
+    }
+}
+
+pub(super) fn upload_id(text: &str) -> Result<UploadId, FlightError> {
+    UploadId::parse_str(text).map_err(|_| FlightError::BadUploadId {
+        received: text.chars().take(80).collect(),
+    })
+}
+
+pub(super) fn upload(upload: &Upload) -> v1::Upload {
+    v1::Upload {
+        id: upload.id.to_string(),
+        dataset: upload.dataset.clone(),
+        mode: match upload.mode {
+            WriteMode::Error => v1::put::Mode::Error,
+            WriteMode::Append => v1::put::Mode::Append,
+            WriteMode::Overwrite => v1::put::Mode::Overwrite,
+        }
+        .into(),
+        state: match upload.state {
+            UploadState::Open => v1::upload::State::Open,
+            UploadState::Committed => v1::upload::State::Committed,
+            UploadState::Aborted => v1::upload::State::Aborted,
+            UploadState::Expired => v1::upload::State::Expired,
+        }
+        .into(),
+        created: Some(timestamp(upload.created)),
+        expires: Some(timestamp(upload.expires)),
+        parts: upload
+            .parts
+            .iter()
+            .map(|part| v1::UploadPart {
+                part: part.part.clone(),
+                attempt: part.attempt,
+                rows: part.rows,
+                bytes: part.bytes,
+            })
+            .collect(),
+        version: upload.version.unwrap_or(0),
     }
 }
 

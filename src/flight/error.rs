@@ -29,6 +29,29 @@ pub enum FlightError {
     BadTicket { reason: &'static str },
     #[error("the ticket has expired; ask GetFlightInfo for a new one")]
     ExpiredTicket,
+    #[error("the ticket was cancelled; ask GetFlightInfo for a new one")]
+    CancelledTicket,
+    #[error("the read was cancelled by CancelFlightInfo")]
+    CancelledRead,
+    #[error(
+        "{limit} cancelled tickets and closed sessions that have not expired are as many as are remembered; try again later"
+    )]
+    TooManyCancelled { limit: usize },
+    #[error("{what}; it needs {needs}")]
+    Incomplete {
+        what: &'static str,
+        needs: &'static str,
+    },
+    #[error(
+        "there is no session, or it was closed or has expired; SetSessionOptions opens one, and its cookie must be sent with every call"
+    )]
+    NoSession,
+    #[error("header {header:?} is {received:?}; {hint}")]
+    BadHeader {
+        header: &'static str,
+        received: String,
+        hint: &'static str,
+    },
     #[error(
         "the prepared statement handle is not one of this cluster; prepare the statement again"
     )]
@@ -69,6 +92,10 @@ pub enum FlightError {
     ParameterRows { rows: usize },
     #[error("job id {received:?} is not a UUID; ListJobs shows the ids")]
     BadJobId { received: String },
+    #[error(
+        "upload id {received:?} is not a UUID; BeginUpload answers the id, ListUploads shows those that are open"
+    )]
+    BadUploadId { received: String },
     #[error("field {field:?} of {message} is {received}; {hint}")]
     BadField {
         message: &'static str,
@@ -113,14 +140,19 @@ impl Faulty for FlightError {
             | Self::ReadOnly { .. }
             | Self::ParameterRows { .. }
             | Self::BadJobId { .. }
+            | Self::BadUploadId { .. }
+            | Self::BadHeader { .. }
+            | Self::Incomplete { .. }
             | Self::TooManyEndpoints { .. }
             | Self::BadField { .. } => Fault::InvalidArgument,
-            Self::BadPath { .. } | Self::ExpiredTicket => Fault::NotFound,
+            Self::BadPath { .. } | Self::ExpiredTicket | Self::NoSession => Fault::NotFound,
             Self::MessageTooLarge { .. }
             | Self::BatchTooLarge { .. }
-            | Self::TooManyStreams { .. } => Fault::ResourceExhausted,
+            | Self::TooManyStreams { .. }
+            | Self::TooManyCancelled { .. } => Fault::ResourceExhausted,
             Self::NotServed { .. } => Fault::Unimplemented,
             Self::GivenUp => Fault::Aborted,
+            Self::CancelledTicket | Self::CancelledRead => Fault::Cancelled,
             Self::PeerUnreachable { .. } | Self::Stopping | Self::WorkerStopping => {
                 Fault::Unavailable
             }

@@ -6,6 +6,7 @@
 //!
 //! What travels is described in `docs/protocol.md`.
 
+mod call;
 pub mod client;
 mod codec;
 mod command;
@@ -14,10 +15,13 @@ mod error;
 mod peer;
 mod port;
 mod proto;
+mod reads;
 mod service;
+mod session;
 mod sql;
 mod status;
 mod ticket;
+mod trace;
 mod verbs;
 
 pub use error::FlightError;

@@ -28,6 +28,7 @@ use super::proto::v1::peer::{
     OpenGradientStream, Piece, StartWorker as StartWorkerMessage, WorkerEvent as WorkerEventMessage,
 };
 use super::status::fault_of;
+use super::trace;
 use crate::catalog::JobId;
 use crate::cluster::{Cluster, Member, MemberState};
 use crate::support::fault::Fault;
@@ -79,10 +80,23 @@ impl PeerClient {
         server: &Member,
         action: Action,
     ) -> Result<Streaming<arrow_flight::Result>, Status> {
+        self.forward_as(server, action, None).await
+    }
+
+    /// Passes an action on with the cookie that the client showed.
+    pub(super) async fn forward_as(
+        &self,
+        server: &Member,
+        action: Action,
+        cookie: Option<&str>,
+    ) -> Result<Streaming<arrow_flight::Result>, Status> {
         let mut request = Request::new(action);
-        request
-            .metadata_mut()
-            .insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
+        let metadata = request.metadata_mut();
+        metadata.insert(FORWARDED, tonic::metadata::MetadataValue::from_static("1"));
+        if let Some(Ok(cookie)) = cookie.map(str::parse) {
+            metadata.insert("cookie", cookie);
+        }
+        trace::pass_on(metadata);
         let mut client = self.client(&server.name, &server.address)?;
         Ok(client.do_action(request).await?.into_inner())
     }
@@ -128,8 +142,10 @@ impl PeerClient {
         let mut client = self
             .client(&peer.name, &peer.address)
             .map_err(|error| lost(error.to_string()))?;
+        let mut request = Request::new(messages);
+        trace::pass_on(request.metadata_mut());
         let answer = client
-            .do_exchange(messages)
+            .do_exchange(request)
             .await
             .map_err(|status| training_error(&peer.name, &status))?;
         Ok(answer.into_inner())

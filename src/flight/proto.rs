@@ -75,6 +75,19 @@ impl Packed {
         Self::open_as(bytes, Some(name), expected)
     }
 
+    /// Opens `bytes` as the message `name` with nothing around it, or its JSON.
+    pub fn open_bare(bytes: &Bytes, name: &str) -> Result<Self, FlightError> {
+        // No message that is read here begins with a brace: it would be the start of a group.
+        if bytes.first() == Some(&b'{') {
+            return Self::open_named(bytes, name, name);
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            form: Form::Any,
+            content: Content::Protobuf(bytes.clone()),
+        })
+    }
+
     fn open_as(bytes: &Bytes, name: Option<&str>, expected: &str) -> Result<Self, FlightError> {
         if let (true, Some(name)) = (bytes.is_empty(), name) {
             return Ok(Self {
@@ -154,6 +167,14 @@ impl Packed {
                     .map_err(|error| bad(error.to_string()))
             }
         }
+    }
+
+    /// Reads a message of Arrow's, whose names arrow-flight's types do not know themselves.
+    pub fn read_named<M: Message + Default>(&self) -> Result<M, FlightError> {
+        M::decode(self.to_protobuf()?).map_err(|error| FlightError::BadCommand {
+            message: self.name.clone(),
+            reason: error.to_string(),
+        })
     }
 
     /// The message read by Flight SQL's own names, JSON included.
@@ -286,6 +307,26 @@ pub fn pack<M: Message + Name>(message: &M, form: Form) -> Bytes {
     }
 }
 
+/// `message`, which is called `name`, with nothing around it; or as JSON.
+pub fn pack_bare<M: Message>(name: &str, message: &M, form: Form) -> Bytes {
+    let bytes = message.encode_to_vec();
+    match form {
+        Form::Any => bytes.into(),
+        Form::Json => {
+            let mut object = Map::new();
+            let url = format!("type.googleapis.com/{name}");
+            object.insert("@type".to_owned(), Value::String(url));
+            let dynamic = POOL
+                .get_message_by_name(name)
+                .and_then(|descriptor| DynamicMessage::decode(descriptor, &bytes[..]).ok());
+            if let Some(Value::Object(fields)) = dynamic.and_then(|dynamic| fields_of(&dynamic)) {
+                object.extend(fields);
+            }
+            Value::Object(object).to_string().into()
+        }
+    }
+}
+
 /// `type.googleapis.com/volary.v1.Put`.
 pub fn type_url<M: Name>() -> String {
     format!("type.googleapis.com/{}", M::full_name())
@@ -303,11 +344,15 @@ fn json_text<M: Message + Name>(message: &M) -> String {
 fn json_fields<M: Message + Name>(message: &M) -> Option<Value> {
     let mut dynamic = DynamicMessage::new(POOL.get_message_by_name(&M::full_name())?);
     dynamic.transcode_from(message).ok()?;
+    fields_of(&dynamic)
+}
+
+fn fields_of(message: &DynamicMessage) -> Option<Value> {
     let options = SerializeOptions::new()
         .stringify_64_bit_integers(false)
         .use_proto_field_name(true)
         .skip_default_fields(false);
-    dynamic
+    message
         .serialize_with_options(serde_json::value::Serializer, &options)
         .ok()
 }

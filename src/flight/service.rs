@@ -5,13 +5,16 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tokio::net::TcpListener;
@@ -23,13 +26,17 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument, Span};
 
-use super::codec::{DecodeLimits, FlightMessage};
+use super::call::CallOptions;
+use super::codec::{DecodeLimits, FlightMessage, batch_stream};
 use super::error::FlightError;
 use super::peer::PeerClient;
 use super::port::FlightPort;
 use super::proto::DESCRIPTORS;
+use super::reads::Reads;
+use super::sql;
 use super::status::code_name;
-use super::ticket::Signer;
+use super::ticket::{OpenedTicket, Signer};
+use super::trace::{self, Trace};
 use super::verbs;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
@@ -50,6 +57,8 @@ pub struct FlightConfig {
     pub incoming_streams_max: usize,
     /// The name that `incoming_streams_max` has among the server's options.
     pub incoming_streams_option: &'static str,
+    /// Whether `Read` sends clients to all servers, at the addresses they advertise.
+    pub direct_endpoints: bool,
     /// Key of tickets and prepared statements; the same on every server of the cluster.
     pub ticket_key: [u8; 32],
     /// How long a ticket may be read.
@@ -74,6 +83,7 @@ impl FlightConfig {
             message_bytes_option: "--max-message-size",
             incoming_streams_max: 64,
             incoming_streams_option: "--max-incoming-streams",
+            direct_endpoints: false,
             ticket_key,
             ticket_lifetime: Duration::from_secs(3600),
         }
@@ -107,6 +117,9 @@ const STREAMS_MAX: u32 = 4096;
 
 /// Tokens, cookies and traces together outgrow the default of 16 KiB.
 const HEADER_BYTES_MAX: u32 = 64 << 10;
+
+/// A stream of rows that has none to send says so after this long: half of the shortest patience that proxies have.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// A client that is gone without a word is noticed by these. They are long, because some gRPC libraries answer pings
 /// only while the program is inside a call, and a program may compute between two writes.
@@ -178,9 +191,40 @@ pub async fn serve(
 #[derive(Debug, Clone)]
 pub(super) struct VerbContext {
     pub(super) services: Services,
+    /// Of the call that the context was made for.
+    pub(super) call: CallOptions,
     pub(super) signer: Signer,
+    pub(super) reads: Reads,
+    pub(super) direct_endpoints: bool,
     pub(super) limits: DecodeLimits,
     pub(super) incoming: IncomingStreams,
+}
+
+impl VerbContext {
+    /// The schema, then `batches`, in the form that the call asked for. `advertised` must be an expanded schema.
+    pub(super) fn batches<E>(
+        &self,
+        advertised: SchemaRef,
+        batches: BoxStream<'static, Result<RecordBatch, E>>,
+    ) -> BoxStream<'static, Result<FlightMessage, Status>>
+    where
+        E: Into<Status> + Send + 'static,
+    {
+        batch_stream(advertised, self.call.compression, KEEP_ALIVE_EVERY, batches)
+    }
+
+    /// What a ticket signed here stands for, plain or as Flight SQL wraps it; `None` when it is not of that kind.
+    pub(super) fn signed_ticket(
+        &self,
+        ticket: &Bytes,
+    ) -> Option<Result<OpenedTicket, FlightError>> {
+        let signed = if Signer::is_ticket(ticket) {
+            ticket.clone()
+        } else {
+            sql::signed_part(ticket)?
+        };
+        Some(self.signer.open_ticket(&signed, SystemTime::now()))
+    }
 }
 
 /// How many streams of rows may come in at a time: what each of them holds adds up.
@@ -214,6 +258,9 @@ impl VolaryService {
         Self {
             context: VerbContext {
                 services,
+                call: CallOptions::default(),
+                reads: Reads::default(),
+                direct_endpoints: config.direct_endpoints,
                 incoming: IncomingStreams {
                     permits: Arc::new(Semaphore::new(config.incoming_streams_max)),
                     limit: config.incoming_streams_max,
@@ -235,10 +282,9 @@ impl VolaryService {
         &self,
         request: Request<Ticket>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
-        let call = self.begin("do_get", request.metadata())?;
+        let (call, context) = self.begin("do_get", request.metadata())?;
         let ticket = request.into_inner();
-        call.stream(verbs::do_get::do_get(&self.context, ticket))
-            .await
+        call.stream(verbs::do_get::do_get(&context, ticket)).await
     }
 
     /// DoExchange, as the port calls it.
@@ -246,14 +292,18 @@ impl VolaryService {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Answers<FlightMessage>>, Status> {
-        let call = self.begin("do_exchange", request.metadata())?;
+        let (call, context) = self.begin("do_exchange", request.metadata())?;
         let stream = request.into_inner();
-        call.stream(verbs::do_exchange::do_exchange(&self.context, stream))
+        call.stream(verbs::do_exchange::do_exchange(&context, stream))
             .await
     }
 
     /// Counts the call as running work, gives it an id and a span, and logs how it went.
-    fn begin(&self, verb: &'static str, metadata: &MetadataMap) -> Result<Call, Status> {
+    fn begin(
+        &self,
+        verb: &'static str,
+        metadata: &MetadataMap,
+    ) -> Result<(Call, VerbContext), Status> {
         let guard = self.context.services.shutdown.guard();
         let timer = request_started(verb);
         if self.context.services.shutdown.has_begun() {
@@ -264,8 +314,8 @@ impl VolaryService {
         let id = header("x-request-id")
             .filter(|id| id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic()))
             .map_or_else(|| uuid::Uuid::now_v7().to_string(), ToOwned::to_owned);
-        let trace = header("traceparent").and_then(TraceParent::parse);
-        let span = match trace {
+        let trace = Trace::of(metadata);
+        let span = match trace.as_ref().and_then(Trace::parent) {
             Some(trace) => tracing::info_span!(
                 "flight",
                 verb,
@@ -275,46 +325,33 @@ impl VolaryService {
             ),
             None => tracing::info_span!("flight", verb, request_id = %id),
         };
-        Ok(Call {
+        let options = CallOptions::of(
+            metadata,
+            &self.context.signer,
+            &self.context.reads,
+            SystemTime::now(),
+        );
+        let options = match options {
+            Ok(options) => options,
+            Err(error) => {
+                let status = Status::from(error);
+                timer.finish(code_name(status.code()));
+                return Err(status);
+            }
+        };
+        let context = VerbContext {
+            call: options.clone(),
+            ..self.context.clone()
+        };
+        let call = Call {
             id,
             span,
+            trace,
+            options,
             timer,
             guard,
-        })
-    }
-}
-
-/// The parts of a W3C `traceparent` header that a span keeps.
-#[derive(Debug, PartialEq, Eq)]
-struct TraceParent<'a> {
-    trace_id: &'a str,
-    parent_id: &'a str,
-}
-
-impl<'a> TraceParent<'a> {
-    /// Reads `00-<32 hex>-<16 hex>-<2 hex>`; later versions may add fields at the end.
-    fn parse(text: &'a str) -> Option<Self> {
-        let hexadecimal = |part: &str, length: usize| {
-            part.len() == length
-                && part
-                    .bytes()
-                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         };
-        let mut parts = text.split('-');
-        let (version, trace_id, parent_id, flags) =
-            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let known = hexadecimal(version, 2)
-            && version != "ff"
-            && (version != "00" || parts.next().is_none())
-            && hexadecimal(trace_id, 32)
-            && trace_id.bytes().any(|byte| byte != b'0')
-            && hexadecimal(parent_id, 16)
-            && parent_id.bytes().any(|byte| byte != b'0')
-            && hexadecimal(flags, 2);
-        known.then_some(Self {
-            trace_id,
-            parent_id,
-        })
+        Ok((call, context))
     }
 }
 
@@ -322,6 +359,8 @@ impl<'a> TraceParent<'a> {
 struct Call {
     id: String,
     span: Span,
+    trace: Option<Trace>,
+    options: CallOptions,
     timer: RequestTimer,
     guard: TaskTrackerToken,
 }
@@ -335,16 +374,20 @@ impl Call {
         let Self {
             id,
             span,
+            trace,
+            options,
             timer,
             guard,
         } = self;
-        let result = unless_it_panics(&id, work).instrument(span.clone()).await;
+        let work = trace::within(trace.clone(), unless_it_panics(&id, work));
+        let result = work.instrument(span.clone()).await;
         timer.finish(code_name(
             result.as_ref().err().map_or(Code::Ok, Status::code),
         ));
         drop(guard);
         span.in_scope(|| log(&result));
         let mut response = Response::new(result?);
+        options.answer(response.metadata_mut());
         mark(response.metadata_mut(), &id);
         Ok(response)
     }
@@ -357,10 +400,13 @@ impl Call {
         let Self {
             id,
             span,
+            trace,
+            options,
             timer,
             guard,
         } = self;
-        let result = unless_it_panics(&id, work).instrument(span.clone()).await;
+        let work = trace::within(trace.clone(), unless_it_panics(&id, work));
+        let result = work.instrument(span.clone()).await;
         span.in_scope(|| log(&result));
         let inner = match result {
             Ok(inner) => {
@@ -378,10 +424,12 @@ impl Call {
         let stream = CallStream {
             inner,
             span,
+            trace,
             timer: Some(timer),
             _guard: guard,
         };
         let mut response = Response::new(stream.boxed());
+        options.answer(response.metadata_mut());
         mark(response.metadata_mut(), &id);
         Ok(response)
     }
@@ -431,6 +479,7 @@ fn mark(metadata: &mut MetadataMap, id: &str) {
 struct CallStream<T> {
     inner: BoxStream<'static, Result<T, Status>>,
     span: Span,
+    trace: Option<Trace>,
     /// Taken when the stream ends; a stream that is dropped before counts as cancelled.
     timer: Option<RequestTimer>,
     _guard: TaskTrackerToken,
@@ -442,7 +491,11 @@ impl<T> Stream for CallStream<T> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         let _entered = this.span.enter();
-        let next = this.inner.poll_next_unpin(context);
+        let inner = &mut this.inner;
+        let next = match &this.trace {
+            None => inner.poll_next_unpin(context),
+            some => trace::within_now(some.clone(), || inner.poll_next_unpin(context)),
+        };
         let code = match &next {
             Poll::Ready(Some(Err(status))) => {
                 tracing::debug!(code = ?status.code(), message = status.message(), "stream ended");
@@ -481,7 +534,7 @@ impl FlightService for VolaryService {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
-        let call = self.begin("handshake", request.metadata())?;
+        let (call, _) = self.begin("handshake", request.metadata())?;
         let token = verbs::handshake::token(request.metadata());
         let answers = verbs::handshake::handshake(request.into_inner(), token.clone());
         let mut response = call.stream(answers).await?;
@@ -493,9 +546,9 @@ impl FlightService for VolaryService {
         &self,
         request: Request<Criteria>,
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
-        let call = self.begin("list_flights", request.metadata())?;
+        let (call, context) = self.begin("list_flights", request.metadata())?;
         let criteria = request.into_inner();
-        call.stream(verbs::list_flights::list_flights(&self.context, criteria))
+        call.stream(verbs::list_flights::list_flights(&context, criteria))
             .await
     }
 
@@ -503,11 +556,10 @@ impl FlightService for VolaryService {
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let call = self.begin("get_flight_info", request.metadata())?;
+        let (call, context) = self.begin("get_flight_info", request.metadata())?;
         let descriptor = request.into_inner();
         call.answer(verbs::get_flight_info::get_flight_info(
-            &self.context,
-            descriptor,
+            &context, descriptor,
         ))
         .await
     }
@@ -516,13 +568,10 @@ impl FlightService for VolaryService {
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<PollInfo>, Status> {
-        let call = self.begin("poll_flight_info", request.metadata())?;
-        let forwarded = verbs::is_forwarded(request.metadata());
+        let (call, context) = self.begin("poll_flight_info", request.metadata())?;
         let descriptor = request.into_inner();
         call.answer(verbs::poll_flight_info::poll_flight_info(
-            &self.context,
-            descriptor,
-            forwarded,
+            &context, descriptor,
         ))
         .await
     }
@@ -531,9 +580,9 @@ impl FlightService for VolaryService {
         &self,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<SchemaResult>, Status> {
-        let call = self.begin("get_schema", request.metadata())?;
+        let (call, context) = self.begin("get_schema", request.metadata())?;
         let descriptor = request.into_inner();
-        call.answer(verbs::get_schema::get_schema(&self.context, descriptor))
+        call.answer(verbs::get_schema::get_schema(&context, descriptor))
             .await
     }
 
@@ -548,10 +597,9 @@ impl FlightService for VolaryService {
         &self,
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoPutStream>, Status> {
-        let call = self.begin("do_put", request.metadata())?;
+        let (call, context) = self.begin("do_put", request.metadata())?;
         let stream = request.into_inner();
-        call.stream(verbs::do_put::do_put(&self.context, stream))
-            .await
+        call.stream(verbs::do_put::do_put(&context, stream)).await
     }
 
     async fn do_exchange(
@@ -565,22 +613,17 @@ impl FlightService for VolaryService {
         &self,
         request: Request<Action>,
     ) -> Result<Response<Self::DoActionStream>, Status> {
-        let call = self.begin("do_action", request.metadata())?;
-        let forwarded = verbs::is_forwarded(request.metadata());
+        let (call, context) = self.begin("do_action", request.metadata())?;
         let action = request.into_inner();
-        call.stream(verbs::do_action::do_action(
-            &self.context,
-            action,
-            forwarded,
-        ))
-        .await
+        call.stream(verbs::do_action::do_action(&context, action))
+            .await
     }
 
     async fn list_actions(
         &self,
         request: Request<Empty>,
     ) -> Result<Response<Self::ListActionsStream>, Status> {
-        let call = self.begin("list_actions", request.metadata())?;
+        let (call, _) = self.begin("list_actions", request.metadata())?;
         call.stream(async { Ok(verbs::list_actions::list_actions()) })
             .await
     }
@@ -594,6 +637,8 @@ mod tests {
         Call {
             id: "request-7".to_owned(),
             span: Span::none(),
+            trace: None,
+            options: CallOptions::default(),
             timer: request_started("do_get"),
             guard: Shutdown::new().guard(),
         }
@@ -624,31 +669,5 @@ mod tests {
         assert_eq!(streaming.next().await.unwrap().unwrap(), 1);
         is_of_the_panic(&streaming.next().await.unwrap().unwrap_err());
         assert!(streaming.next().await.is_none());
-    }
-
-    #[test]
-    fn a_traceparent_is_read_by_the_standard() {
-        let trace_id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        let parent_id = "00f067aa0ba902b7";
-        let read = |text: &str| TraceParent::parse(text).is_some();
-        let good = format!("00-{trace_id}-{parent_id}-01");
-        assert_eq!(
-            TraceParent::parse(&good),
-            Some(TraceParent {
-                trace_id,
-                parent_id
-            })
-        );
-        assert!(read(&format!("01-{trace_id}-{parent_id}-01-more")));
-        for bad in [
-            String::new(),
-            format!("00-{trace_id}-{parent_id}"),
-            format!("00-{trace_id}-{parent_id}-01-more"),
-            format!("ff-{trace_id}-{parent_id}-01"),
-            format!("00-{}-{parent_id}-01", "0".repeat(32)),
-            format!("00-{}-{parent_id}-01", trace_id.to_uppercase()),
-        ] {
-            assert!(!read(&bad), "{bad}");
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::error::Error;
 use tonic::{Code, Status};
 
 use super::error::FlightError;
-use crate::catalog::{CatalogError, JobError};
+use crate::catalog::{CatalogError, JobError, UploadError};
 use crate::features::FeatureError;
 use crate::serving::ServingError;
 use crate::support::fault::{Fault, Faulty};
@@ -113,6 +113,7 @@ macro_rules! into_status {
 into_status!(
     FlightError,
     CatalogError,
+    UploadError,
     FeatureError,
     ServingError,
     TrainingError

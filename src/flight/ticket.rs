@@ -11,13 +11,23 @@ use prost::Message;
 use sha2::Sha256;
 
 use super::error::FlightError;
-use super::proto::v1::peer::{Statement, TicketBody, ticket_body::Rows};
+use super::proto::v1::peer::{SessionBody, Statement, TicketBody, ticket_body::Rows};
 
 const TAG_BYTES: usize = 32;
 
 /// First bytes of each kind; part of what is signed, so that one kind never passes for the other.
 const TICKET: &[u8; 4] = b"VLT1";
 const HANDLE: &[u8; 4] = b"VLH1";
+const SESSION: &[u8; 4] = b"VLS1";
+
+/// What a ticket of this cluster stands for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenedTicket {
+    pub rows: Rows,
+    /// No other ticket has it, but for those that this one was renewed from or to.
+    pub id: Bytes,
+    pub expires: SystemTime,
+}
 
 /// Makes and checks tickets with the cluster's key.
 #[derive(Clone)]
@@ -41,10 +51,26 @@ impl Signer {
 
     /// A ticket for `rows` that expires after the lifetime, counted from `now`.
     pub fn ticket(&self, rows: Rows, now: SystemTime) -> (Bytes, SystemTime) {
+        let id = uuid::Uuid::now_v7().as_bytes().to_vec();
+        self.ticket_of(rows, id.into(), now)
+    }
+
+    /// The same ticket for another lifetime, counted from `now`.
+    pub fn renew(&self, ticket: OpenedTicket, now: SystemTime) -> (Bytes, SystemTime) {
+        self.ticket_of(ticket.rows, ticket.id, now)
+    }
+
+    /// How long a ticket may be read.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    fn ticket_of(&self, rows: Rows, id: Bytes, now: SystemTime) -> (Bytes, SystemTime) {
         let expires = now + self.lifetime;
         let body = TicketBody {
             rows: Some(rows),
             expires_ms: milliseconds(expires),
+            id,
         };
         (self.sign(TICKET, &body.encode_to_vec()), expires)
     }
@@ -55,7 +81,7 @@ impl Signer {
     }
 
     /// What a ticket stands for, if this cluster made it and it has not expired.
-    pub fn open_ticket(&self, bytes: &Bytes, now: SystemTime) -> Result<Rows, FlightError> {
+    pub fn open_ticket(&self, bytes: &Bytes, now: SystemTime) -> Result<OpenedTicket, FlightError> {
         let body = self.verify(TICKET, bytes).ok_or(FlightError::BadTicket {
             reason: "its signature is wrong",
         })?;
@@ -65,8 +91,13 @@ impl Signer {
         if body.expires_ms != 0 && body.expires_ms < milliseconds(now) {
             return Err(FlightError::ExpiredTicket);
         }
-        body.rows.ok_or(FlightError::BadTicket {
+        let rows = body.rows.ok_or(FlightError::BadTicket {
             reason: "its content is of another version",
+        })?;
+        Ok(OpenedTicket {
+            rows,
+            id: body.id,
+            expires: UNIX_EPOCH + Duration::from_millis(body.expires_ms),
         })
     }
 
@@ -78,6 +109,15 @@ impl Signer {
     pub fn open_handle(&self, bytes: &Bytes) -> Result<Statement, FlightError> {
         let body = self.verify(HANDLE, bytes).ok_or(FlightError::BadHandle)?;
         Statement::decode(body).map_err(|_| FlightError::BadHandle)
+    }
+
+    /// What a session's cookie holds.
+    pub fn session(&self, session: &SessionBody) -> Bytes {
+        self.sign(SESSION, &session.encode_to_vec())
+    }
+
+    pub fn open_session(&self, bytes: &Bytes) -> Option<SessionBody> {
+        SessionBody::decode(self.verify(SESSION, bytes)?).ok()
     }
 
     fn sign(&self, kind: &[u8; 4], body: &[u8]) -> Bytes {
@@ -107,7 +147,7 @@ impl Signer {
 }
 
 #[allow(clippy::cast_possible_truncation)]
-fn milliseconds(time: SystemTime) -> u64 {
+pub(super) fn milliseconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)
 }
@@ -125,14 +165,29 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
         let rows = Rows::Table("census@3".to_owned());
         let (ticket, expires) = signer(1).ticket(rows.clone(), now);
-        assert_eq!(signer(1).open_ticket(&ticket, now).unwrap(), rows);
-        assert_eq!(signer(1).open_ticket(&ticket, expires).unwrap(), rows);
+        assert_eq!(signer(1).open_ticket(&ticket, now).unwrap().rows, rows);
+        assert_eq!(signer(1).open_ticket(&ticket, expires).unwrap().rows, rows);
         let late = expires + Duration::from_millis(1);
         assert!(matches!(
             signer(1).open_ticket(&ticket, late),
             Err(FlightError::ExpiredTicket)
         ));
         assert!(signer(2).open_ticket(&ticket, now).is_err());
+    }
+
+    #[test]
+    fn a_renewed_ticket_is_the_same_one_for_longer() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let signer = signer(1);
+        let (ticket, expires) = signer.ticket(Rows::Table("census@3".to_owned()), now);
+        let opened = signer.open_ticket(&ticket, now).unwrap();
+        let later = now + Duration::from_secs(40);
+        let (renewed, expires_then) = signer.renew(opened.clone(), later);
+        assert!(expires_then > expires);
+        let reopened = signer.open_ticket(&renewed, expires_then).unwrap();
+        assert_eq!((reopened.rows, reopened.id), (opened.rows, opened.id));
+        let (other, _) = signer.ticket(Rows::Table("census@3".to_owned()), now);
+        assert_ne!(other, ticket);
     }
 
     #[test]

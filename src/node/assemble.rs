@@ -108,6 +108,7 @@ pub async fn assemble(
     flight.message_bytes_option = "--max-message-size";
     flight.incoming_streams_max = config.max_incoming_streams;
     flight.incoming_streams_option = "--max-incoming-streams";
+    flight.direct_endpoints = config.direct_endpoints;
     Ok(Assembly {
         services: Services {
             catalog,

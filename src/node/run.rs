@@ -69,6 +69,9 @@ pub async fn run(
     let mut grpc_server =
         AbortOnDropHandle::new(tokio::spawn(flight::serve(grpc, services, flight_config)));
     let _members = AbortOnDropHandle::new(tokio::spawn(count_members(cluster.watch())));
+    let _sweep = AbortOnDropHandle::new(tokio::spawn(
+        Arc::clone(&catalog.uploads).keep_swept(shutdown.clone()),
+    ));
     let _upkeep = AbortOnDropHandle::new(tokio::spawn(keep_up(page)));
     serving.store(true, Ordering::Release);
     announce(&announcement);

@@ -6,7 +6,11 @@
 //! Our tables keep every log entry from version 0 on, so a table exists exactly when its version 0 does, and removal
 //! takes the log away from the newest entry down: a reader meets an older version or none, never half of one.
 //! The exact Arrow schema travels in the table's configuration under `volary.arrow_schema`, changed by overwrite like
-//! the Delta schema is; the row groups of a file travel in its `volary.row_groups` tag, so opening reads no footer.
+//! the Delta schema is; the row groups of a file travel in its `volary.row_groups` tag, so opening reads no footer, and
+//! its place among the files of its commit in `volary.place`, which is the order of the rows.
+//!
+//! A commit may carry the name of an upload as Delta's application transaction: whoever finds it in the table knows that
+//! the upload is in, and in which version.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +25,7 @@ use bytes::Bytes;
 use deltalake::kernel::engine::arrow_conversion::{TryIntoArrow as _, TryIntoKernel as _};
 use deltalake::kernel::transaction::{CommitData, PROTOCOL, TransactionError};
 use deltalake::kernel::{
-    Action, Add, Metadata, Protocol, Remove, StructType, contains_timestampntz,
+    Action, Add, Metadata, Protocol, Remove, StructType, Transaction, contains_timestampntz,
 };
 use deltalake::logstore::{CommitOrBytes, LogStoreRef};
 use deltalake::protocol::{DeltaOperation, SaveMode, checkpoints};
@@ -37,6 +41,7 @@ use super::{Objects, StorageError};
 
 const ARROW_SCHEMA_KEY: &str = "volary.arrow_schema";
 const ROW_GROUPS_TAG: &str = "volary.row_groups";
+const PLACE_TAG: &str = "volary.place";
 const LOG_FOLDER: &str = "_delta_log";
 /// Versions between checkpoints: opening a table replays at most so many log entries. Delta's own custom.
 const CHECKPOINT_VERSIONS: i64 = 100;
@@ -135,7 +140,8 @@ async fn same_entry(
 
 /// Commits files as one version. `base` is the version that the change was decided on (`None`: there is no table).
 ///
-/// `VersionTaken` says that somebody else's commit came first and nothing was changed.
+/// `VersionTaken` says that somebody else's commit came first and nothing was changed. An `upload` is found again by
+/// [`version_with`].
 pub async fn commit(
     objects: &Objects,
     folder: &Path,
@@ -143,7 +149,9 @@ pub async fn commit(
     change: TableChange,
     schema: &StoredSchema,
     files: &[WrittenFile],
+    upload: Option<Uuid>,
 ) -> Result<i64, StorageError> {
+    let version = base.map_or(0, |base| base.version + 1);
     let failed = |error: deltalake::DeltaTableError| {
         StorageError::failed(format!("committing to table {folder}"), error)
     };
@@ -175,8 +183,8 @@ pub async fn commit(
     {
         actions.extend(removals(base).await?.into_iter().map(Action::Remove));
     }
-    for file in files {
-        actions.push(Action::Add(addition(folder, file, now)?));
+    for (place, file) in files.iter().enumerate() {
+        actions.push(Action::Add(addition(folder, file, place, now)?));
     }
     let mode = match change {
         TableChange::Create => SaveMode::ErrorIfExists,
@@ -201,11 +209,15 @@ pub async fn commit(
         "clientVersion".to_string(),
         serde_json::Value::from(concat!("volary.", env!("CARGO_PKG_VERSION"))),
     )]);
-    let entry = CommitData::new(actions, operation, writer, Vec::new())
+    // Its number is the version of the table, so that finding it tells the version.
+    let transactions = upload
+        .map(|upload| Transaction::new_with_last_update(upload, version, Some(now)))
+        .into_iter()
+        .collect();
+    let entry = CommitData::new(actions, operation, writer, transactions)
         .get_bytes()
         .map_err(|source| StorageError::failed(format!("committing to table {folder}"), source))?;
 
-    let version = base.map_or(0, |base| base.version + 1);
     let log = log_store(objects, folder)?;
     write_entry(&log, folder, version, entry).await?;
     if let Some(base) = base {
@@ -213,6 +225,19 @@ pub async fn commit(
         checkpoint(objects, folder, version).await;
     }
     Ok(version)
+}
+
+/// The version that an upload was committed as; `None` when it is not among this version and those before.
+pub async fn version_with(table: &TableVersion, upload: Uuid) -> Result<Option<i64>, StorageError> {
+    let failed = |error: deltalake::DeltaTableError| {
+        StorageError::failed(format!("opening table {}", table.folder), error)
+    };
+    let state = table.state.snapshot().map_err(failed)?;
+    let log = table.state.log_store();
+    state
+        .transaction_version(log.as_ref(), upload)
+        .await
+        .map_err(failed)
 }
 
 /// Removes a table: first its log, newest entry first, then the files that the log named.
@@ -336,11 +361,12 @@ async fn describe(
         let add = view.add_action();
         let path = below(folder, &add.path);
         let bytes = u64::try_from(add.size).unwrap_or(0);
-        let tag = add
-            .tags
-            .as_ref()
-            .and_then(|tags| tags.get(ROW_GROUPS_TAG)?.as_deref());
-        let row_groups = match tag.and_then(row_groups_from) {
+        let tag = |name: &str| add.tags.as_ref()?.get(name)?.as_deref();
+        // Files of earlier versions of this program have none; their names count up.
+        let place: usize = tag(PLACE_TAG)
+            .and_then(|place| place.parse().ok())
+            .unwrap_or(0);
+        let row_groups = match tag(ROW_GROUPS_TAG).and_then(row_groups_from) {
             Some(row_groups) => row_groups,
             // A file of another writer: its footer tells.
             None => row_groups_of(&*read_footer(objects, &path, bytes).await?),
@@ -350,9 +376,9 @@ async fn describe(
             bytes,
             row_groups,
         };
-        files.push((add.modification_time, file));
+        files.push(((add.modification_time, place), file));
     }
-    // The log is replayed newest first. A commit stamps its files with one time, their names count up.
+    // The log is replayed newest first. A commit stamps its files with one time.
     files.sort_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.path.cmp(&y.path)));
     let schema = exact_schema(folder, snapshot.metadata(), snapshot.arrow_schema())?;
     Ok(TableVersion {
@@ -490,7 +516,12 @@ async fn removals(base: &TableVersion) -> Result<Vec<Remove>, StorageError> {
         .map_err(failed)
 }
 
-fn addition(folder: &Path, file: &WrittenFile, now: i64) -> Result<Add, StorageError> {
+fn addition(
+    folder: &Path,
+    file: &WrittenFile,
+    place: usize,
+    now: i64,
+) -> Result<Add, StorageError> {
     let name = file
         .path
         .prefix_match(folder)
@@ -507,10 +538,10 @@ fn addition(folder: &Path, file: &WrittenFile, now: i64) -> Result<Add, StorageE
         modification_time: now,
         data_change: true,
         stats: Some(file.statistics.clone()),
-        tags: Some(HashMap::from([(
-            ROW_GROUPS_TAG.to_string(),
-            Some(row_groups.join(",")),
-        )])),
+        tags: Some(HashMap::from([
+            (ROW_GROUPS_TAG.to_string(), Some(row_groups.join(","))),
+            (PLACE_TAG.to_string(), Some(place.to_string())),
+        ])),
         deletion_vector: None,
         base_row_id: None,
         default_row_commit_version: None,

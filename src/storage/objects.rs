@@ -29,6 +29,7 @@ use super::StorageError;
 #[derive(Debug, Clone)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
+    directory: Arc<DurableDirectory>,
     url: String,
 }
 
@@ -38,8 +39,10 @@ impl Objects {
         let directory = directory_of(url)?;
         let store = DurableDirectory::open(&directory)
             .map_err(|source| StorageError::failed(format!("opening the store {url:?}"), source))?;
+        let directory = Arc::new(store);
         Ok(Self {
-            store: Arc::new(store),
+            store: Arc::clone(&directory) as Arc<dyn ObjectStore>,
+            directory,
             url: url.to_string(),
         })
     }
@@ -138,6 +141,22 @@ impl Objects {
             self.remove(&path).await?;
         }
         Ok(())
+    }
+
+    /// Removes what broke off directly below `folder` under a name that begins with `stem`: objects that were never
+    /// whole, which a process that was killed has left and no listing shows. The folder goes when it is empty.
+    pub async fn remove_unfinished(&self, folder: &Path, stem: &str) -> Result<(), StorageError> {
+        let failed = |source| StorageError::failed(format!("tidying {folder}"), source);
+        let place = self
+            .directory
+            .inner
+            .path_to_filesystem(folder)
+            .map_err(|source| StorageError::failed(format!("tidying {folder}"), source))?;
+        let stem = stem.to_owned();
+        tokio::task::spawn_blocking(move || remove_waiting(&place, &stem))
+            .await
+            .map_err(|source| StorageError::failed(format!("tidying {folder}"), source))?
+            .map_err(failed)
     }
 }
 
@@ -380,6 +399,34 @@ impl MultipartUpload for DurableUpload {
     }
 }
 
+/// See [`Objects::remove_unfinished`]; such names end in `#` and digits.
+fn remove_waiting(folder: &FilePath, stem: &str) -> std::io::Result<()> {
+    let absent = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if absent(&error) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let waits = name.to_str().is_some_and(|name| {
+            name.starts_with(stem)
+                && name.rsplit_once('#').is_some_and(|(_, digits)| {
+                    !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit())
+                })
+        });
+        if waits {
+            match std::fs::remove_file(entry.path()) {
+                Err(error) if absent(&error) => {}
+                removed => removed?,
+            }
+        }
+    }
+    // Refused while anything else is in it.
+    let _ = std::fs::remove_dir(folder);
+    Ok(())
+}
+
 fn generic(source: impl std::error::Error + Send + Sync + 'static) -> object_store::Error {
     object_store::Error::Generic {
         store: "DurableDirectory",
@@ -459,6 +506,32 @@ fn flush_folders(root: &FilePath, target: &FilePath) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_killed_process_left_half_written_is_removed_by_the_beginning_of_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let objects = Objects::open(directory.path().to_str().unwrap()).unwrap();
+        let folder = directory.path().join("a");
+        std::fs::create_dir(&folder).unwrap();
+        for name in ["mine-1#7", "mine#x", "mine", "other#7"] {
+            std::fs::write(folder.join(name), b"").unwrap();
+        }
+        let prefix = Path::from("a");
+        objects.remove_unfinished(&prefix, "mine").await.unwrap();
+        let left = || {
+            let entries = std::fs::read_dir(&folder).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.collect::<std::collections::BTreeSet<String>>()
+        };
+        let expected = ["mine", "mine#x", "other#7"].map(String::from);
+        assert_eq!(left(), expected.into());
+        for name in ["mine#x", "mine"] {
+            std::fs::remove_file(folder.join(name)).unwrap();
+        }
+        objects.remove_unfinished(&prefix, "other").await.unwrap();
+        assert!(!folder.exists());
+        objects.remove_unfinished(&prefix, "").await.unwrap();
+    }
 
     #[tokio::test]
     async fn an_object_is_created_once_and_read_back() {

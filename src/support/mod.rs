@@ -3,6 +3,7 @@
 pub mod admission;
 #[cfg(test)]
 pub mod allocations;
+pub mod clock;
 pub mod fault;
 pub mod huge_pages;
 pub mod machine;

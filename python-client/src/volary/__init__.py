@@ -42,6 +42,7 @@ from .model import (
     optimizers,
     regularizers,
 )
+from .uploads import Upload
 
 # `from volary.layers import Dense` works as well as `volary.layers.Dense`.
 for _module in (callbacks, initializers, layers, losses, metrics, optimizers, regularizers):
@@ -63,6 +64,7 @@ __all__ = [
     "Sequential",
     "ServedModel",
     "Table",
+    "Upload",
     "VolaryError",
     "callbacks",
     "connect",

@@ -228,11 +228,8 @@ class Transport:
         command: Mapping[str, Any],
         rows: pa.RecordBatchReader,
         acknowledged: Callable[[int], None] | None = None,
-        told: str = "version",
     ) -> dict[str, Any]:
-        """Upload; answers the last PutResult, which has the field `told` when the rows are safe.
-
-        `acknowledged` hears the rows that the server has so far.
+        """Upload; answers the last PutResult. `acknowledged` hears the rows that the server has so far.
 
         When `rows` or `acknowledged` itself fails, or the caller interrupts, the server is told to forget the upload:
         without that word, Flight ends a half-written stream as if it were whole.
@@ -248,7 +245,7 @@ class Transport:
         except BaseException:
             upload.give_up()
             raise
-        return upload.commit(told)
+        return upload.commit()
 
     def exchange(self, command: Mapping[str, Any], rows: pa.RecordBatchReader) -> BatchStream:
         """Score: `rows` are written a little ahead of the answers, which come in their order."""
@@ -347,14 +344,14 @@ class _Upload:
         with contextlib.suppress(*_CALL_OVER):
             self._writer.close()
 
-    def commit(self, told: str) -> dict[str, Any]:
-        """Say that this was all; answers the last PutResult, which has the field `told`."""
+    def commit(self) -> dict[str, Any]:
+        """Say that this was all; answers the last PutResult, which has the version, or the part."""
         with _translated():
             self._writer.done_writing()
         last: dict[str, Any] = {}
         while (reply := self._reply()) is not None:
             last = reply
-        if told not in last:
+        if not last.keys() & {"version", "part"}:
             raise self._ended()
         with _translated():
             self._writer.close()

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
+import pyarrow as pa
+
 from ._commands import source as source_of
 from ._transport import Transport
 from .handles import Query, Rows, ServedModel, Table, _names, put_frame, temporary
 from .jobs import JobHandle
-from .listing import Dataset, Job, Listing, Member, ModelVersion
+from .listing import Dataset, Job, Listing, Member, ModelVersion, UploadStatus
+from .uploads import Upload, begin
 
 __all__ = ["Client", "connect"]
 
@@ -82,11 +85,30 @@ class Client:
 
         When it returns, the version is committed. When it raises, there is no trace of it.
         """
-        modes = {"error": "ERROR", "append": "APPEND", "overwrite": "OVERWRITE"}
-        if mode not in modes:
-            raise ValueError(f'unknown mode "{mode}"; there are error, append and overwrite')
-        _, version = put_frame(self._transport, name, rows, modes[mode], acknowledged)
+        _, version = put_frame(self._transport, name, rows, _mode(mode), acknowledged)
         return Table(self, name, version)
+
+    def begin_upload(
+        self,
+        dataset: str,
+        mode: Literal["error", "append", "overwrite"] = "error",
+        schema: pa.Schema | None = None,
+        lifetime_seconds: int | None = None,
+    ) -> Upload:
+        """Begin an upload in parts: many writers send them to any servers, and one commit makes them one version.
+
+        Args:
+            dataset: The dataset.
+            mode: What to do when the dataset exists, as in :meth:`put`.
+            schema: The columns of every part. Left out, those of the first part.
+            lifetime_seconds: The time without any part after which the upload is given up: an hour when left out, at
+                most a week.
+        """
+        return begin(self, dataset, _mode(mode), schema, lifetime_seconds)
+
+    def upload(self, id: str) -> Upload:  # noqa: A002  the upload's own word for it
+        """An upload in parts by its id, for a process that takes part in it."""
+        return Upload(self, id)
 
     def table(self, name: str, version: int | None = None) -> Table:
         """A dataset by name: the newest version, or the one given (``table("census", 3)`` or ``table("census@3")``)."""
@@ -105,6 +127,10 @@ class Client:
     def datasets(self) -> Listing[Dataset]:
         """Every dataset with its newest version."""
         return Listing(Dataset, [Dataset.from_json(each) for each in self._transport.actions("ListDatasets")])
+
+    def uploads(self) -> Listing[UploadStatus]:
+        """Every upload in parts that is open, without its parts."""
+        return Listing(UploadStatus, [UploadStatus.from_json(each) for each in self._transport.actions("ListUploads")])
 
     def models(self) -> Listing[ModelVersion]:
         """Every model with its newest version."""
@@ -227,3 +253,10 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
+
+
+def _mode(mode: str) -> str:
+    modes = {"error": "ERROR", "append": "APPEND", "overwrite": "OVERWRITE"}
+    if mode not in modes:
+        raise ValueError(f'unknown mode "{mode}"; there are error, append and overwrite')
+    return modes[mode]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ._commands import integer, number, read, timestamp
 
-__all__ = ["Dataset", "Job", "Listing", "Member", "ModelVersion"]
+__all__ = ["Dataset", "Job", "Listing", "Member", "ModelVersion", "UploadStatus", "UploadedPart"]
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,55 @@ class Job:
 
 
 @dataclass(frozen=True)
+class UploadedPart:
+    """A finished attempt of a part of an upload."""
+
+    part: str
+    attempt: int
+    rows: int
+    bytes: int
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> UploadedPart:
+        """From the server's answer."""
+        return cls(
+            part=str(read(answer, "part", "")),
+            attempt=integer(answer, "attempt"),
+            rows=integer(answer, "rows"),
+            bytes=integer(answer, "bytes"),
+        )
+
+
+@dataclass(frozen=True)
+class UploadStatus:
+    """An upload in parts at one moment. ``version`` is that of the dataset, once the upload is in."""
+
+    id: str
+    dataset: str
+    mode: str
+    state: str
+    created: datetime | None
+    expires: datetime | None
+    version: int | None
+    parts: tuple[UploadedPart, ...] = ()
+
+    @classmethod
+    def from_json(cls, answer: Mapping[str, Any]) -> UploadStatus:
+        """From the server's answer."""
+        state = str(read(answer, "state", ""))
+        return cls(
+            id=str(read(answer, "id", "")),
+            dataset=str(read(answer, "dataset", "")),
+            mode=str(read(answer, "mode", "ERROR")),
+            state=state,
+            created=timestamp(answer, "created"),
+            expires=timestamp(answer, "expires"),
+            version=integer(answer, "version") if state == "COMMITTED" else None,
+            parts=tuple(UploadedPart.from_json(each) for each in read(answer, "parts", ())),
+        )
+
+
+@dataclass(frozen=True)
 class Member:
     """A server of the cluster."""
 
@@ -183,6 +232,7 @@ class Member:
 
 # Columns of a printed listing, where not every field would fit a line.
 _SHOWN: dict[type, tuple[str, ...]] = {
+    UploadStatus: ("id", "dataset", "mode", "state", "created", "expires"),
     ModelVersion: ("name", "version", "label", "classes", "parameters", "metrics", "dataset", "committed"),
     Job: ("id", "kind", "state", "name", "progress", "epoch", "epochs", "rows_per_second", "version", "error"),
 }

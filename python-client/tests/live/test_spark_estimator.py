@@ -28,7 +28,7 @@ def sigmoid(units=1):
 
 def temporaries(client):
     left = [each.name for each in client.datasets() if each.name.startswith("temporary-")]
-    return left + [each["dataset"] for each in client._transport.actions("ListUploads")]
+    return left + [each.dataset for each in client.uploads()]
 
 
 def estimator(cluster, **params):
@@ -109,9 +109,9 @@ def test_cross_validation_uploads_a_fold_once_and_leaves_nothing(cluster, client
 
     written, upload = [], fitting.upload
 
-    def counted(rows, name, *rest):
-        written.append(name)
-        return upload(rows, name, *rest)
+    def counted(*given):
+        written.append(given)
+        return upload(*given)
 
     monkeypatch.setattr(fitting, "upload", counted)
     stage = estimator(cluster, maxEpoch=3)

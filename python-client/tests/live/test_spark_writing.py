@@ -34,7 +34,7 @@ def dataset(client):
 
 
 def open_uploads(client):
-    return list(client._transport.actions("ListUploads"))
+    return [each.dataset for each in client.uploads()]
 
 
 def numbers(client, dataset):
@@ -46,7 +46,7 @@ def test_partitions_become_one_version_in_their_order(spark, servers, client, da
 
     df = spark.range(ROWS, numPartitions=5).selectExpr("id", "cast(id as string) AS word")
     written = write_dataframe(df, dataset, server=servers)
-    assert (written.name, written.version, written.rows) == (dataset, 0, ROWS)
+    assert (written.reference, written.rows) == (f"{dataset}@0", ROWS)
     assert numbers(client, dataset) == list(range(ROWS))
     assert open_uploads(client) == []
 
@@ -149,9 +149,8 @@ def test_a_stage_that_is_run_again_does_not_double_rows(spark, servers, client, 
 def test_of_two_attempts_at_a_time_the_one_that_spark_reports_is_committed(servers, client, dataset):
     """What speculation does; Spark itself never speculates on one machine, so the two attempts are made here."""
     from volary.spark.servers import Servers
-    from volary.spark.writing import send_part
 
-    upload = client._transport.action("BeginUpload", {"dataset": dataset})["id"]
+    upload = client.begin_upload(dataset)
     schema = pa.schema([("id", pa.int64())])
     started = threading.Barrier(2)
 
@@ -163,17 +162,15 @@ def test_of_two_attempts_at_a_time_the_one_that_spark_reports_is_committed(serve
 
     def attempt(number):
         reader = pa.RecordBatchReader.from_batches(schema, batches(number))
-        transport = Servers.of(servers).transport(number)
-        with contextlib.closing(transport):
-            assert send_part(transport, upload, "0", number, reader) == 20
+        with Servers.of(servers).client(number) as other:
+            assert other.upload(upload.id).put_part(0, reader, number).rows == 20
 
     attempts = [threading.Thread(target=attempt, args=[number]) for number in (1, 2)]
     for each in attempts:
         each.start()
     for each in attempts:
         each.join()
-    commit = {"id": upload, "parts": [{"part": "0", "attempt": 2}]}
-    assert client._transport.action("CommitUpload", commit)["rows"] == 20
+    upload.commit([(0, 2)])
     assert numbers(client, dataset) == [number * 10 + 2 for number in range(20)]
 
 
@@ -215,8 +212,8 @@ def test_a_driver_that_takes_longer_than_its_lifetime_gives_signs_of_life(spark,
         begun = expires = None
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (expires is None or expires <= begun + 3.0) and time.monotonic() < deadline:
-            for each in open_uploads(client):
-                expires = moment(each["expires"])
+            for each in client.uploads():
+                expires = each.expires.timestamp()
                 begun = begun or expires
             time.sleep(0.05)
         heard.touch()
@@ -227,12 +224,6 @@ def test_a_driver_that_takes_longer_than_its_lifetime_gives_signs_of_life(spark,
     assert write_dataframe(df, dataset, server=servers, lifetime_seconds=2).rows == 10
     watcher.join()
     assert numbers(client, dataset) == list(range(10)), "a part of the driver's own is not committed"
-
-
-def moment(text):
-    from volary._commands import timestamp
-
-    return timestamp({"at": text}, "at").timestamp()
 
 
 DRIVER = """
@@ -265,11 +256,11 @@ def test_a_driver_that_is_killed_leaves_an_upload_that_expires(spark, cluster, c
     try:
         until(lambda: (tmp_path / "sending").exists() or driver.poll() is not None)
         assert driver.poll() is None
-        [upload] = [each for each in open_uploads(client) if each["dataset"] == "spark_orphan"]
+        [left] = [each for each in client.uploads() if each.dataset == "spark_orphan"]
     finally:
         driver.kill()
         driver.wait()
-    until(lambda: client._transport.action("DescribeUpload", {"id": upload["id"]})["state"] == "EXPIRED")
+    until(lambda: client.upload(left.id).status().state == "EXPIRED")
     assert open_uploads(client) == []
     assert "spark_orphan" not in [each.name for each in client.datasets()]
 

@@ -149,6 +149,31 @@ impl DecodeLimits {
     }
 }
 
+/// The schema of an encapsulated IPC message, which is what `schema.serialize()` of pyarrow makes.
+pub fn schema_of_message(bytes: &Bytes, limits: DecodeLimits) -> Result<SchemaRef, FlightError> {
+    const CONTINUATION: [u8; 4] = [0xff; 4];
+    let bad = || {
+        bad_message(
+            "a schema is an encapsulated IPC message, as `schema.serialize()` of pyarrow makes it",
+        )
+    };
+    let framed = match bytes.starts_with(&CONTINUATION) {
+        true => bytes.slice(CONTINUATION.len()..),
+        false => bytes.clone(),
+    };
+    let (length, rest) = framed.split_first_chunk::<4>().ok_or_else(bad)?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let header = rest.get(..length).ok_or_else(bad)?;
+    let message = FlightData {
+        data_header: Bytes::copy_from_slice(header),
+        ..FlightData::default()
+    };
+    match DecodeState::new(limits).decode(message)? {
+        Some(InboundItem::Schema(schema)) => Ok(schema),
+        _ => Err(bad()),
+    }
+}
+
 /// What earlier messages of the stream established.
 #[derive(Debug)]
 struct DecodeState {

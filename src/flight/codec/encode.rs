@@ -4,12 +4,14 @@
 //! passed over: it labels LargeList as List, drops batches without rows, and sends a batch of another schema unchecked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::buffer::Buffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{
     DictionaryTracker, IpcDataGenerator, IpcWriteOptions, StreamEncoder, StreamWriter,
 };
@@ -37,6 +39,40 @@ const ROWS_ALIGNED: usize = 64;
 
 /// Rows expanded at a time where a column has to be expanded: bounds what a small dictionary can blow up to.
 const EXPANDED_ROWS_MAX: usize = 1 << 14;
+
+/// How the buffers of record batches are compressed (Arrow IPC, `BodyCompression`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    #[default]
+    None,
+    Lz4,
+    Zstd,
+}
+
+impl Compression {
+    /// Reads `none`, `lz4` or `zstd`, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let known = [
+            ("none", Self::None),
+            ("lz4", Self::Lz4),
+            ("zstd", Self::Zstd),
+        ];
+        let found = known
+            .iter()
+            .find(|(name, _)| text.eq_ignore_ascii_case(name));
+        found.map(|(_, compression)| *compression)
+    }
+
+    fn options(self) -> Result<IpcWriteOptions, FlightError> {
+        IpcWriteOptions::default()
+            .try_with_compression(match self {
+                Self::None => None,
+                Self::Lz4 => Some(CompressionType::LZ4_FRAME),
+                Self::Zstd => Some(CompressionType::ZSTD),
+            })
+            .map_err(encoding_failed)
+    }
+}
 
 /// The schema that outside clients see: dictionaries, views and runs replaced by the values they stand for.
 pub fn expanded_schema(schema: &Schema) -> SchemaRef {
@@ -107,16 +143,22 @@ pub fn stream_bytes(schema: &Schema, batches: &[RecordBatch]) -> Result<Bytes, F
 
 /// The schema, then `batches` in messages of at most [`MESSAGE_BYTES_MAX`], encoded on a task of their own a few
 /// messages ahead. `advertised` must be an expanded schema. Dropping the stream drops `batches`.
+///
+/// Where no rows come for `keep_alive`, a batch without rows goes out: boxes on the way cut streams that are silent, and
+/// HTTP/2's pings end at the first of them.
 pub fn batch_stream<E>(
     advertised: SchemaRef,
+    compression: Compression,
+    keep_alive: Duration,
     mut batches: BoxStream<'static, Result<RecordBatch, E>>,
 ) -> BoxStream<'static, Result<FlightMessage, Status>>
 where
     E: Into<Status> + Send + 'static,
 {
     let (sender, mut receiver) = mpsc::channel(MESSAGES_AHEAD);
+    let silence = Arc::clone(&advertised);
     let encode = async move {
-        let mut encoder = BatchEncoder::new(advertised);
+        let mut encoder = BatchEncoder::new(advertised).with_compression(compression);
         if sender.send(Ok(encoder.schema_message())).await.is_err() {
             return;
         }
@@ -148,8 +190,15 @@ where
     };
     let task = AbortOnDropHandle::new(tokio::spawn(encode.in_current_span()));
     async_stream::stream! {
-        while let Some(message) = receiver.recv().await {
-            yield message;
+        loop {
+            match tokio::time::timeout(keep_alive, receiver.recv()).await {
+                Ok(Some(message)) => yield message,
+                Ok(None) => break,
+                Err(_) => {
+                    let nothing = RecordBatch::new_empty(Arc::clone(&silence));
+                    yield BatchEncoder::new(Arc::clone(&silence)).encode(&nothing).map_err(Status::from);
+                }
+            }
         }
         // A panic in the source must not look like the end of the rows.
         if let Err(error) = task.await {
@@ -162,6 +211,7 @@ where
 /// Encodes batches of one schema. A message shares the memory of its batch.
 pub struct BatchEncoder {
     schema: SchemaRef,
+    compression: Compression,
     /// Made with the first batch.
     encoder: Option<StreamEncoder>,
 }
@@ -179,7 +229,17 @@ impl BatchEncoder {
     pub fn new(schema: SchemaRef) -> Self {
         Self {
             schema,
+            compression: Compression::None,
             encoder: None,
+        }
+    }
+
+    /// The same with compressed bodies.
+    #[must_use]
+    pub fn with_compression(self, compression: Compression) -> Self {
+        Self {
+            compression,
+            ..self
         }
     }
 
@@ -223,7 +283,7 @@ impl BatchEncoder {
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<FlightMessage, FlightError> {
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
-            none => none.insert(stream_encoder(&self.schema)?),
+            none => none.insert(stream_encoder(&self.schema, self.compression)?),
         };
         let mut encapsulated = encoder.encode(batch).map_err(encoding_failed)?.into_iter();
         let data_header = message_header(&mut encapsulated)?;
@@ -252,8 +312,12 @@ impl BatchEncoder {
 }
 
 /// An encoder that has said its schema, which Flight sends in a message of its own.
-fn stream_encoder(schema: &SchemaRef) -> Result<StreamEncoder, FlightError> {
-    let mut encoder = StreamEncoder::try_new(schema).map_err(encoding_failed)?;
+fn stream_encoder(
+    schema: &SchemaRef,
+    compression: Compression,
+) -> Result<StreamEncoder, FlightError> {
+    let mut encoder = StreamEncoder::try_new_with_options(schema, compression.options()?)
+        .map_err(encoding_failed)?;
     let nothing = RecordBatch::new_empty(Arc::clone(schema));
     encoder.encode(&nothing).map_err(encoding_failed)?;
     Ok(encoder)
@@ -542,6 +606,53 @@ mod tests {
             &Field::new("d", DataType::Utf8, false)
         );
         assert_eq!(plain[0].column(1).data_type(), &DataType::Utf8);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_has_nothing_to_send_yet_is_not_silent() {
+        let batch = many_types(3);
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let rows = futures::stream::once(async {
+            receiver.await.expect("sent");
+            Ok::<_, FlightError>(many_types(3))
+        });
+        let every = Duration::from_millis(5);
+        let mut messages = batch_stream(batch.schema(), Compression::None, every, rows.boxed());
+        assert_eq!(messages.next().await.unwrap().unwrap().body_bytes(), 0);
+        let rows_of = |message: FlightMessage| {
+            let message = arrow::ipc::root_as_message(&message.data_header)
+                .map(|message| message.header_as_record_batch().expect("a batch").length());
+            message.unwrap()
+        };
+        for _ in 0..3 {
+            assert_eq!(rows_of(messages.next().await.unwrap().unwrap()), 0);
+        }
+        sender.send(()).unwrap();
+        let rest: Vec<_> = messages
+            .map(|message| rows_of(message.unwrap()))
+            .collect()
+            .await;
+        assert_eq!(rest.last(), Some(&3), "{rest:?}");
+    }
+
+    #[test]
+    fn bodies_are_compressed_when_asked() {
+        let batch = many_types(5_000);
+        let plain = BatchEncoder::new(batch.schema()).encode(&batch).unwrap();
+        for compression in [Compression::Lz4, Compression::Zstd] {
+            let mut encoder = BatchEncoder::new(batch.schema()).with_compression(compression);
+            let small = encoder.encode(&batch).unwrap();
+            assert!(
+                small.body_bytes() * 2 < plain.body_bytes(),
+                "{compression:?}"
+            );
+            let back = arrow_flight::utils::flight_data_to_arrow_batch(
+                &small.into(),
+                batch.schema(),
+                &std::collections::HashMap::new(),
+            );
+            assert_eq!(back.unwrap(), batch);
+        }
     }
 
     #[test]

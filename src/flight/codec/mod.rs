@@ -7,6 +7,6 @@ mod decode;
 mod encode;
 mod message;
 
-pub use decode::{DecodeLimits, Inbound, InboundItem};
-pub use encode::{BatchEncoder, batch_stream, expanded_schema, stream_bytes};
+pub use decode::{DecodeLimits, Inbound, InboundItem, schema_of_message};
+pub use encode::{BatchEncoder, Compression, batch_stream, expanded_schema, stream_bytes};
 pub use message::FlightMessage;

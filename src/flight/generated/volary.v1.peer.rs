@@ -103,6 +103,9 @@ pub struct TicketBody {
     /// milliseconds since 1970; 0: never
     #[prost(uint64, tag = "4")]
     pub expires_ms: u64,
+    /// no two tickets have one, but for a ticket that was renewed
+    #[prost(bytes = "bytes", tag = "6")]
+    pub id: ::prost::bytes::Bytes,
     #[prost(oneof = "ticket_body::Rows", tags = "1, 2, 3, 5")]
     pub rows: ::core::option::Option<ticket_body::Rows>,
 }

@@ -937,7 +937,7 @@ impl ::prost::Name for DescribeUpload {
         "/volary.v1.DescribeUpload".into()
     }
 }
-/// Every upload that is open. Answers a stream of Upload.
+/// Every upload that is open, without its parts. Answers a stream of Upload.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListUploads {}
 impl ::prost::Name for ListUploads {

@@ -17,8 +17,8 @@ use crate::flight::error::FlightError;
 use crate::flight::service::VerbContext;
 
 /// Where SQL sees the datasets; the names that `features` gives its catalog and schema.
-const CATALOG: &str = "volary";
-const SCHEMA: &str = "public";
+pub(in crate::flight) const CATALOG: &str = "volary";
+pub(in crate::flight) const SCHEMA: &str = "public";
 const TABLE_TYPE: &str = "TABLE";
 
 /// What the server says of itself.
@@ -34,7 +34,7 @@ static SQL_INFO: LazyLock<Result<SqlInfoData, String>> = LazyLock::new(|| {
         SqlInfo::FlightSqlServerTransaction,
         SqlSupportedTransaction::None as i32,
     );
-    info.append(SqlInfo::FlightSqlServerCancel, false);
+    info.append(SqlInfo::FlightSqlServerCancel, true);
     info.append(SqlInfo::FlightSqlServerBulkIngestion, false);
     info.append(SqlInfo::SqlDdlCatalog, false);
     info.append(SqlInfo::SqlDdlSchema, false);

@@ -6,6 +6,8 @@ mod metadata;
 pub(super) mod prepared;
 pub(super) mod statements;
 
+pub(super) use metadata::{CATALOG, SCHEMA};
+
 use arrow::datatypes::SchemaRef;
 use arrow_flight::sql::{Command, ProstMessageExt};
 use arrow_flight::{FlightEndpoint, FlightInfo, PutResult, Ticket};
@@ -17,7 +19,7 @@ use super::codec::Inbound;
 use super::error::FlightError;
 use super::proto::v1::peer::{Statement, ticket_body::Rows};
 use super::service::VerbContext;
-use super::verbs::do_get::{FlightStream, one_batch, read as read_rows};
+use super::verbs::do_get::{FlightStream, one_batch, read_ticket};
 use super::verbs::get_flight_info::with_schema;
 use bytes::Bytes;
 use std::time::SystemTime;
@@ -77,10 +79,10 @@ pub(super) async fn schema(context: &VerbContext, command: &Command) -> Result<S
 pub(super) async fn read(context: &VerbContext, command: Command) -> Result<FlightStream, Status> {
     match command {
         Command::TicketStatementQuery(ticket) => {
-            let rows = context
+            let opened = context
                 .signer
                 .open_ticket(&ticket.statement_handle, SystemTime::now())?;
-            read_rows(context, rows).await
+            read_ticket(context, opened).await
         }
         Command::CommandStatementQuery(query) => statements::run(context, &query.query, &[]).await,
         Command::CommandPreparedStatementQuery(query) => {
@@ -90,7 +92,7 @@ pub(super) async fn read(context: &VerbContext, command: Command) -> Result<Flig
             statements::run(context, &statement.sql, &statement.parameters).await
         }
         other => match metadata::rows(context, &other).await? {
-            Some(batch) => Ok(one_batch(batch)),
+            Some(batch) => Ok(one_batch(context, batch)),
             None => Err(refused(&other).into()),
         },
     }
@@ -115,9 +117,32 @@ fn statement_ticket(context: &VerbContext, statement: Statement) -> (Ticket, Sys
     let (statement_handle, expires) = context
         .signer
         .ticket(Rows::Statement(statement), SystemTime::now());
-    let ticket = arrow_flight::sql::TicketStatementQuery { statement_handle };
-    let ticket = ticket.as_any().encode_to_vec().into();
+    let ticket = wrapped(statement_handle);
     (Ticket { ticket }, expires)
+}
+
+/// The signed part of a Flight SQL ticket; `None` when the ticket is another one.
+pub(super) fn signed_part(ticket: &Bytes) -> Option<Bytes> {
+    match super::command::Command::decode(ticket) {
+        Ok((super::command::Command::Sql(command), _)) => match *command {
+            Command::TicketStatementQuery(ticket) => Some(ticket.statement_handle),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// `signed` in the shape that `ticket` has.
+pub(super) fn rewrapped(ticket: &Bytes, signed: Bytes) -> Bytes {
+    match signed_part(ticket) {
+        Some(_) => wrapped(signed),
+        None => signed,
+    }
+}
+
+fn wrapped(statement_handle: Bytes) -> Bytes {
+    let ticket = arrow_flight::sql::TicketStatementQuery { statement_handle };
+    ticket.as_any().encode_to_vec().into()
 }
 
 fn refused(command: &Command) -> FlightError {

@@ -10,7 +10,7 @@ use tonic::Status;
 
 use super::statement_ticket;
 use crate::features::Query;
-use crate::flight::codec::{batch_stream, expanded_schema};
+use crate::flight::codec::expanded_schema;
 use crate::flight::convert::timestamp;
 use crate::flight::error::FlightError;
 use crate::flight::proto::v1::peer::Statement;
@@ -56,7 +56,7 @@ pub(in crate::flight) async fn run(
 ) -> Result<FlightStream, Status> {
     let query = plan(context, sql, parameters).await?;
     let schema = expanded_schema(&query.schema());
-    Ok(batch_stream(schema, query.execute().await?))
+    Ok(context.batches(schema, query.execute().await?))
 }
 
 async fn plan(context: &VerbContext, sql: &str, parameters: &[u8]) -> Result<Query, Status> {

@@ -1,17 +1,21 @@
-//! DoAction: jobs, datasets, models, the cluster, and Flight SQL's prepared statements.
+//! DoAction: jobs, datasets, uploads, models, the cluster, and Flight SQL's prepared statements.
 
-use arrow_flight::{Action, Result as ActionResult};
+use arrow_flight::sql::{ActionCancelQueryRequest, ActionCancelQueryResult, ProstMessageExt as _};
+use arrow_flight::{
+    Action, CancelFlightInfoRequest, FlightInfo, RenewFlightEndpointRequest, Result as ActionResult,
+};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use prost::{Message, Name};
 use tonic::Status;
 
-use super::jobs;
+use super::{cancel, jobs, renew, session, uploads};
 use crate::flight::command::ActionKind;
 use crate::flight::convert;
 use crate::flight::error::FlightError;
+use crate::flight::proto::session::{CloseSessionRequest, GetSessionOptionsRequest};
 use crate::flight::proto::v1;
-use crate::flight::proto::{Form, pack};
+use crate::flight::proto::{Form, pack, pack_bare};
 use crate::flight::service::VerbContext;
 use crate::flight::sql;
 
@@ -24,19 +28,13 @@ const NOT_SERVED: &[(&str, &str)] = &[
     ("BeginSavepoint", "a savepoint"),
     ("EndSavepoint", "a savepoint"),
     ("CreatePreparedSubstraitPlan", "a Substrait plan"),
-    ("CancelQuery", "CancelQuery"),
-    ("CancelFlightInfo", "CancelFlightInfo"),
-    ("RenewFlightEndpoint", "RenewFlightEndpoint"),
-    ("SetSessionOptions", "a session option"),
-    ("GetSessionOptions", "a session option"),
-    ("CloseSession", "a session"),
 ];
 
 pub(crate) async fn do_action(
     context: &VerbContext,
     action: Action,
-    forwarded: bool,
 ) -> Result<ActionStream, Status> {
+    let forwarded = context.call.forwarded;
     if let Some((_, what)) = NOT_SERVED.iter().find(|(name, _)| *name == action.r#type) {
         return Err(FlightError::NotServed { what }.into());
     }
@@ -118,6 +116,11 @@ pub(crate) async fn do_action(
             catalog.datasets.remove(&request.name).await?;
             Ok(one(&v1::Done {}, form))
         }
+        ActionKind::BeginUpload
+        | ActionKind::CommitUpload
+        | ActionKind::AbortUpload
+        | ActionKind::DescribeUpload
+        | ActionKind::ListUploads => uploads::action(context, kind, &body).await,
         ActionKind::ListModels => {
             body.read::<v1::ListModels>()?;
             let listed = catalog.models.list().await?;
@@ -141,6 +144,43 @@ pub(crate) async fn do_action(
             let members = services.cluster.members();
             Ok(many(members.iter().map(convert::member), form))
         }
+        ActionKind::CancelFlightInfo => {
+            let request: CancelFlightInfoRequest = body.read_named()?;
+            let status = cancel::cancel_flight_info(context, request.info).await?;
+            Ok(bare(kind, &cancel::result(status), form))
+        }
+        ActionKind::CancelQuery => {
+            let request: ActionCancelQueryRequest = body.read_named()?;
+            let info =
+                FlightInfo::decode(request.info).map_err(|error| FlightError::BadCommand {
+                    message: "the FlightInfo of CancelQuery".to_owned(),
+                    reason: error.to_string(),
+                })?;
+            let status = cancel::cancel_flight_info(context, Some(info)).await?;
+            // Its enum has the numbers of CancelStatus.
+            let answer = ActionCancelQueryResult {
+                result: status.into(),
+            };
+            let body = answer.as_any().encode_to_vec().into();
+            Ok(futures::stream::once(async { Ok(ActionResult { body }) }).boxed())
+        }
+        ActionKind::RenewFlightEndpoint => {
+            let request: RenewFlightEndpointRequest = body.read_named()?;
+            let endpoint = renew::renew_flight_endpoint(context, request.endpoint)?;
+            Ok(bare(kind, &endpoint, form))
+        }
+        ActionKind::SetSessionOptions => {
+            let result = session::set(context, body.read_named()?);
+            Ok(bare(kind, &result, form))
+        }
+        ActionKind::GetSessionOptions => {
+            body.read_named::<GetSessionOptionsRequest>()?;
+            Ok(bare(kind, &session::get(context)?, form))
+        }
+        ActionKind::CloseSession => {
+            body.read_named::<CloseSessionRequest>()?;
+            Ok(bare(kind, &session::close(context).await?, form))
+        }
         ActionKind::CreatePreparedStatement | ActionKind::ClosePreparedStatement => {
             let body = sql::prepared::action(context, &body).await?;
             let results = body.map(|body| Ok(ActionResult { body }));
@@ -149,18 +189,27 @@ pub(crate) async fn do_action(
     }
 }
 
+/// An answer of Flight's own actions.
+fn bare<M: Message>(kind: ActionKind, message: &M, form: Form) -> ActionStream {
+    let body = pack_bare(kind.answer(), message, form);
+    futures::stream::once(async { Ok(ActionResult { body }) }).boxed()
+}
+
 fn result<M: Message + Name>(message: &M, form: Form) -> ActionResult {
     ActionResult {
         body: pack(message, form),
     }
 }
 
-fn one<M: Message + Name>(message: &M, form: Form) -> ActionStream {
+pub(super) fn one<M: Message + Name>(message: &M, form: Form) -> ActionStream {
     let result = result(message, form);
     futures::stream::once(async { Ok(result) }).boxed()
 }
 
-fn many<M: Message + Name>(messages: impl Iterator<Item = M>, form: Form) -> ActionStream {
+pub(super) fn many<M: Message + Name>(
+    messages: impl Iterator<Item = M>,
+    form: Form,
+) -> ActionStream {
     let results: Vec<_> = messages.map(|message| Ok(result(&message, form))).collect();
     futures::stream::iter(results).boxed()
 }

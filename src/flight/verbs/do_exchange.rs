@@ -15,7 +15,9 @@ use tonic::{Status, Streaming};
 
 use super::Target;
 use super::do_get::FlightStream;
-use crate::flight::codec::{BatchEncoder, FlightMessage, Inbound, InboundItem, expanded_schema};
+use crate::flight::codec::{
+    BatchEncoder, Compression, FlightMessage, Inbound, InboundItem, expanded_schema,
+};
 use crate::flight::command::Command;
 use crate::flight::convert::{job_id, model_version};
 use crate::flight::error::FlightError;
@@ -81,13 +83,19 @@ async fn predict(
             }
         }
     };
-    Ok(answers(model, keep, incoming.boxed()))
+    Ok(answers(
+        model,
+        keep,
+        context.call.compression,
+        incoming.boxed(),
+    ))
 }
 
 /// The answers to what comes in, in its order.
 fn answers(
     model: Arc<LoadedModel>,
     keep: Vec<String>,
+    compression: Compression,
     mut incoming: BoxStream<'static, Result<InboundItem, Status>>,
 ) -> FlightStream {
     let answers = async_stream::stream! {
@@ -130,7 +138,7 @@ fn answers(
         }
     };
     answers
-        .map(Answer::wait)
+        .map(move |answer| answer.wait(compression))
         .buffered(BATCHES_IN_FLIGHT)
         .boxed()
 }
@@ -143,11 +151,11 @@ enum Answer {
 }
 
 impl Answer {
-    async fn wait(self) -> Result<FlightMessage, Status> {
+    async fn wait(self, compression: Compression) -> Result<FlightMessage, Status> {
         match self {
             Self::Ready(message) => message,
             Self::Score(session, batch, first_row, app_metadata) => {
-                let scored = move || score(&session, &batch, first_row, app_metadata);
+                let scored = move || score(&session, &batch, first_row, app_metadata, compression);
                 tokio::task::spawn_blocking(scored).await.map_err(|error| {
                     FlightError::Internal {
                         doing: "scoring",
@@ -165,6 +173,7 @@ fn score(
     batch: &RecordBatch,
     first_row: u64,
     app_metadata: Bytes,
+    compression: Compression,
 ) -> Result<FlightMessage, Status> {
     let schema = session.schema();
     rows_scored("exchange", batch.num_rows() as u64);
@@ -173,7 +182,7 @@ fn score(
     } else {
         session.score_from(batch, first_row)?
     };
-    let mut encoder = BatchEncoder::new(expanded_schema(&schema));
+    let mut encoder = BatchEncoder::new(expanded_schema(&schema)).with_compression(compression);
     Ok(encoder.encode_whole(&answer, app_metadata)?)
 }
 

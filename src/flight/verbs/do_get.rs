@@ -12,22 +12,22 @@ use futures::stream::BoxStream;
 use tonic::Status;
 
 use crate::catalog::DatasetReference;
-use crate::flight::codec::{FlightMessage, batch_stream, expanded_schema};
+use crate::flight::codec::{FlightMessage, expanded_schema};
 use crate::flight::command::Command;
 use crate::flight::convert::job_id;
 use crate::flight::error::FlightError;
 use crate::flight::proto::v1::peer::ticket_body::Rows;
 use crate::flight::service::VerbContext;
 use crate::flight::sql;
-use crate::flight::ticket::Signer;
+use crate::flight::ticket::{OpenedTicket, Signer};
 
 pub(crate) type FlightStream = BoxStream<'static, Result<FlightMessage, Status>>;
 
 pub(crate) async fn do_get(context: &VerbContext, ticket: Ticket) -> Result<FlightStream, Status> {
     let bytes = ticket.ticket;
     if Signer::is_ticket(&bytes) {
-        let rows = context.signer.open_ticket(&bytes, SystemTime::now())?;
-        return read(context, rows).await;
+        let opened = context.signer.open_ticket(&bytes, SystemTime::now())?;
+        return read_ticket(context, opened).await;
     }
     match Command::decode(&bytes) {
         Ok((Command::Read(read), _)) => {
@@ -35,7 +35,7 @@ pub(crate) async fn do_get(context: &VerbContext, ticket: Ticket) -> Result<Flig
             let dataset = context.services.catalog.datasets.open(&reference).await?;
             let columns = Some(read.columns.as_slice()).filter(|columns| !columns.is_empty());
             let schema = expanded_schema(&*dataset.project(columns)?);
-            Ok(batch_stream(schema, dataset.scan(columns)))
+            Ok(context.batches(schema, dataset.scan(columns)))
         }
         Ok((Command::Query(query), _)) => sql::statements::run(context, &query.sql, &[]).await,
         Ok((Command::Sql(command), _)) => sql::read(context, *command).await,
@@ -53,14 +53,43 @@ pub(crate) async fn do_get(context: &VerbContext, ticket: Ticket) -> Result<Flig
     }
 }
 
-/// The rows of an opened ticket.
-pub(crate) async fn read(context: &VerbContext, rows: Rows) -> Result<FlightStream, Status> {
+/// The rows of an opened ticket, until they end or somebody cancels the ticket.
+pub(crate) async fn read_ticket(
+    context: &VerbContext,
+    ticket: OpenedTicket,
+) -> Result<FlightStream, Status> {
+    let read = context.reads.begin(&ticket.id)?;
+    let mut rows = tokio::select! {
+        rows = read_rows(context, ticket.rows) => rows?,
+        () = read.stopped() => return Err(FlightError::CancelledRead.into()),
+    };
+    Ok(async_stream::stream! {
+        loop {
+            let next = tokio::select! {
+                // The end first: a read that is whole was not cancelled.
+                biased;
+                next = rows.next() => next,
+                () = read.stopped() => {
+                    yield Err(FlightError::CancelledRead.into());
+                    return;
+                }
+            };
+            match next {
+                Some(message) => yield message,
+                None => return,
+            }
+        }
+    }
+    .boxed())
+}
+
+async fn read_rows(context: &VerbContext, rows: Rows) -> Result<FlightStream, Status> {
     match rows {
         Rows::Table(reference) => {
             let reference = DatasetReference::parse(&reference)?;
             let dataset = context.services.catalog.datasets.open(&reference).await?;
             let schema = expanded_schema(&dataset.schema);
-            Ok(batch_stream(schema, dataset.scan(None)))
+            Ok(context.batches(schema, dataset.scan(None)))
         }
         Rows::TablePart(part) => {
             let reference = DatasetReference::parse(&part.table)?;
@@ -70,11 +99,11 @@ pub(crate) async fn read(context: &VerbContext, rows: Rows) -> Result<FlightStre
             let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
             let first = place(part.first);
             let run = first..first.saturating_add(place(part.row_groups));
-            Ok(batch_stream(schema, dataset.scan_row_groups(columns, run)))
+            Ok(context.batches(schema, dataset.scan_row_groups(columns, run)))
         }
         Rows::History(id) => {
             let history = context.services.catalog.jobs.history(job_id(&id)?).await?;
-            Ok(one_batch(history))
+            Ok(one_batch(context, history))
         }
         Rows::Statement(statement) => {
             sql::statements::run(context, &statement.sql, &statement.parameters).await
@@ -83,10 +112,8 @@ pub(crate) async fn read(context: &VerbContext, rows: Rows) -> Result<FlightStre
 }
 
 /// A stream of one batch that is already in memory.
-pub(crate) fn one_batch(batch: RecordBatch) -> FlightStream {
+pub(crate) fn one_batch(context: &VerbContext, batch: RecordBatch) -> FlightStream {
     let schema = expanded_schema(batch.schema_ref());
-    batch_stream(
-        schema,
-        futures::stream::once(async { Ok::<_, FlightError>(batch) }).boxed(),
-    )
+    let batches = futures::stream::once(async { Ok::<_, FlightError>(batch) });
+    context.batches(schema, batches.boxed())
 }

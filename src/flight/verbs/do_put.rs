@@ -1,4 +1,4 @@
-//! DoPut: rows into a dataset, as one version or not at all.
+//! DoPut: rows into a dataset, as one version or not at all; or as one part of an upload, see `uploads`.
 //!
 //! After every batch the client is told `{"rows": n}`, the rows taken so far; after the commit
 //! `{"rows": n, "version": v}`. A stream that breaks, changes its schema, or whose client goes away leaves nothing.
@@ -7,13 +7,15 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use arrow_flight::{FlightData, PutResult};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Status, Streaming};
 
-use super::Target;
-use crate::catalog::WriteMode;
+use super::{Target, uploads};
+use crate::catalog::{DatasetWriter, WriteMode};
 use crate::flight::codec::{Inbound, InboundItem};
 use crate::flight::command::Command;
 use crate::flight::convert::write_mode;
@@ -43,11 +45,12 @@ pub(crate) async fn do_put(
             let mode = write_mode(put.mode)?;
             write(context, inbound, put.dataset, mode)
         }
+        Target::Command(Command::PutPart(part), _) => uploads::put_part(context, inbound, part),
         Target::Command(Command::Sql(command), _) => sql::put(context, *command, inbound).await,
         other => Err(FlightError::WrongCommand {
             verb: "DoPut",
             received: other.name(),
-            expected: "path [dataset], or a Put command",
+            expected: "path [dataset], or a Put or PutPart command",
         }
         .into()),
     }
@@ -61,12 +64,51 @@ fn gives_up(words: &[u8]) -> bool {
 
 fn write(
     context: &VerbContext,
-    mut inbound: Inbound,
+    inbound: Inbound,
     name: String,
     mode: WriteMode,
 ) -> Result<PutStream, Status> {
-    let place = context.incoming.admit()?;
     let datasets = Arc::clone(&context.services.catalog.datasets);
+    receive(context, inbound, async move |schema| {
+        Ok(datasets.write(&name, schema, mode).await?)
+    })
+}
+
+/// Where the rows of a stream go.
+pub(super) trait Sink: Send + 'static {
+    /// Takes rows; answers how many it has taken so far.
+    fn take(&mut self, batch: RecordBatch) -> impl Future<Output = Result<u64, Status>> + Send;
+    /// Leaves nothing of them.
+    fn give_up(self) -> impl Future<Output = ()> + Send;
+    /// Makes them durable; answers the last words to the client.
+    fn conclude(self) -> impl Future<Output = Result<String, Status>> + Send;
+}
+
+impl Sink for DatasetWriter {
+    async fn take(&mut self, batch: RecordBatch) -> Result<u64, Status> {
+        Ok(self.write(batch).await?)
+    }
+
+    async fn give_up(self) {
+        self.abort().await;
+    }
+
+    async fn conclude(self) -> Result<String, Status> {
+        let rows = self.rows();
+        let dataset = self.commit().await?;
+        let version = dataset.version;
+        tracing::info!(dataset = dataset.name, version, rows, "committed an upload");
+        Ok(format!("{{\"rows\": {rows}, \"version\": {version}}}"))
+    }
+}
+
+/// Passes the rows of a stream to the sink that `begin` opens for their schema.
+pub(super) fn receive<S: Sink, F: Future<Output = Result<S, Status>> + Send>(
+    context: &VerbContext,
+    mut inbound: Inbound,
+    begin: impl FnOnce(SchemaRef) -> F + Send + 'static,
+) -> Result<PutStream, Status> {
+    let place = context.incoming.admit()?;
     let answers = async_stream::try_stream! {
         let _place = place;
         let schema = loop {
@@ -76,13 +118,12 @@ fn write(
                 None => Err(FlightError::NoSchema)?,
             }
         };
-        let mut writer = datasets.write(&name, schema, mode).await?;
-        let mut rows = 0;
+        let mut sink = begin(schema).await?;
         let broken: Option<Status> = loop {
-            match inbound.next().await {
-                Ok(Some(InboundItem::Batch { batch, .. })) => match writer.write(batch).await {
-                    Ok(taken) => rows = taken,
-                    Err(error) => break Some(error.into()),
+            let rows = match inbound.next().await {
+                Ok(Some(InboundItem::Batch { batch, .. })) => match sink.take(batch).await {
+                    Ok(taken) => taken,
+                    Err(status) => break Some(status),
                 },
                 Ok(Some(InboundItem::Metadata(words))) if gives_up(&words) => {
                     break Some(FlightError::GivenUp.into());
@@ -90,22 +131,19 @@ fn write(
                 Ok(Some(_)) => continue,
                 Ok(None) => break None,
                 Err(status) => break Some(status),
-            }
+            };
             yield PutResult { app_metadata: format!("{{\"rows\": {rows}}}").into() };
         };
         if let Some(status) = broken {
-            writer.abort().await;
+            sink.give_up().await;
             Err(status)?;
             return;
         }
         // tonic reports a stream that the client reset with CANCEL as one that has ended. Before it polls this answer
         // again, hyper looks for the reset and drops the call; so the commit must not begin within the same poll.
         tokio::task::yield_now().await;
-        let dataset = writer.commit().await?;
-        tracing::info!(dataset = name, version = dataset.version, rows, "committed an upload");
-        yield PutResult {
-            app_metadata: format!("{{\"rows\": {rows}, \"version\": {}}}", dataset.version).into(),
-        };
+        let last_words = sink.conclude().await?;
+        yield PutResult { app_metadata: last_words.into() };
     };
     Ok(answers.boxed())
 }

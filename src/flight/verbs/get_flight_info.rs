@@ -7,12 +7,13 @@ use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
+use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, Location, Ticket};
 use bytes::Bytes;
 use tonic::Status;
 
 use super::{Target, reference_text};
 use crate::catalog::{Dataset, DatasetReference};
+use crate::cluster::MemberState;
 use crate::flight::codec::expanded_schema;
 use crate::flight::command::Command;
 use crate::flight::convert::timestamp;
@@ -23,6 +24,9 @@ use crate::flight::service::VerbContext;
 use crate::flight::sql;
 
 const VERB: &str = "GetFlightInfo";
+/// The connection that the answer came over (Flight.rst, "Connection Reuse").
+const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://?";
+
 /// Tickets of one answer; a reader has hardly more connections than that.
 const ENDPOINTS_MAX: usize = 10_000;
 
@@ -125,6 +129,7 @@ async fn read_info(context: &VerbContext, read: &v1::Read) -> Result<FlightInfo,
         }
         .into());
     }
+    let mut locations = Locations::of(context);
     let mut info = with_schema(FlightInfo::new(), &schema)?;
     for (run, rows) in dataset.runs(NonZeroUsize::new(endpoints)) {
         let part = Rows::TablePart(TablePart {
@@ -133,8 +138,10 @@ async fn read_info(context: &VerbContext, read: &v1::Read) -> Result<FlightInfo,
             row_groups: run.len() as u64,
             columns: read.columns.clone(),
         });
-        let metadata = format!("{{\"rows\": {rows}}}");
-        info = info.with_endpoint(endpoint(context, part).with_app_metadata(metadata));
+        let mut endpoint = endpoint(context, part);
+        endpoint.app_metadata = format!("{{\"rows\": {rows}}}").into();
+        endpoint.location = locations.next_of_all();
+        info = info.with_endpoint(endpoint);
     }
     Ok(info
         .with_ordered(true)
@@ -145,6 +152,36 @@ async fn read_info(context: &VerbContext, read: &v1::Read) -> Result<FlightInfo,
             -1
         })
         .with_app_metadata(format!("{{\"version\": {}}}", dataset.version)))
+}
+
+/// Where the endpoints of one answer may be read.
+struct Locations {
+    servers: Vec<String>,
+    next: usize,
+}
+
+impl Locations {
+    /// Nowhere but here, unless clients are to be sent to all servers.
+    fn of(context: &VerbContext) -> Self {
+        let mut servers = Vec::new();
+        if context.direct_endpoints {
+            let members = context.services.cluster.members().into_iter();
+            let ready = members.filter(|member| member.state == MemberState::Ready);
+            servers.extend(ready.map(|member| format!("grpc+tcp://{}", member.address)));
+        }
+        Self { servers, next: 0 }
+    }
+
+    /// The next server in turn, and the connection at hand for a client that cannot reach it. None at all means here.
+    fn next_of_all(&mut self) -> Vec<Location> {
+        if self.servers.is_empty() {
+            return Vec::new();
+        }
+        let server = self.servers[self.next % self.servers.len()].clone();
+        self.next += 1;
+        let locations = [server, REUSE_CONNECTION.to_owned()];
+        locations.map(|uri| Location { uri }).into()
+    }
 }
 
 async fn opened(context: &VerbContext, read: &v1::Read) -> Result<(Dataset, SchemaRef), Status> {

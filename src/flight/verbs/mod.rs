@@ -1,5 +1,6 @@
 //! One file per verb of Arrow Flight; each takes what came and answers with a message, a stream, or a status.
 
+pub(super) mod cancel;
 pub(super) mod do_action;
 pub(super) mod do_exchange;
 pub(super) mod do_get;
@@ -11,15 +12,16 @@ pub(super) mod jobs;
 pub(super) mod list_actions;
 pub(super) mod list_flights;
 pub(super) mod poll_flight_info;
+pub(super) mod renew;
+pub(super) mod session;
+pub(super) mod uploads;
 
 use arrow_flight::FlightDescriptor;
 use arrow_flight::flight_descriptor::DescriptorType;
-use tonic::metadata::MetadataMap;
 
 use super::command::Command;
 use super::convert::job_id;
 use super::error::FlightError;
-use super::peer::FORWARDED;
 use super::proto::Form;
 use crate::catalog::{DatasetReference, JobId};
 
@@ -98,11 +100,6 @@ fn shown_path(path: &[String]) -> String {
 /// `census@3`.
 pub(super) fn reference_text(name: &str, version: i64) -> String {
     format!("{name}@{version}")
-}
-
-/// Whether another server passed this request on; then it is answered here or not at all.
-pub(super) fn is_forwarded(metadata: &MetadataMap) -> bool {
-    metadata.contains_key(FORWARDED)
 }
 
 #[cfg(test)]

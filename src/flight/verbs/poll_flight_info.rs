@@ -5,7 +5,7 @@
 //! succeeded and the flight's endpoint reads its history; a job that failed or was cancelled ends the poll with its
 //! status. `app_metadata` of the flight is the Job, in the form of the command.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arrow::datatypes::Schema;
 use arrow_flight::{FlightDescriptor, FlightInfo, PollInfo};
@@ -29,8 +29,8 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 pub(crate) async fn poll_flight_info(
     context: &VerbContext,
     descriptor: FlightDescriptor,
-    forwarded: bool,
 ) -> Result<PollInfo, Status> {
+    let forwarded = context.call.forwarded;
     let services = &context.services;
     match Target::of(&descriptor)? {
         Target::Command(Command::Train(train), form) => {
@@ -134,6 +134,12 @@ async fn poll_info(
         } else {
             job.progress.clamp(0.0, 1.0)
         }),
-        expiration_time: None,
+        expiration_time: Some(expiry(context)),
     })
+}
+
+/// Until when what a poll answered is good: its tickets expire then. A job's handle lasts as long as the job's record; a
+/// poller that has come this far asks again long before.
+fn expiry(context: &VerbContext) -> prost_types::Timestamp {
+    convert::timestamp(SystemTime::now() + context.signer.lifetime())
 }

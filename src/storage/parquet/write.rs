@@ -26,6 +26,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -50,13 +51,28 @@ const PART_BYTES_MIN: usize = 8 << 20;
 const STATISTICS_COLUMNS_MAX: usize = 32;
 
 /// A finished, flushed file that no table names yet.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WrittenFile {
+    #[serde(with = "path_text")]
     pub path: Path,
     pub bytes: u64,
     pub row_groups: Vec<u64>,
     /// Delta's per-file statistics, as JSON.
     pub statistics: String,
+}
+
+/// A path in a record is its text.
+mod path_text {
+    use object_store::path::Path;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(path.as_ref())
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(reader: D) -> Result<Path, D::Error> {
+        Path::parse(String::deserialize(reader)?).map_err(D::Error::custom)
+    }
 }
 
 /// Rows on their way into Parquet files below one folder.
@@ -97,11 +113,28 @@ impl RowsWriter {
         schema: Arc<StoredSchema>,
         tracker: &tokio_util::task::TaskTracker,
     ) -> Self {
+        Self::named(
+            objects,
+            folder,
+            &format!("part-{}", Uuid::now_v7()),
+            schema,
+            tracker,
+        )
+    }
+
+    /// Begins files whose names begin with `stem`, which no other writer may have.
+    pub fn named(
+        objects: &Objects,
+        folder: &Path,
+        stem: &str,
+        schema: Arc<StoredSchema>,
+        tracker: &tokio_util::task::TaskTracker,
+    ) -> Self {
         let (steps, received) = mpsc::channel(ROW_GROUPS_IN_FLIGHT_MAX + 1);
         let files = Files {
             store: objects.store(),
             folder: folder.clone(),
-            upload: Uuid::now_v7(),
+            stem: stem.to_string(),
             schema: Arc::clone(&schema),
             open: None,
             written: Vec::new(),
@@ -315,7 +348,7 @@ struct OpenFile {
 struct Files {
     store: Arc<dyn ObjectStore>,
     folder: Path,
-    upload: Uuid,
+    stem: String,
     schema: Arc<StoredSchema>,
     open: Option<OpenFile>,
     written: Vec<WrittenFile>,
@@ -393,7 +426,7 @@ impl Files {
     }
 
     async fn begin(&mut self, precise: bool) -> Result<OpenFile, StorageError> {
-        let name = format!("part-{}-{:05}.parquet", self.upload, self.written.len());
+        let name = format!("{}-{:05}.parquet", self.stem, self.written.len());
         let path = self.folder.clone().join(name);
         let outbox = Outbox::default();
         let writer = file_writer(self.schema.in_file(precise), outbox.clone())?;

@@ -81,7 +81,8 @@ class SharedRows:
                 # Known before it is written: a commit whose answer is lost is dropped too.
                 self._uploads[key] = _Upload(name, servers, 0)
                 columns = columns_of(chosen.schema, sizes=prepared.sizes(chosen), whole=prepared.whole)
-                self._uploads[key].rows = upload(chosen, name, servers, columns).rows
+                with servers.client() as client:
+                    _, self._uploads[key].rows = upload(client, chosen, name, servers, columns)
             if self._uploads[key].rows == 0:
                 raise InvalidArgumentError("the DataFrame has no rows; give at least one")
             return self._uploads[key].dataset

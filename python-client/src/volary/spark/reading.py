@@ -6,7 +6,6 @@ expires; a task that comes late asks for its endpoint anew.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -106,7 +105,8 @@ class VolaryDataSource(DataSource):
                 'spark.read.format("volary").load("census")'
             )
         columns = _names(self.options.get("columns"))
-        with contextlib.closing(Servers.from_options(self.options).transport(0)) as transport:
+        with Servers.from_options(self.options).client() as client:
+            transport = client._transport
             if query is not None:
                 chosen = query
                 if columns:
@@ -158,16 +158,16 @@ class VolaryReader(DataSourceReader):
 
     def partitions(self) -> Sequence[InputPartition]:
         """One for each endpoint, in their order."""
-        with contextlib.closing(self.servers.transport(0)) as transport:
-            _, endpoints = transport.endpoints(self.what)
+        with self.servers.client() as client:
+            _, endpoints = client._transport.endpoints(self.what)
         return [EndpointPartition(endpoint, number, len(endpoints)) for number, endpoint in enumerate(endpoints)]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """The rows of one endpoint."""
         if not isinstance(partition, EndpointPartition):  # what Spark makes of no partitions at all
             return
-        with contextlib.closing(self.servers.transport(partition.number)) as transport:
-            for batch in self._batches(transport, partition):
+        with self.servers.client(partition.number) as client:
+            for batch in self._batches(client._transport, partition):
                 if batch.num_rows > 0:
                     yield self._as_spark_has_it(batch)
 

@@ -122,7 +122,7 @@ class ServedNetwork:
 
     def stream(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], turn: int) -> Iterator[pa.RecordBatch]:
         """The answers for each batch, of as many rows."""
-        with contextlib.closing(self.servers.transport(turn)) as transport:
+        with self.servers.client(turn) as client:
             lengths: deque[int] = deque()
 
             def counted() -> Iterator[pa.RecordBatch]:
@@ -131,7 +131,7 @@ class ServedNetwork:
                     yield batch
 
             body = command("Predict", model=self.model, version=self.version)
-            stream = transport.exchange(body, pa.RecordBatchReader.from_batches(schema, counted()))
+            stream = client._transport.exchange(body, pa.RecordBatchReader.from_batches(schema, counted()))
             with contextlib.closing(stream):
                 yield from _of_lengths(stream, lengths)
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from .._transport import Transport
 from ..client import Client
 from ..errors import UnavailableError
 
@@ -43,31 +42,21 @@ class Servers:
             raise ValueError(f"server is {server!r}; name at least one, as in {DEFAULT!r}")
         return cls(urls, tuple(sorted((headers or {}).items())), tls_root_certs)
 
-    def client(self) -> Client:
-        """A client of the first server that answers; for the driver."""
-        client: Client = self._first(0, Client)
-        return client
-
-    def transport(self, turn: int) -> Transport:
-        """A connection to the server whose turn it is, or to the next that answers; for a task."""
-        transport: Transport = self._first(turn, Transport)
-        return transport
-
-    def _first(self, turn: int, kind: type) -> Client | Transport:
+    def client(self, turn: int = 0) -> Client:
+        """A client of the server whose turn it is, or of the next that answers; a task's turn is its partition."""
         begin = turn % len(self.urls)
         unheard: UnavailableError | None = None
         for url in self.urls[begin:] + self.urls[:begin]:
-            reached = kind(url, headers=dict(self.headers), tls_root_certs=self.tls_root_certs)
+            client = Client(url, headers=dict(self.headers), tls_root_certs=self.tls_root_certs)
             if len(self.urls) == 1:
-                return reached  # type: ignore[no-any-return]  # the first call tells what is wrong with it
+                return client  # the first call tells what is wrong with it
             try:
-                transport = reached._transport if isinstance(reached, Client) else reached
-                transport.action("ListMembers")
+                client._transport.action("ListMembers")
             except UnavailableError as error:
-                reached.close()
+                client.close()
                 unheard = error
             else:
-                return reached  # type: ignore[no-any-return]
+                return client
         assert unheard is not None
         raise unheard
 

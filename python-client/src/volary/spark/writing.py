@@ -6,7 +6,6 @@ another attempt. Spark answers the driver with the rows of one attempt for each 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import itertools
 import re
@@ -18,9 +17,9 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 
 from .. import errors
-from .._commands import command, integer
-from .._transport import Transport
-from ..listing import Dataset
+from ..client import Client
+from ..handles import Table
+from ..uploads import Part
 from .columns import Column, arrow_schema, columns_of, converted
 from .servers import DEFAULT, Servers
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["upload", "write_dataframe"]
 
 Mode = Literal["error", "append", "overwrite"]
-MODES = {"error": "ERROR", "append": "APPEND", "overwrite": "OVERWRITE"}
 #: What a task answers the driver; none for a partition without rows.
 REPORTED = "part bigint, attempt bigint, rows bigint"
 REPORTED_SCHEMA = pa.schema([("part", pa.int64()), ("attempt", pa.int64()), ("rows", pa.int64())])
@@ -52,7 +50,7 @@ def write_dataframe(
     lifetime_seconds: int | None = None,
     headers: Mapping[str, str] | None = None,
     tls_root_certs: bytes | None = None,
-) -> Dataset:
+) -> Table:
     """Stream a DataFrame's partitions side by side into a dataset, as one version; answers that version.
 
     Args:
@@ -69,40 +67,28 @@ def write_dataframe(
     When it returns, the version is committed. When it raises, there is no trace of it; when the driver dies, what was sent
     is removed once the upload's lifetime is over.
     """
-    if mode not in MODES:
-        raise ValueError(f'unknown mode "{mode}"; there are error, append and overwrite')
     servers = Servers.of(server, headers, tls_root_certs)
-    return upload(df, dataset, servers, columns_of(df.schema), mode, lifetime_seconds)
+    columns = columns_of(df.schema)
+    return upload(servers.client(), df, dataset, servers, columns, mode, lifetime_seconds)[0]
 
 
 def upload(
+    client: Client,
     df: DataFrame,
     dataset: str,
     servers: Servers,
     columns: Sequence[Column],
     mode: Mode = "error",
     lifetime_seconds: int | None = None,
-) -> Dataset:
-    """Write the DataFrame, whose columns travel as `columns` say."""
+) -> tuple[Table, int]:
+    """Write the DataFrame, whose columns travel as `columns` say; answers the version and its rows."""
     schema = arrow_schema(columns)
-    with servers.client() as client:
-        transport = client._transport
-        begin = {"dataset": dataset, "mode": MODES[mode], "schema": base64.b64encode(schema.serialize()).decode()}
-        if lifetime_seconds is not None:
-            begin["lifetimeSeconds"] = lifetime_seconds
-        number = str(transport.action("BeginUpload", begin)["id"])
-        try:
-            with server_words(), _signs_of_life(servers, number, schema, lifetime_seconds or LIFETIME_SECONDS):
-                answered = df.mapInArrow(PartSender(servers, number, tuple(columns)), REPORTED).collect()
-            parts = [{"part": str(row.part), "attempt": row.attempt} for row in sorted(answered)]
-            if not parts:
-                send_part(transport, number, DRIVER_PART, 0, pa.RecordBatchReader.from_batches(schema, []))
-                parts = [{"part": DRIVER_PART, "attempt": 0}]
-            return Dataset.from_json(transport.action("CommitUpload", {"id": number, "parts": parts}))
-        except BaseException:
-            with contextlib.suppress(errors.VolaryError):
-                transport.action("AbortUpload", {"id": number})
-            raise
+    with client.begin_upload(dataset, mode, schema, lifetime_seconds) as begun:
+        with server_words(), _signs_of_life(servers, begun.id, schema, lifetime_seconds or LIFETIME_SECONDS):
+            answered = df.mapInArrow(PartSender(servers, begun.id, tuple(columns)), REPORTED).collect()
+        parts = [Part(str(row.part), row.attempt, row.rows) for row in sorted(answered)]
+        committed = parts or [begun.put_part(DRIVER_PART, schema.empty_table())]
+        return begun.commit(committed), sum(part.rows for part in parts)
 
 
 @dataclass(frozen=True)
@@ -128,17 +114,10 @@ class PartSender:
         schema = arrow_schema(self.columns)
         rows = (converted(batch, self.columns, schema) for batch in itertools.chain([first], batches))
         part = task.partitionId()
-        transport = self.servers.transport(part + task.attemptNumber())
-        with contextlib.closing(transport):
+        with self.servers.client(part + task.attemptNumber()) as client:
             reader = pa.RecordBatchReader.from_batches(schema, rows)
-            sent = send_part(transport, self.upload, str(part), attempt, reader)
+            sent = client.upload(self.upload).put_part(part, reader, attempt).rows
         yield pa.RecordBatch.from_pydict({"part": [part], "attempt": [attempt], "rows": [sent]}, REPORTED_SCHEMA)
-
-
-def send_part(transport: Transport, number: str, part: str, attempt: int, rows: pa.RecordBatchReader) -> int:
-    """One attempt of one part; answers its rows once they are safe."""
-    body = command("PutPart", upload=number, part=part, attempt=attempt)
-    return integer(transport.put(body, rows, told="part"), "rows")
 
 
 @contextlib.contextmanager
@@ -154,8 +133,8 @@ def _signs_of_life(servers: Servers, number: str, schema: pa.Schema, lifetime_se
         while not over.wait(lifetime_seconds / SIGNS_PER_LIFETIME):
             attempt += 1
             # A server that cannot be reached now may be the next time; one that has given the upload up tells the tasks.
-            with contextlib.suppress(errors.VolaryError), contextlib.closing(servers.transport(attempt)) as transport:
-                send_part(transport, number, DRIVER_PART, attempt, pa.RecordBatchReader.from_batches(schema, []))
+            with contextlib.suppress(errors.VolaryError), servers.client(attempt) as client:
+                client.upload(number).put_part(DRIVER_PART, schema.empty_table(), attempt)
 
     teller = threading.Thread(target=tell, name=f"volary upload {number}", daemon=True)
     teller.start()

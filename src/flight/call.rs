@@ -1,0 +1,123 @@
+//! What one call asks for beside its message: the headers and the session that every verb reads alike.
+
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+
+use super::codec::Compression;
+use super::error::FlightError;
+use super::peer::FORWARDED;
+use super::reads::Reads;
+use super::session::Session;
+use super::ticket::Signer;
+
+/// Asks for compressed record batches in the answer. A header outweighs the session's option of that name.
+pub(super) const COMPRESSION_HEADER: &str = "volary-compression";
+
+/// The session's option of the same meaning.
+pub(super) const COMPRESSION_OPTION: &str = "compression";
+
+/// One call's options.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CallOptions {
+    /// Another server passed this call on; then it is answered here or not at all.
+    pub(super) forwarded: bool,
+    pub(super) session: Option<Session>,
+    /// How the record batches of the answer are compressed.
+    pub(super) compression: Compression,
+    cookie: Arc<OnceLock<MetadataValue<Ascii>>>,
+}
+
+impl CallOptions {
+    /// Reads a call's headers. A cookie that is not good is passed over, as by every HTTP server.
+    pub(super) fn of(
+        metadata: &MetadataMap,
+        signer: &Signer,
+        reads: &Reads,
+        now: SystemTime,
+    ) -> Result<Self, FlightError> {
+        let session = Session::of(metadata, signer, now)
+            .filter(|session| !reads.is_withdrawn(&session_key(session)));
+        let chosen = |text: &str| {
+            Compression::parse(text).ok_or_else(|| FlightError::BadHeader {
+                header: COMPRESSION_HEADER,
+                received: text.chars().take(40).collect(),
+                hint: "write none, lz4 or zstd",
+            })
+        };
+        let header = metadata.get(COMPRESSION_HEADER);
+        let compression = match header.map(|value| value.to_str().unwrap_or("not text")) {
+            Some(text) => chosen(text)?,
+            None => session
+                .as_ref()
+                .and_then(|session| Compression::parse(session.text(COMPRESSION_OPTION)?))
+                .unwrap_or_default(),
+        };
+        Ok(Self {
+            forwarded: metadata.contains_key(FORWARDED),
+            session,
+            compression,
+            cookie: Arc::default(),
+        })
+    }
+
+    /// Has the answer tell the client to keep this cookie.
+    pub(super) fn set_cookie(&self, cookie: &str) {
+        if let Ok(cookie) = cookie.parse() {
+            let _ = self.cookie.set(cookie);
+        }
+    }
+
+    /// Puts the cookie, if a verb set one, where HTTP clients look for it.
+    pub(super) fn answer(&self, metadata: &mut MetadataMap) {
+        if let Some(cookie) = self.cookie.get() {
+            metadata.insert("set-cookie", cookie.clone());
+        }
+    }
+}
+
+/// The name under which a closed session is withdrawn.
+pub(super) fn session_key(session: &Session) -> Bytes {
+    Bytes::copy_from_slice(session.id.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use crate::flight::proto::session::{SessionOptionValue, session_option_value::OptionValue};
+
+    fn read(metadata: &MetadataMap) -> Result<CallOptions, FlightError> {
+        let signer = Signer::new([1; 32], Duration::from_secs(60));
+        CallOptions::of(metadata, &signer, &Reads::default(), SystemTime::now())
+    }
+
+    #[test]
+    fn a_header_outweighs_the_session() {
+        let signer = Signer::new([1; 32], Duration::from_secs(60));
+        let mut session = Session::begin();
+        session.options.insert(
+            COMPRESSION_OPTION.to_owned(),
+            SessionOptionValue {
+                option_value: Some(OptionValue::StringValue("zstd".to_owned())),
+            },
+        );
+        let cookie = session.cookie(&signer, SystemTime::now());
+        let mut metadata = MetadataMap::new();
+        assert_eq!(read(&metadata).unwrap().compression, Compression::None);
+        let pair = cookie.split(';').next().unwrap();
+        metadata.insert("cookie", pair.parse().unwrap());
+        assert_eq!(read(&metadata).unwrap().compression, Compression::Zstd);
+        metadata.insert(COMPRESSION_HEADER, "LZ4".parse().unwrap());
+        assert_eq!(read(&metadata).unwrap().compression, Compression::Lz4);
+        metadata.insert(COMPRESSION_HEADER, "snappy".parse().unwrap());
+        let refused = read(&metadata).unwrap_err().to_string();
+        assert!(
+            refused.contains("snappy") && refused.contains("lz4"),
+            "{refused}"
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! SetSessionOptions, GetSessionOptions, CloseSession; and which options a session of this server has.
+
+use std::time::SystemTime;
+
+use arrow_flight::Action;
+use tonic::Status;
+
+use super::cancel::tell_the_others;
+use crate::flight::call::{COMPRESSION_OPTION, session_key};
+use crate::flight::codec::Compression;
+use crate::flight::command::ActionKind;
+use crate::flight::error::FlightError;
+use crate::flight::proto::session::{
+    CloseSessionResult, GetSessionOptionsResult, SetSessionOptionsRequest, SetSessionOptionsResult,
+    close_session_result::Status as Closed, session_option_value::OptionValue,
+    set_session_options_result::ErrorValue,
+};
+use crate::flight::service::VerbContext;
+use crate::flight::session::Session;
+use crate::flight::sql::{CATALOG, SCHEMA};
+
+/// Every option, and whether it may have this value. Text is taken for all of them.
+const OPTIONS: &[(&str, fn(&str) -> bool)] = &[
+    // There is one catalog with one schema; JDBC and ADBC set them before the first statement.
+    ("catalog", |text| text == CATALOG),
+    ("schema", |text| text == SCHEMA),
+    (COMPRESSION_OPTION, |text| {
+        Compression::parse(text).is_some()
+    }),
+];
+
+fn accepts(name: &str, value: &OptionValue) -> Result<(), ErrorValue> {
+    let (_, takes) = OPTIONS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .ok_or(ErrorValue::InvalidName)?;
+    match value {
+        OptionValue::StringValue(text) if takes(text) => Ok(()),
+        _ => Err(ErrorValue::InvalidValue),
+    }
+}
+
+pub(crate) fn set(
+    context: &VerbContext,
+    request: SetSessionOptionsRequest,
+) -> SetSessionOptionsResult {
+    let mut session = context.call.session.clone().unwrap_or_else(Session::begin);
+    let known = |name: &str| OPTIONS.iter().any(|(known, _)| *known == name);
+    let result = session.set(request.session_options, accepts, known);
+    let cookie = session.cookie(&context.signer, SystemTime::now());
+    context.call.set_cookie(&cookie);
+    result
+}
+
+pub(crate) fn get(context: &VerbContext) -> Result<GetSessionOptionsResult, FlightError> {
+    let session = context.call.session.as_ref();
+    let session = session.ok_or(FlightError::NoSession)?;
+    Ok(GetSessionOptionsResult {
+        session_options: session.options.clone(),
+    })
+}
+
+/// Ends the session on every server; a client that shows its cookie again has none.
+pub(crate) async fn close(context: &VerbContext) -> Result<CloseSessionResult, Status> {
+    let session = context.call.session.as_ref();
+    let session = session.ok_or(FlightError::NoSession)?;
+    let now = SystemTime::now();
+    let key = session_key(session);
+    context
+        .reads
+        .withdraw(&key, Session::lasts_until(now), now)?;
+    context.call.set_cookie(&Session::end_cookie());
+    let mut status = Closed::Closed;
+    if !context.call.forwarded {
+        let action = Action {
+            r#type: ActionKind::CloseSession.name().to_owned(),
+            ..Action::default()
+        };
+        let cookie = session.cookie(&context.signer, now);
+        if !tell_the_others(context, &action, Some(&cookie)).await {
+            status = Closed::Closing;
+        }
+    }
+    Ok(CloseSessionResult {
+        status: status.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_taken_for_every_option_and_nothing_else_is() {
+        let text = |text: &str| OptionValue::StringValue(text.to_owned());
+        for (name, value, expected) in [
+            ("catalog", text("volary"), Ok(())),
+            ("catalog", text("other"), Err(ErrorValue::InvalidValue)),
+            ("schema", text("public"), Ok(())),
+            ("compression", text("lz4"), Ok(())),
+            ("compression", text("none"), Ok(())),
+            ("compression", text("gzip"), Err(ErrorValue::InvalidValue)),
+            (
+                "compression",
+                OptionValue::BoolValue(true),
+                Err(ErrorValue::InvalidValue),
+            ),
+            ("colour", text("red"), Err(ErrorValue::InvalidName)),
+        ] {
+            assert_eq!(accepts(name, &value), expected, "{name} {value:?}");
+        }
+    }
+}
