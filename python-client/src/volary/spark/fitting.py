@@ -188,7 +188,7 @@ def train(
             except errors.UnavailableError:
                 if "checkpoints" not in request or len(jobs) > RESUMES:
                     raise
-                job = _resumed(job)
+                job = _gone_on(client, job, request)
                 jobs.append(job)
     finally:
         if "checkpoints" in request:
@@ -197,12 +197,15 @@ def train(
                     each.drop_checkpoints()
 
 
-def _resumed(job: JobHandle) -> JobHandle:
-    """The job that goes on, once the servers that are left will have it."""
+def _gone_on(client: Client, job: JobHandle, request: dict[str, Any]) -> JobHandle:
+    """The job that goes on, or one that begins anew where there is no checkpoint yet; once the servers left will have it."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            return job.resume()
+            try:
+                return job.resume()
+            except errors.NotFoundError:
+                return client.train(request)
         except (errors.UnavailableError, errors.FailedPreconditionError):
             if time.monotonic() > deadline:
                 raise
