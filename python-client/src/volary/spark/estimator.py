@@ -95,7 +95,7 @@ class VolaryEstimator(Estimator[VolaryModel], TrainingParams, DefaultParamsReada
     def _fit_on(self, dataset: DataFrame, shared: SharedRows) -> VolaryModel:
         self._check()
         servers = self._servers()
-        with shared.fit(), servers.client() as client:
+        with shared.fit():
             prepared = self._preparation(dataset)
             request = self._request()
             request["source"] = {"table": shared.dataset(dataset, servers, f"{self.uid}-training", prepared)}
@@ -104,7 +104,7 @@ class VolaryEstimator(Estimator[VolaryModel], TrainingParams, DefaultParamsReada
                     self.validation, servers, f"{self.uid}-validation", self._preparation(self.validation)
                 )
                 request["validationSource"] = {"table": held}
-            done, history = train(client, request, self.getOrDefault(self.verbose), self._heard)
+            done, history = train(servers, request, self.getOrDefault(self.verbose), self._heard)
         model = self._answer(request["name"], int(done.version))
         model._resetUid(self.uid)
         self._copyValues(model)

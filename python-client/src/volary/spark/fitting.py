@@ -14,12 +14,13 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import errors
 from ..client import Client
 from ..errors import InvalidArgumentError
 from ..jobs import History, JobHandle
+from ..listing import Job
 from .columns import columns_of, is_vector
 from .servers import Servers
 from .writing import upload
@@ -35,6 +36,10 @@ RESUMES = 5
 #: How long it is waited until the servers that are left know that one is lost, and how often it is asked.
 PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.5
+#: How often a job may fall silent altogether.
+SILENCES = 100
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -174,38 +179,55 @@ def whole_labels(schema: StructType, label: str, loss: Any) -> Collection[str]:
 
 
 def train(
-    client: Client, request: dict[str, Any], verbose: int, heard: Callable[[JobHandle], None]
-) -> tuple[Any, History]:
+    servers: Servers, request: dict[str, Any], verbose: int, heard: Callable[[JobHandle], None]
+) -> tuple[Job, History]:
     """Run the job to its end; answers the last state and the history. `heard` is told of every job that is started."""
-    job = client.train(request)
-    jobs = [job]
+    with contextlib.ExitStack() as clients:
+        client = clients.enter_context(servers.client())
+        job = client.train(request)
+        started = [job.id]
+        silences = 0
+        try:
+            while True:
+                heard(job)
+                try:
+                    done = job.wait(verbose, "epoch")
+                    return done, job.history()
+                except errors.UnavailableError:
+                    silences += 1
+                    if "checkpoints" not in request or len(started) > RESUMES or silences > SILENCES:
+                        raise
+                    client = clients.enter_context(_patiently(servers.client))
+                    job = _patiently(lambda: _gone_on(client, started[-1], request))  # noqa: B023  called at once
+                    if job.id != started[-1]:
+                        started.append(job.id)
+        finally:
+            if "checkpoints" in request:
+                for each in reversed(started):
+                    with contextlib.suppress(errors.VolaryError):
+                        client.job(each).drop_checkpoints()
+
+
+def _gone_on(client: Client, lost: str, request: dict[str, Any]) -> JobHandle:
+    """The job itself where only the connection was lost, else one that goes on from its checkpoint, or begins anew."""
+    job = client.job(lost)
+    if (state := job.status()).state not in ("FAILED", "CANCELLED"):
+        time.sleep(PAUSE_SECONDS)  # its server may be the one that is lost, which is not known yet
+        return job
+    if state.state == "CANCELLED":
+        raise errors.CancelledError(state.error or f"job {lost} was cancelled")
     try:
-        while True:
-            heard(job)
-            try:
-                done = job.wait(verbose, "epoch")
-                return done, job.history()
-            except errors.UnavailableError:
-                if "checkpoints" not in request or len(jobs) > RESUMES:
-                    raise
-                job = _gone_on(client, job, request)
-                jobs.append(job)
-    finally:
-        if "checkpoints" in request:
-            for each in reversed(jobs):
-                with contextlib.suppress(errors.VolaryError):
-                    each.drop_checkpoints()
+        return job.resume()
+    except errors.NotFoundError:
+        return client.train(request)
 
 
-def _gone_on(client: Client, job: JobHandle, request: dict[str, Any]) -> JobHandle:
-    """The job that goes on, or one that begins anew where there is no checkpoint yet; once the servers left will have it."""
+def _patiently(act: Callable[[], T]) -> T:
+    """Do it once the servers that are left will have it: they hear of the loss of another within seconds."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            try:
-                return job.resume()
-            except errors.NotFoundError:
-                return client.train(request)
+            return act()
         except (errors.UnavailableError, errors.FailedPreconditionError):
             if time.monotonic() > deadline:
                 raise
