@@ -7,6 +7,7 @@ mod bound;
 pub mod changes;
 pub mod error;
 mod functions;
+mod insert_columns;
 pub mod model_function;
 mod model_statement;
 mod model_table;
