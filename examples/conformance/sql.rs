@@ -21,6 +21,7 @@ use arrow_flight::{
     FlightDescriptor, FlightEndpoint, FlightInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use bytes::Bytes;
+use futures::StreamExt;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 use volary::flight::conformance::{
@@ -439,8 +440,13 @@ impl Verbs for FlightSql {
             }),
             other => return Err(unexpected("command", other.type_url(), "an update")),
         };
-        while inbound.next().await?.is_some() {}
-        Ok(Response::new(all(vec![answer])))
+        // The answer first: Java's client ends its side of an update when it has it.
+        let answers: Answers<PutResult> = async_stream::try_stream! {
+            yield answer;
+            while inbound.next().await?.is_some() {}
+        }
+        .boxed();
+        Ok(Response::new(answers))
     }
 
     async fn do_action(
