@@ -21,7 +21,6 @@ use arrow_flight::{
     FlightDescriptor, FlightEndpoint, FlightInfo, PutResult, SchemaAsIpc, SchemaResult, Ticket,
 };
 use bytes::Bytes;
-use futures::StreamExt;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 use volary::flight::conformance::{
@@ -440,13 +439,13 @@ impl Verbs for FlightSql {
             }),
             other => return Err(unexpected("command", other.type_url(), "an update")),
         };
-        // The answer first: Java's client ends its side of an update when it has it.
-        let answers: Answers<PutResult> = async_stream::try_stream! {
-            yield answer;
-            while inbound.next().await?.is_some() {}
-        }
-        .boxed();
-        Ok(Response::new(answers))
+        // An update without parameters is answered at once: Java's client never ends its side of one.
+        let at_once = matches!(
+            command,
+            Sql::CommandStatementUpdate(_) | Sql::CommandStatementSubstraitPlan(_)
+        );
+        while !at_once && inbound.next().await?.is_some() {}
+        Ok(Response::new(all(vec![answer])))
     }
 
     async fn do_action(
