@@ -17,7 +17,7 @@ PACKAGES := build-essential pkg-config libopenblas-dev
 .PHONY: help
 help:
 	@echo 'make demo      three servers, real data: upload, SQL, training, prediction, scoring (under two minutes once built)'
-	@echo 'make test      every check: format, clippy, Rust tests, Python tests, the demo in short form'
+	@echo 'make test      every check: format, clippy, Rust tests, Python, Java and Go tests, conformance, the demo in short form'
 	@echo 'make conformance  the Flight clients of Arrow in Go, Java and C++ against its integration scenarios'
 	@echo 'make build     the program: $(VOLARY)'
 	@echo 'make bench     benchmarks, written to docs/benchmarks'
@@ -43,6 +43,20 @@ system-libraries:
 		echo "installing with apt:$$missing"; \
 		$$as_root apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+
+# The clients for Java and Spark are tested with these. Whoever has not got them can do everything else.
+.PHONY: java-tools
+java-tools:
+	@missing=''; \
+	command -v javac >/dev/null || missing="$$missing openjdk-17-jdk-headless"; \
+	command -v mvn >/dev/null || missing="$$missing maven"; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null; then \
+		as_root=''; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+		echo "installing with apt:$$missing"; \
+		$$as_root apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $$missing || \
+			echo "not to be had:$$missing; the tests that need Java are passed over"; \
 	fi
 
 # The environment is made anew when what it holds has changed.
@@ -74,14 +88,16 @@ demo-short: setup build
 
 # -- checking it -------------------------------------------------------------------------------------------------
 
-.PHONY: test rust-tests python-tests conformance lint format format-check clippy
+.PHONY: test rust-tests python-tests java-tests go-tests conformance lint format format-check clippy
 # In this order: the fastest answer first.
 test:
-	@$(MAKE) --no-print-directory setup announce-first-build
+	@$(MAKE) --no-print-directory setup java-tools announce-first-build
 	@$(MAKE) --no-print-directory format-check
 	@$(MAKE) --no-print-directory clippy
 	@$(MAKE) --no-print-directory rust-tests
 	@$(MAKE) --no-print-directory python-tests
+	@$(MAKE) --no-print-directory go-tests
+	@$(MAKE) --no-print-directory java-tests
 	@$(MAKE) --no-print-directory conformance
 	@$(MAKE) --no-print-directory demo-short
 	@echo 'all checks passed'
@@ -93,6 +109,21 @@ rust-tests: system-libraries
 
 python-tests: setup build
 	cd python-client && VOLARY_BIN=$(VOLARY) $(abspath $(PYTHON)) -m pytest -q tests
+
+# Clients in Go ask the program as anybody's would. A toolchain is not fetched: one that is too old counts as none.
+go-tests: build
+	@wanted=$$(sed -n 's/^go //p' tests/go/go.mod); \
+	found=$$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null | sed 's/^go//' || true); \
+	if [ -z "$$found" ]; then echo "Go tests passed over: there is no go here; $$wanted or later is needed"; \
+	elif [ "$$(printf '%s\n' "$$wanted" "$$found" | sort -V | head -n 1)" != "$$wanted" ]; then \
+		echo "Go tests passed over: go is $$found here; $$wanted or later is needed"; \
+	else cd tests/go && VOLARY_BIN=$(VOLARY) GOTOOLCHAIN=local go test -count=1 ./...; fi
+
+# Maven fetches Arrow's client and driver once; after that this takes about a minute.
+java-tests: java-tools build
+	@if command -v mvn >/dev/null && command -v javac >/dev/null; then \
+		VOLARY_BIN=$(VOLARY) mvn -B -q -f examples/java/pom.xml test; \
+	else echo 'Java tests passed over: there is no Maven or no JDK of Java 17 or later'; fi
 
 # The example is built by rust-tests already. Clients are fetched and built once; docs/conformance.md.
 conformance: setup

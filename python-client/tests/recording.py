@@ -12,6 +12,9 @@ import threading
 import pyarrow as pa
 import pyarrow.flight as flight
 
+import volary
+from volary import layers
+
 
 class RecordingServer(flight.FlightServerBase):
     """Listens on a free port of the loopback."""
@@ -29,6 +32,7 @@ class RecordingServer(flight.FlightServerBase):
         self.inputs: list[str] | None = ["x"]  # what every model reads; None does not tell
         self.scorer = lambda batch: pa.record_batch({"prediction": pa.array([0.5] * batch.num_rows, pa.float32())})
         self.put_error: Exception | None = None
+        self.committed = lambda: None  # called when an upload is committed, before the client hears of it
 
     @property
     def url(self) -> str:
@@ -119,6 +123,7 @@ class RecordingServer(flight.FlightServerBase):
             return
         versions = self.datasets.setdefault(body["dataset"], [])
         versions.append(pa.Table.from_batches(batches, reader.schema))
+        self.committed()
         writer.write(json.dumps({"rows": str(rows), "version": str(len(versions) - 1)}).encode())
 
     def do_exchange(self, context, descriptor, reader, writer):
@@ -136,3 +141,25 @@ class RecordingServer(flight.FlightServerBase):
 def job(state: str, **fields: object) -> dict:
     """A Job message."""
     return {"id": "0190-job", "kind": "TRAIN", "state": state, "name": "census", **fields}
+
+
+#: The history of the job of every fit.
+HISTORY = pa.table(
+    {
+        "epoch": pa.array([1, 2], pa.uint32()),
+        "loss": [0.5, 0.4],
+        "auc": [0.8, 0.85],
+        "val_loss": [0.45, 0.41],
+        "val_auc": [0.81, 0.84],
+        "rows_per_second": [1e5, 1.1e5],
+    }
+)
+
+
+def census_model() -> volary.Sequential:
+    """A model that can be fitted."""
+    model = volary.Sequential(
+        [layers.Dense(64, activation="relu"), layers.Dropout(0.1), layers.Dense(1, activation="sigmoid")]
+    )
+    model.compile(optimizer=volary.optimizers.Adam(1e-3), loss="binary_crossentropy", metrics=["auc", "accuracy"])
+    return model

@@ -500,6 +500,7 @@ def test_score_waits_and_answers_the_dataset(client, server):
     bodies = server.asked("Score")
     assert bodies[0] == {
         "model": "m", "version": 0, "source": {"table": "t@3"}, "into": "out", "mode": "ERROR", "keep": ["age"],
+        "leaseSeconds": 60,
     }  # fmt: skip
     assert (bodies[1]["version"], bodies[1]["source"], bodies[1]["mode"]) == (2, {"query": "SELECT 1"}, "OVERWRITE")
     assert bodies[2]["source"] == {"path": "/data/x.parquet"}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,44 +12,11 @@ import pyarrow as pa
 import pytest
 
 import volary
-from recording import job
+from recording import census_model, job
 from volary import Input, Model, Sequential, errors, features, layers, losses, metrics, optimizers
 from volary.callbacks import Checkpoint, EarlyStopping, ReduceLROnPlateau
 
 ROOT = Path(__file__).resolve().parents[2]
-
-HISTORY = pa.table(
-    {
-        "epoch": pa.array([1, 2], pa.uint32()),
-        "loss": [0.5, 0.4],
-        "auc": [0.8, 0.85],
-        "val_loss": [0.45, 0.41],
-        "val_auc": [0.81, 0.84],
-        "rows_per_second": [1e5, 1.1e5],
-    }
-)
-
-
-def census_model() -> Sequential:
-    model = Sequential(
-        [layers.Dense(64, activation="relu"), layers.Dropout(0.1), layers.Dense(1, activation="sigmoid")]
-    )
-    model.compile(optimizer=optimizers.Adam(1e-3), loss="binary_crossentropy", metrics=["auc", "accuracy"])
-    return model
-
-
-@pytest.fixture
-def trained(server):
-    """The server as if training went well."""
-    server.answers["Train"] = [job("QUEUED")]
-    server.answers["WatchJob"] = [
-        job("QUEUED"),
-        job("RUNNING", epochs=2, progress=0.2, rowsPerSecond=51234.5, metrics={"loss": 0.6}, notes=["lanes are few"]),
-        job("RUNNING", epoch=1, epochs=2, progress=0.5, rowsPerSecond=51234.5, metrics={"loss": 0.5, "val_auc": 0.81}),
-        job("SUCCEEDED", epoch=2, epochs=2, progress=1.0, metrics={"loss": 0.4}, version="3", notes=["lanes are few"]),
-    ]
-    server.paths["jobs", "0190-job", "history"] = HISTORY
-    return server
 
 
 def test_a_sequential_model_is_described_with_every_option():
@@ -380,6 +344,7 @@ def test_fit_asks_for_what_it_was_given(client, trained):
     assert request == {
         "name": "census",
         "source": {"table": "census@3"},
+        "leaseSeconds": 60,
         "label": "income",
         "features": ["age", "job"],
         "pipeline": [{"transform": "impute", "columns": ["age"], "strategy": "median"}],
@@ -486,39 +451,6 @@ def test_a_failed_job_raises_its_error_and_drops_the_upload(client, trained):
         census_model().fit(client.table("t"), "y", verbose=0)
 
 
-def test_an_interrupt_cancels_the_job(client, trained):
-    def watch(body):
-        yield job("RUNNING")
-        os.kill(os.getpid(), signal.SIGINT)
-        while not trained.asked("CancelJob"):
-            time.sleep(0.05)  # the server's half-second beat
-            yield job("RUNNING")
-        yield job("CANCELLED")
-
-    trained.answers["CancelJob"] = [{}]
-    trained.answers["WatchJob"] = watch
-    with pytest.raises(KeyboardInterrupt):
-        census_model().fit(client.table("t"), "y", verbose=0)
-    assert trained.asked("CancelJob") == [{"id": "0190-job"}]
-
-
-def test_progress_is_lines_where_nobody_watches(client, trained, capsys):
-    census_model().fit(client.table("t"), "y")
-    shown = capsys.readouterr().err
-    assert "note: lanes are few\n" in shown
-    assert shown.count("note") == 1
-    assert "epoch 1/2  loss 0.5000  val_auc 0.8100  51,234 rows/s" in shown
-    assert "epoch 2/2  loss 0.4000" in shown
-
-
-def test_progress_is_a_bar_in_a_terminal(client, trained, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    census_model().fit(client.table("t"), "y")
-    shown = capsys.readouterr().err
-    assert "epoch 2/2" in shown
-    assert "100%" in shown
-
-
 def test_wrong_calls_of_fit_are_refused_before_anything_is_sent(client, trained):
     with pytest.raises(RuntimeError, match="not compiled"):
         Sequential([layers.Dense(1)]).fit(client.table("t"), "y")
@@ -549,11 +481,3 @@ def test_wrong_calls_of_fit_are_refused_before_anything_is_sent(client, trained)
     with pytest.raises(RuntimeError, match="not trained"):
         census_model().predict({"x": [1]})
     assert trained.questions == []
-
-
-def test_curves_are_drawn(client, trained, tmp_path):
-    pytest.importorskip("matplotlib")
-    history = census_model().fit(client.table("t"), "y", verbose=0)
-    history.plot(tmp_path / "training.png")
-    assert (tmp_path / "training.png").stat().st_size > 10_000
-    assert [axes.get_title(loc="left") for axes in history.plot().axes] == ["Loss", "Metrics"]

@@ -99,3 +99,12 @@ def test_uploads_are_listed_as_a_table_and_described_with_their_parts(client, se
     )
     server.answers["DescribeUpload"] = [{**answer, "state": "COMMITTED"}]
     assert client.upload("u").status().version == 0
+
+
+def test_an_upload_shows_its_parts_in_a_notebook(client, server):
+    parts = [{"part": "0", "attempt": 1, "rows": "2000", "bytes": "2048"}]
+    server.answers["DescribeUpload"] = [{"id": "u-1", "dataset": "t", "state": "OPEN", "parts": parts}]
+    shown = client.upload("u-1")._repr_html_()
+    assert "Upload u-1 into t: OPEN" in shown
+    assert ">2,000<" in shown
+    assert ">2 KiB<" in shown

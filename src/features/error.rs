@@ -12,10 +12,15 @@ pub enum FeatureError {
     Catalog(#[from] CatalogError),
     #[error("SQL cannot be run: {reason}")]
     BadSql { reason: String },
+    #[error("statement {statement} is not allowed; {hint}")]
+    StatementNotAllowed {
+        statement: String,
+        hint: &'static str,
+    },
     #[error(
-        "statement {statement} is not allowed; only queries are (SELECT, WITH, VALUES, SHOW, DESCRIBE, EXPLAIN)"
+        "table {name:?} exists; write CREATE OR REPLACE TABLE, CREATE TABLE IF NOT EXISTS, or another name"
     )]
-    StatementNotAllowed { statement: String },
+    TableExists { name: String },
     #[error("there is no column {column:?}{context}; columns are {available}")]
     UnknownColumn {
         column: String,
@@ -88,6 +93,7 @@ impl Faulty for FeatureError {
             | Self::Execution { .. }
             | Self::ModelFunction { .. }
             | Self::StatementNotAllowed { .. } => Fault::InvalidArgument,
+            Self::TableExists { .. } => Fault::AlreadyExists,
             Self::NoRows { .. } => Fault::FailedPrecondition,
             Self::OutOfMemory { .. } | Self::CallTooLarge { .. } => Fault::ResourceExhausted,
             Self::ModelUnavailable { fault, .. } => *fault,

@@ -3,12 +3,17 @@
 //! Does not know models: `predict` reaches it as a [`ModelFunctions`] that somebody else fulfils,
 //! and a fitted pipeline is data that a model version refers to.
 
+mod bound;
+pub mod changes;
 mod computing;
 pub mod error;
 mod functions;
 pub mod model_function;
+mod model_statement;
+mod model_table;
 mod nesting;
 pub mod pipeline;
+mod planner_forms;
 pub mod session;
 pub mod source;
 mod statements;
@@ -16,12 +21,15 @@ mod stored_types;
 mod tables;
 mod transforms;
 mod vectors;
+pub mod writing;
 
+pub use changes::{Change, CreateModel, CreateTable, Existing, Insert, SqlStatementPlan};
 pub use error::FeatureError;
 pub use model_function::{ModelFunction, ModelFunctions};
 pub use pipeline::{AppliedPipeline, CARDINALITY, FittedPipeline, PipelineSpec};
 pub use session::{Query, QueryEngine, QueryLimits};
 pub use source::Source;
+pub use writing::Insertion;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! One [`QueryEngine`] per server: every query draws on its one memory pool and spills into its one directory.
 //! Each statement gets a session of its own, so nothing a client says outlives it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +14,6 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     TableProvider,
 };
-use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
@@ -24,10 +24,12 @@ use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
+use super::changes::rows_of_plan;
 use super::computing::{self, QueryThreads};
 use super::error::{from_datafusion, plain_text};
 use super::functions::bounded;
 use super::model_function::{PredictFunction, split_version};
+use super::statements::CheckedStatement;
 use super::tables::{DatasetSchema, ParquetTable, ReadFiles, allowed_path, plain_schema};
 use super::{FeatureError, ModelFunctions, Source};
 use crate::catalog::Catalog;
@@ -36,8 +38,8 @@ use crate::catalog::Catalog;
 pub(super) const MEMORY_OPTION: &str = "memory-limit";
 
 /// Name of the one catalog and of its one schema in SQL.
-const CATALOG: &str = "volary";
-const SCHEMA: &str = "public";
+pub(super) const CATALOG: &str = "volary";
+pub(super) const SCHEMA: &str = "public";
 
 /// Bounds of one server's SQL.
 #[derive(Debug, Clone)]
@@ -84,21 +86,21 @@ impl QueryEngine {
             Source::Query(sql) => self.plan(sql, 1).await?,
             Source::Table(reference) => {
                 let dataset = self.catalog.datasets.open(reference).await?;
-                let state = self.session(1, false).await?;
+                let state = self.session(1, false, None).await?;
                 let table = ParquetTable::of_dataset(&dataset, state.runtime_env(), true)
                     .map_err(from_datafusion)?;
                 self.scan(state, &dataset.name, table)?
             }
             Source::Staged(job) => {
                 let dataset = self.catalog.datasets.open_staged(*job).await?;
-                let state = self.session(1, false).await?;
+                let state = self.session(1, false, None).await?;
                 let table = ParquetTable::of_dataset(&dataset, state.runtime_env(), true)
                     .map_err(from_datafusion)?;
                 self.scan(state, "rows", table)?
             }
             Source::Path(path) => {
                 let real = allowed_path(path, &self.limits.allow_read)?;
-                let state = self.session(1, false).await?;
+                let state = self.session(1, false, None).await?;
                 let table = ParquetTable::of_path(&real, &state).await?;
                 self.scan(state, "rows", table)?
             }
@@ -147,9 +149,21 @@ impl QueryEngine {
 
     async fn plan(&self, sql: &str, partitions: usize) -> Result<Query, FeatureError> {
         let checked = super::statements::check(sql)?;
-        let mut state = self.session(partitions, checked.lists_datasets).await?;
+        self.plan_checked(checked, partitions, None).await
+    }
+
+    /// Plans a statement that passed an allow-list to the rows that it answers or writes. The table `created` need not
+    /// be there.
+    pub(super) async fn plan_checked(
+        &self,
+        mut checked: CheckedStatement,
+        partitions: usize,
+        created: Option<&str>,
+    ) -> Result<Query, FeatureError> {
+        let lists = checked.lists_datasets;
+        let mut state = self.session(partitions, lists, created).await?;
+        let mut found = Vec::with_capacity(checked.models.len());
         if !checked.models.is_empty() {
-            let mut found = Vec::with_capacity(checked.models.len());
             for written in checked.models {
                 let (name, version) = split_version(&written)?;
                 let model = self
@@ -159,20 +173,46 @@ impl QueryEngine {
                     .map_err(|(fault, reason)| FeatureError::ModelUnavailable { fault, reason })?;
                 found.push((written, model));
             }
+            super::model_table::rewrite(&mut checked.statement, &found)?;
             state
                 .register_udf(Arc::new(ScalarUDF::new_from_impl(PredictFunction::new(
-                    found,
+                    found.clone(),
                 ))))
                 .map_err(from_datafusion)?;
         }
-        let plan = state
-            .statement_to_plan(checked.statement)
-            .await
-            .map_err(from_datafusion)?;
-        Query::new(state, plan, self.limits.memory_bytes)
+        let plan = state.statement_to_plan(checked.statement).await;
+        let plan =
+            plan.map_err(|error| super::model_table::explained(from_datafusion(error), &found))?;
+        Query::new(state, rows_of_plan(plan)?, self.limits.memory_bytes)
     }
 
-    async fn session(&self, partitions: usize, list: bool) -> Result<SessionState, FeatureError> {
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The scalar functions of SQL by the group that their documentation puts them in.
+    pub fn functions(&self) -> BTreeMap<&'static str, BTreeSet<String>> {
+        let mut groups: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
+        let Ok(base) = &self.base else {
+            return groups;
+        };
+        for (name, function) in base.scalar_functions() {
+            let group = function
+                .documentation()
+                .map_or("Other Functions", |documentation| {
+                    documentation.doc_section.label
+                });
+            groups.entry(group).or_default().insert(name.clone());
+        }
+        groups
+    }
+
+    async fn session(
+        &self,
+        partitions: usize,
+        list: bool,
+        created: Option<&str>,
+    ) -> Result<SessionState, FeatureError> {
         let base = self
             .base
             .as_ref()
@@ -180,8 +220,14 @@ impl QueryEngine {
                 reason: reason.clone(),
             })?;
         let runtime = Arc::clone(base.runtime_env());
-        let datasets =
-            DatasetSchema::new(self.catalog.clone(), runtime, partitions == 1, list).await?;
+        let datasets = DatasetSchema::new(
+            self.catalog.clone(),
+            runtime,
+            partitions == 1,
+            list,
+            created,
+        )
+        .await?;
         let catalog = MemoryCatalogProvider::new();
         catalog
             .register_schema(SCHEMA, Arc::new(datasets))
@@ -250,18 +296,21 @@ pub(super) fn session_config(partitions: usize) -> SessionConfig {
 
 /// A planned query; its schema is the one that will be streamed, nullability included
 /// (no view types, no dictionaries: expanded for outside clients).
+#[derive(Clone)]
 pub struct Query {
-    state: SessionState,
+    pub(super) state: SessionState,
     /// As written; values and aggregates are put into this one.
-    plan: LogicalPlan,
+    pub(super) plan: LogicalPlan,
     /// What runs; `None` while parameters have no values.
     optimized: Option<LogicalPlan>,
-    schema: SchemaRef,
-    parameters: SchemaRef,
+    pub(super) schema: SchemaRef,
+    pub(super) parameters: SchemaRef,
+    /// Values of the parameters, for every row of which it runs once; `None`: it runs once as it is.
+    pub(super) each: Option<RecordBatch>,
     rows: Option<u64>,
     /// What is read, where that is all that is done: a failure is one of these files.
     files: Option<ReadFiles>,
-    memory_bytes: usize,
+    pub(super) memory_bytes: usize,
 }
 
 impl std::fmt::Debug for Query {
@@ -275,7 +324,7 @@ impl std::fmt::Debug for Query {
 }
 
 impl Query {
-    fn new(
+    pub(super) fn new(
         state: SessionState,
         plan: LogicalPlan,
         memory_bytes: usize,
@@ -297,6 +346,7 @@ impl Query {
             plan,
             optimized,
             parameters,
+            each: None,
             rows: None,
             files: None,
             memory_bytes,
@@ -312,41 +362,6 @@ impl Query {
         Arc::clone(&self.parameters)
     }
 
-    /// The query with its parameters replaced by the one row of `values`.
-    pub fn bind(mut self, values: &RecordBatch) -> Result<Query, FeatureError> {
-        let expected = self.parameters.fields().len();
-        if values.num_columns() != expected || (expected > 0 && values.num_rows() != 1) {
-            return Err(FeatureError::BadSql {
-                reason: format!(
-                    "the statement has {expected} parameters and {} rows of {} values were bound; bind one row of {expected}",
-                    values.num_rows(),
-                    values.num_columns()
-                ),
-            });
-        }
-        if expected == 0 {
-            return Ok(self);
-        }
-        let mut scalars = Vec::with_capacity(expected);
-        for (column, parameter) in values.columns().iter().zip(self.parameters.fields()) {
-            let wanted = parameter.data_type();
-            let column = if wanted == &DataType::Null || wanted == column.data_type() {
-                Arc::clone(column)
-            } else {
-                strict_cast(column, wanted).map_err(|reason| FeatureError::BadSql {
-                    reason: format!("parameter {}: {reason}", parameter.name()),
-                })?
-            };
-            scalars.push(ScalarValue::try_from_array(&column, 0).map_err(from_datafusion)?);
-        }
-        let plan = self
-            .plan
-            .with_param_values(ParamValues::from(scalars))
-            .map_err(from_datafusion)?;
-        self.state.mark_start_execution();
-        Query::new(self.state, plan, self.memory_bytes)
-    }
-
     /// Rows the source is known to have, for progress.
     pub fn rows_expected(&self) -> Option<u64> {
         self.rows
@@ -354,8 +369,11 @@ impl Query {
 
     /// Runs it. Every batch has exactly `schema()`. Dropping the stream stops the work.
     pub async fn execute(
-        self,
+        mut self,
     ) -> Result<BoxStream<'static, Result<RecordBatch, FeatureError>>, FeatureError> {
+        if let Some(values) = self.each.take() {
+            return Ok(self.execute_each(values));
+        }
         let Some(optimized) = self.optimized else {
             return Err(FeatureError::BadSql {
                 reason: format!(
@@ -421,7 +439,7 @@ fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef, FeatureError> {
 }
 
 /// Casts and relabels a batch to exactly the advertised schema; a null where none was advertised fails.
-fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, FeatureError> {
+pub(super) fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, FeatureError> {
     let rows = batch.num_rows();
     let columns = batch
         .columns()

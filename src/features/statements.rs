@@ -1,20 +1,21 @@
-//! What a client may say in SQL: one query. Decided on the syntax tree, before anything is resolved or planned.
+//! What a client may ask in SQL: one query. Decided on the syntax tree, before anything is resolved or planned.
 //!
-//! The list is of what is allowed; whatever a later parser learns is refused until it is named here.
+//! The list is of what is allowed; whatever a later parser learns is refused until it is named here. Statements that
+//! change something are in `changes`.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Query, SetExpr, Statement as SqlStatement, TableFactor, TableFunctionArgs,
-    Value, Visit, VisitMut, Visitor, VisitorMut,
+    DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query,
+    SetExpr, Statement as SqlStatement, TableFactor, TableFunctionArgs, Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
-use super::FeatureError;
 use super::nesting::check_nesting;
+use super::planner_forms::{number_parameters, write_for_planner};
+use super::{FeatureError, model_table};
 
 /// Longest statement taken, in bytes; the parser's memory is a small multiple of it.
 pub(super) const STATEMENT_BYTES_MAX: usize = 1 << 20;
@@ -38,8 +39,13 @@ pub(super) struct CheckedStatement {
     pub lists_datasets: bool,
 }
 
-/// Parses one statement, checks it against the allow-list and numbers its `?` parameters.
+/// Parses one statement, checks that it is a query and numbers its `?` parameters.
 pub(super) fn check(sql: &str) -> Result<CheckedStatement, FeatureError> {
+    check_query(parse(sql)?)
+}
+
+/// Parses one statement, whatever it is.
+pub(super) fn parse(sql: &str) -> Result<Statement, FeatureError> {
     if sql.len() > STATEMENT_BYTES_MAX {
         return Err(FeatureError::BadSql {
             reason: format!(
@@ -49,34 +55,49 @@ pub(super) fn check(sql: &str) -> Result<CheckedStatement, FeatureError> {
         });
     }
     check_nesting(sql).map_err(|reason| FeatureError::BadSql { reason })?;
-    let mut statements = DFParserBuilder::new(sql)
+    let sql = model_table::without_table_words(sql);
+    let mut statements = DFParserBuilder::new(sql.as_ref())
         .build()
         .and_then(|mut parser| parser.parse_statements())
         .map_err(super::error::from_datafusion)?;
-    let statement = match (statements.pop_front(), statements.len()) {
-        (None, _) => {
-            return Err(FeatureError::BadSql {
-                reason: "there is no statement; write one query".into(),
-            });
-        }
-        (Some(_), more) if more > 0 => {
-            return Err(FeatureError::BadSql {
-                reason: format!("there are {} statements; send one at a time", more + 1),
-            });
-        }
-        (Some(statement), _) => statement,
-    };
-    let mut statement = statement;
+    match (statements.pop_front(), statements.len()) {
+        (None, _) => Err(FeatureError::BadSql {
+            reason: "there is no statement; write one query".into(),
+        }),
+        (Some(_), more) if more > 0 => Err(FeatureError::BadSql {
+            reason: format!("there are {} statements; send one at a time", more + 1),
+        }),
+        (Some(statement), _) => Ok(statement),
+    }
+}
+
+/// Checks that a statement is a query and numbers its `?` parameters.
+pub(super) fn check_query(mut statement: Statement) -> Result<CheckedStatement, FeatureError> {
     let body = allowed(&mut statement)?;
+    let asks_for_names = matches!(
+        body,
+        SqlStatement::ShowTables { .. } | SqlStatement::ShowColumns { .. }
+    );
+    let surveyed = check_body_of(body)?;
+    Ok(CheckedStatement {
+        models: surveyed.models,
+        lists_datasets: surveyed.lists_datasets || asks_for_names,
+        statement,
+    })
+}
+
+/// What the queries of a statement name.
+pub(super) struct Surveyed {
+    pub models: BTreeSet<String>,
+    pub lists_datasets: bool,
+}
+
+/// Checks the queries inside a statement that may stand, numbers its `?` parameters and writes it as the planner takes it.
+pub(super) fn check_body_of(body: &mut SqlStatement) -> Result<Surveyed, FeatureError> {
     let mut survey = Survey::default();
     if let ControlFlow::Break(refusal) = Visit::visit(&*body, &mut survey) {
         return Err(refusal);
     }
-    let lists_datasets = survey.lists_datasets
-        || matches!(
-            body,
-            SqlStatement::ShowTables { .. } | SqlStatement::ShowColumns { .. }
-        );
     if !survey.question_marks.is_empty() {
         if survey.has_numbered {
             return Err(FeatureError::BadSql {
@@ -84,16 +105,12 @@ pub(super) fn check(sql: &str) -> Result<CheckedStatement, FeatureError> {
             });
         }
         survey.question_marks.sort();
-        let mut numbering = Numbering {
-            places: survey.question_marks,
-        };
-        let _ = VisitMut::visit(body, &mut numbering);
+        number_parameters(body, survey.question_marks);
     }
-    let _ = VisitMut::visit(body, &mut PlannerForms);
-    Ok(CheckedStatement {
+    write_for_planner(body);
+    Ok(Surveyed {
         models: survey.models,
-        lists_datasets,
-        statement,
+        lists_datasets: survey.lists_datasets,
     })
 }
 
@@ -119,14 +136,46 @@ fn allowed_body(body: &mut SqlStatement) -> Result<&mut SqlStatement, FeatureErr
     }
 }
 
-fn refuse<T>(statement: &str) -> Result<T, FeatureError> {
-    Err(FeatureError::StatementNotAllowed {
+pub(super) fn refuse<T>(statement: &str) -> Result<T, FeatureError> {
+    Err(not_allowed(statement))
+}
+
+/// The refusal of a statement, with what to do instead.
+fn not_allowed(statement: &str) -> FeatureError {
+    let first = statement.split_whitespace().next().unwrap_or_default();
+    let hint = match (first, statement) {
+        ("UPDATE" | "DELETE" | "MERGE" | "TRUNCATE", _) => {
+            "a version of a dataset never changes; write CREATE OR REPLACE TABLE t AS SELECT ... with the rows as they shall be"
+        }
+        ("ALTER", _) => {
+            "write CREATE OR REPLACE TABLE t AS SELECT ... with the columns as they shall be"
+        }
+        ("SET" | "RESET", _) => "a statement has no settings; leave it out",
+        ("START" | "BEGIN" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE", _) => {
+            "there are no transactions: each statement is committed by itself, so leave it out"
+        }
+        ("COPY", _) | (_, "CREATE EXTERNAL TABLE") => {
+            "SQL reaches no files; upload rows by DoPut or bulk ingest, and download them with a query"
+        }
+        ("PREPARE" | "EXECUTE" | "DEALLOCATE", _) => {
+            "prepare with the driver's own call (CreatePreparedStatement)"
+        }
+        (_, "SELECT INTO") => "write CREATE TABLE t AS SELECT ...",
+        ("INSERT", _) | (_, "CREATE TABLE" | "DROP TABLE" | "DROP MODEL" | "CREATE MODEL") => {
+            "only queries are here; send what changes something by itself, as an update of Flight SQL (`client.execute` in Python)"
+        }
+        _ => {
+            "there are queries (SELECT, WITH, VALUES, SHOW, DESCRIBE, EXPLAIN), CREATE TABLE, DROP TABLE, INSERT, CREATE MODEL and DROP MODEL"
+        }
+    };
+    FeatureError::StatementNotAllowed {
         statement: statement.to_owned(),
-    })
+        hint,
+    }
 }
 
 /// The upper-case words a statement begins with: what its author calls it.
-fn first_words(statement: &str) -> String {
+pub(super) fn first_words(statement: &str) -> String {
     let words: Vec<&str> = statement
         .split_whitespace()
         .take_while(|word| word.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
@@ -156,9 +205,7 @@ impl Visitor for Survey {
         if query.locks.is_empty() {
             check_body(&query.body)
         } else {
-            ControlFlow::Break(FeatureError::StatementNotAllowed {
-                statement: "SELECT ... FOR UPDATE".into(),
-            })
+            ControlFlow::Break(not_allowed("SELECT ... FOR UPDATE"))
         }
     }
 
@@ -212,20 +259,25 @@ impl Visitor for Survey {
                 ..
             } => (name, args, *with_ordinality),
             TableFactor::TableFunction { expr, .. } => {
-                return ControlFlow::Break(FeatureError::StatementNotAllowed {
-                    statement: format!("FROM TABLE({expr})"),
-                });
+                return ControlFlow::Break(not_allowed(&format!("FROM TABLE({expr})")));
             }
             _ => return ControlFlow::Continue(()),
         };
         let function = name.to_string();
+        if function.eq_ignore_ascii_case("predict") {
+            return match model_table::read(arguments, modified) {
+                Ok(call) => {
+                    self.models.insert(call.model);
+                    ControlFlow::Continue(())
+                }
+                Err(refusal) => ControlFlow::Break(refusal),
+            };
+        }
         if !TABLE_FUNCTIONS
             .iter()
             .any(|known| function.eq_ignore_ascii_case(known))
         {
-            return ControlFlow::Break(FeatureError::StatementNotAllowed {
-                statement: format!("FROM {function}(...)"),
-            });
+            return ControlFlow::Break(not_allowed(&format!("FROM {function}(...)")));
         }
         let unnamed = arguments
             .iter()
@@ -396,77 +448,7 @@ fn check_body(body: &SetExpr) -> ControlFlow<FeatureError> {
         SetExpr::Delete(_) => "DELETE",
         SetExpr::Merge(_) => "MERGE",
     };
-    ControlFlow::Break(FeatureError::StatementNotAllowed {
-        statement: refused.into(),
-    })
-}
-
-/// Turns each `?` into `$n` in the order of the text.
-struct Numbering {
-    places: Vec<Location>,
-}
-
-impl VisitorMut for Numbering {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Value(value) = expression
-            && let Value::Placeholder(name) = &mut value.value
-            && let Ok(index) = self.places.binary_search(&value.span.start)
-        {
-            *name = format!("${}", index + 1);
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-/// Writes two things in the one form that DataFusion's planner takes.
-///
-/// `predict('m', a).probability` becomes `predict('m', a).'probability'`: a field of a computed struct.
-/// `FROM range(1, 3)` becomes a function by its node, not a table with arguments: the names of tables are looked up
-/// in the catalog before planning, and a function's name is none.
-struct PlannerForms;
-
-impl VisitorMut for PlannerForms {
-    type Break = ();
-
-    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let TableFactor::Table {
-            name,
-            alias,
-            args: Some(arguments),
-            ..
-        } = factor
-        {
-            *factor = TableFactor::Function {
-                lateral: false,
-                name: name.clone(),
-                args: std::mem::take(&mut arguments.args),
-                with_ordinality: false,
-                alias: alias.take(),
-            };
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<()> {
-        if let Expr::CompoundFieldAccess { root, access_chain } = expression
-            && !matches!(**root, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
-        {
-            for access in access_chain {
-                if let AccessExpr::Dot(field) = access
-                    && let Expr::Identifier(name) = field
-                {
-                    let name = match name.quote_style {
-                        Some(_) => name.value.clone(),
-                        None => name.value.to_lowercase(),
-                    };
-                    *field = Expr::value(Value::SingleQuotedString(name));
-                }
-            }
-        }
-        ControlFlow::Continue(())
-    }
+    ControlFlow::Break(not_allowed(refused))
 }
 
 #[cfg(test)]

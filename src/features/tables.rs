@@ -328,6 +328,8 @@ pub(super) struct DatasetSchema {
     in_order: bool,
     /// Every dataset, when the statement asked for the list.
     listed: BTreeMap<String, Dataset>,
+    /// The table that the statement creates, which need not be there.
+    created: Option<String>,
 }
 
 impl DatasetSchema {
@@ -336,6 +338,7 @@ impl DatasetSchema {
         runtime: Arc<RuntimeEnv>,
         in_order: bool,
         list: bool,
+        created: Option<&str>,
     ) -> Result<Self, FeatureError> {
         let mut listed = BTreeMap::new();
         if list {
@@ -348,6 +351,7 @@ impl DatasetSchema {
             runtime,
             in_order,
             listed,
+            created: created.map(str::to_owned),
         })
     }
 }
@@ -365,12 +369,15 @@ impl SchemaProvider for DatasetSchema {
             None => {
                 let external = |error| DataFusionError::External(Box::new(error));
                 let reference = DatasetReference::parse(name).map_err(external)?;
-                opened = self
-                    .catalog
-                    .datasets
-                    .open(&reference)
-                    .await
-                    .map_err(external)?;
+                opened = match self.catalog.datasets.open(&reference).await {
+                    Ok(dataset) => dataset,
+                    Err(CatalogError::UnknownDataset { .. })
+                        if self.created.as_deref() == Some(name) =>
+                    {
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(external(error)),
+                };
                 &opened
             }
         };

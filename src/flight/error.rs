@@ -82,14 +82,40 @@ pub enum FlightError {
         "{limit} uploads and prediction streams are open, as many as this server takes; try again when one has ended, ask another server, or raise `{option}`"
     )]
     TooManyStreams { limit: usize, option: &'static str },
-    #[error("{what} is read-only here; use DoPut with a Put command to write a dataset")]
-    ReadOnly { what: &'static str },
+    #[error("{what} changes something, and {verb} only reads; {hint}")]
+    ReadOnly {
+        what: &'static str,
+        verb: &'static str,
+        hint: &'static str,
+    },
+    #[error("the statement is a query; send it as one (CommandStatementQuery)")]
+    IsAQuery,
+    #[error("CREATE MODEL has no option {option:?}; {hint}")]
+    UnknownOption { option: String, hint: String },
+    #[error("option {option:?} of CREATE MODEL is {received}; {hint}")]
+    BadOption {
+        option: String,
+        received: String,
+        hint: &'static str,
+    },
+    #[error(
+        "{name:?} is no {kind} here; there is one catalog, \"volary\", with one schema, \"public\""
+    )]
+    NoNamespace { kind: &'static str, name: String },
+    #[error(
+        "bound parameters have {bytes} bytes, more than the {limit} that a statement may carry; bind fewer rows at a time"
+    )]
+    TooManyParameters { bytes: usize, limit: usize },
     #[error("{asked} endpoints are more than the {limit} that one answer may have; ask for fewer")]
     TooManyEndpoints { asked: usize, limit: usize },
-    #[error("{what} is not served here")]
+    #[error("{what} is not served here{}", instead(what))]
     NotServed { what: &'static str },
-    #[error("bind one row of parameters, not {rows}")]
-    ParameterRows { rows: usize },
+    #[error(
+        "there are no transactions: each statement and each ingest is committed by itself; leave the transaction out (autocommit)"
+    )]
+    NoTransactions,
+    #[error("bind {wanted}, not {rows} rows")]
+    ParameterRows { rows: usize, wanted: &'static str },
     #[error("job id {received:?} is not a UUID; ListJobs shows the ids")]
     BadJobId { received: String },
     #[error(
@@ -124,6 +150,18 @@ pub enum FlightError {
     Internal { doing: &'static str, reason: String },
 }
 
+/// What to do in place of what is not served, after a semicolon.
+fn instead(what: &str) -> &'static str {
+    match what {
+        "a transaction" | "a savepoint" => {
+            "; each statement and each ingest is committed by itself, so leave it out (autocommit)"
+        }
+        "a Substrait plan" => "; send SQL",
+        "a temporary table" => "; make a dataset, and drop it when it is no longer needed",
+        _ => "",
+    }
+}
+
 impl Faulty for FlightError {
     fn fault(&self) -> Fault {
         match self {
@@ -138,6 +176,9 @@ impl Faulty for FlightError {
             | Self::SchemaChanged { .. }
             | Self::NoSchema
             | Self::ReadOnly { .. }
+            | Self::IsAQuery
+            | Self::UnknownOption { .. }
+            | Self::BadOption { .. }
             | Self::ParameterRows { .. }
             | Self::BadJobId { .. }
             | Self::BadUploadId { .. }
@@ -145,12 +186,16 @@ impl Faulty for FlightError {
             | Self::Incomplete { .. }
             | Self::TooManyEndpoints { .. }
             | Self::BadField { .. } => Fault::InvalidArgument,
-            Self::BadPath { .. } | Self::ExpiredTicket | Self::NoSession => Fault::NotFound,
-            Self::MessageTooLarge { .. }
+            Self::BadPath { .. }
+            | Self::NoNamespace { .. }
+            | Self::ExpiredTicket
+            | Self::NoSession => Fault::NotFound,
+            Self::TooManyParameters { .. }
+            | Self::MessageTooLarge { .. }
             | Self::BatchTooLarge { .. }
             | Self::TooManyStreams { .. }
             | Self::TooManyCancelled { .. } => Fault::ResourceExhausted,
-            Self::NotServed { .. } => Fault::Unimplemented,
+            Self::NotServed { .. } | Self::NoTransactions => Fault::Unimplemented,
             Self::GivenUp => Fault::Aborted,
             Self::CancelledTicket | Self::CancelledRead => Fault::Cancelled,
             Self::PeerUnreachable { .. } | Self::Stopping | Self::WorkerStopping => {

@@ -294,6 +294,15 @@ fn shown_value(value: &Value) -> String {
     head
 }
 
+/// The names of a message's fields, in snake_case.
+pub fn field_names<M: Name>() -> Vec<String> {
+    let descriptor = POOL.get_message_by_name(&M::full_name());
+    descriptor.map_or_else(Vec::new, |descriptor| {
+        let names = descriptor.fields().map(|field| field.name().to_owned());
+        names.collect()
+    })
+}
+
 /// Wraps `message` in the form asked for.
 pub fn pack<M: Message + Name>(message: &M, form: Form) -> Bytes {
     match form {

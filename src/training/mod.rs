@@ -1,7 +1,7 @@
 //! Synchronous data-parallel training: lanes, a fixed reduction tree, sharded owners. Does not know Flight or serving.
 //!
 //! The invariant: the same job, seed and data give the same bits on any number of servers and threads.
-//! `docs/training.md` says how. In reading order: what a job is (`job`, `label`, `rows`, `memory`, `prepare`), the sums
+//! `docs/training.md` says how. In reading order: what a job is (`job`, `defaults`, `label`, `rows`, `memory`, `prepare`), the sums
 //! (`reduction`), one worker (`crew`, `feed`, `decode`, `step`, `update`, `exchange`, `report`, `early_stopping`, `news`,
 //! `worker`), the workers of this server (`host`), the server that drives jobs (`admission`, `coordinator`, `watch`), and what is kept
 //! of a job for another to go on from (`checkpoint`, `saving`, `keeping`, `resume`).
@@ -13,6 +13,7 @@ pub mod checkpoint;
 mod coordinator;
 mod crew;
 mod decode;
+pub mod defaults;
 pub mod early_stopping;
 #[cfg(test)]
 mod end_to_end;
@@ -58,6 +59,7 @@ use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 pub use checkpoint::CheckpointRule;
+pub use defaults::{LeftOut, NamedNetwork};
 pub use error::TrainingError;
 pub use job::{
     EarlyStopping, OutputRequest, ReduceOnPlateau, ResumeRequest, TrainRequest, Validation,

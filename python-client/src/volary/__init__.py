@@ -22,7 +22,7 @@ Example, against a server on this machine (``volary serve``)::
 
 import sys as _sys
 
-from . import errors, features, ops
+from . import errors, features, ops, plot
 from .client import Client, connect
 from .errors import VolaryError
 from .features import Pipeline
@@ -76,5 +76,6 @@ __all__ = [
     "metrics",
     "ops",
     "optimizers",
+    "plot",
     "regularizers",
 ]

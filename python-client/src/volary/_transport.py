@@ -170,11 +170,27 @@ class Transport:
             stated = self._client.get_flight_info(self._descriptor(what), options=self._options()).total_records
         return None if stated < 0 else int(stated)
 
+    def version(self, dataset: str) -> int:
+        """The newest version of a dataset."""
+        with _translated():
+            info = self._client.get_flight_info(self._descriptor([dataset]), options=self._options())
+        return _commands.integer(_commands.decode(info.app_metadata), "version")
+
     def read(self, what: Sequence[str] | Mapping[str, Any]) -> BatchStream:
         """The rows of a path or a command, endpoint after endpoint."""
         with _translated():
             info = self._client.get_flight_info(self._descriptor(what), options=self._options())
         return BatchStream(info.schema, self._read_endpoints(info.endpoints))
+
+    def endpoints(self, what: Sequence[str] | Mapping[str, Any]) -> tuple[pa.Schema, list[bytes]]:
+        """The schema of a path or a command and its endpoints in their order, as bytes that other processes read from."""
+        with _translated():
+            info = self._client.get_flight_info(self._descriptor(what), options=self._options())
+            return info.schema, [endpoint.serialize() for endpoint in info.endpoints]
+
+    def read_endpoint(self, endpoint: bytes) -> Iterator[pa.RecordBatch]:
+        """The rows of one of :meth:`endpoints`, also those that another process was answered."""
+        return self._read_endpoints([flight.FlightEndpoint.deserialize(endpoint)])
 
     def _read_endpoints(self, endpoints: Sequence[flight.FlightEndpoint]) -> Iterator[pa.RecordBatch]:
         for endpoint in endpoints:
@@ -230,6 +246,18 @@ class Transport:
             upload.give_up()
             raise
         return upload.commit()
+
+    def update(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a command that changes something by itself, without rows; answers the one PutResult."""
+        with _translated():
+            writer, replies = self._client.do_put(self._descriptor(command), pa.schema([]), options=self._options())
+            try:
+                writer.done_writing()
+                reply = replies.read()
+            finally:
+                # Tells why, where the server refused.
+                writer.close()
+        return {} if reply is None else _commands.decode(reply.to_pybytes())
 
     def exchange(self, command: Mapping[str, Any], rows: pa.RecordBatchReader) -> BatchStream:
         """Score: `rows` are written a little ahead of the answers, which come in their order."""

@@ -6,15 +6,18 @@ import contextlib
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import pyarrow as pa
 
+from . import _html
+from ._commands import integer
 from ._commands import source as source_of
 from ._transport import Transport
 from .handles import Query, Rows, ServedModel, Table, _names, put_frame, temporary
-from .jobs import JobHandle
+from .jobs import LEASE_SECONDS, JobHandle, owned
 from .listing import Dataset, Job, Listing, Member, ModelVersion, UploadStatus
 from .uploads import Upload, begin
 
@@ -55,14 +58,24 @@ def newest_client() -> Client:
     return _newest
 
 
+def current_client() -> Client | None:
+    """The client of the latest :func:`connect` that is not closed, if there is one."""
+    return _newest
+
+
 class Client:
-    """A connection to a cluster. Use :func:`connect`; a ``with`` block closes it."""
+    """A connection to a cluster. Use :func:`connect`; a ``with`` block closes it.
+
+    A copy of a client is the client itself. A pickle of one holds the address, the certificates and the headers, secrets that
+    are among them included, and connects anew where it is read.
+    """
 
     def __init__(
         self, url: str, *, headers: Mapping[str, str] | None = None, tls_root_certs: bytes | None = None
     ) -> None:
         self.url = url
         self._transport = Transport(url, headers=headers, tls_root_certs=tls_root_certs)
+        self._given = (url, dict(headers or {}), tls_root_certs)
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
@@ -117,6 +130,20 @@ class Client:
     def sql(self, query: str) -> Query:
         """A SQL query over the cluster's tables; it runs when its rows are asked for."""
         return Query(self, query)
+
+    def execute(self, statement: str) -> int:
+        """Run a SQL statement that changes something, and wait for it; answers the rows written (or trained on).
+
+        ``CREATE [OR REPLACE] TABLE t AS SELECT ...``, ``CREATE TABLE t (a INT, ...)``, ``INSERT INTO t ...``,
+        ``DROP TABLE t``, ``CREATE MODEL m OPTIONS (label = 'income', epochs = 5) AS SELECT ...`` and ``DROP MODEL m``;
+        ``docs/sql.md`` has them all. Each is committed by itself, or leaves nothing. Queries are asked by :meth:`sql`.
+
+        Example:
+            >>> client.execute("CREATE TABLE adults AS SELECT * FROM census WHERE age >= 18")  # doctest: +SKIP
+            32561
+        """
+        command = {"@type": "type.googleapis.com/arrow.flight.protocol.sql.CommandStatementUpdate", "query": statement}
+        return integer(self._transport.update(command), "record_count")
 
     def drop_dataset(self, name: str) -> None:
         """Remove a dataset, every version of it."""
@@ -175,7 +202,7 @@ class Client:
         mode: Literal["error", "append", "overwrite"] = "error",
         verbose: int = 0,
     ) -> Table:
-        """Score rows where they are into a new dataset, and wait for it; answers the dataset.
+        """Score rows where they are into a new dataset, and wait for it; answers the dataset. Ctrl-C cancels the job.
 
         Args:
             model: The model, by name (``census`` or ``census@3``) or as :meth:`model` gave it.
@@ -188,8 +215,15 @@ class Client:
             mode: What to do when `into` exists, as in :meth:`put`.
             verbose: 0 nothing, 1 a progress bar.
         """
-        job = self.start_score(model, table, query=query, path=path, into=into, keep=keep, version=version, mode=mode)
-        return Table(self, into, job.wait(verbose, f"scoring into {into}").version)
+
+        def start() -> JobHandle:
+            return self.start_score(
+                model, table, query=query, path=path, into=into, keep=keep, version=version, mode=mode,
+                lease_seconds=LEASE_SECONDS,
+            )  # fmt: skip
+
+        with owned(start) as job:
+            return Table(self, into, job.wait(verbose, f"scoring into {into}").version)
 
     def start_score(
         self,
@@ -202,8 +236,12 @@ class Client:
         keep: Sequence[str] = (),
         version: int | None = None,
         mode: Literal["error", "append", "overwrite"] = "error",
+        lease_seconds: int | None = None,
     ) -> JobHandle:
-        """Like :meth:`score`, without waiting."""
+        """Like :meth:`score`, without waiting.
+
+        `lease_seconds`: cancel the job when nobody has watched it or asked about it for so long; ``None`` lets it run to its end.
+        """
         if isinstance(table, Rows):
             if query is not None or path is not None:
                 raise TypeError("give exactly one of table, query and path")
@@ -222,6 +260,8 @@ class Client:
             "mode": mode.upper(),
             "keep": _names("keep", keep),
         }
+        if lease_seconds is not None:
+            body["leaseSeconds"] = lease_seconds
         return JobHandle(self._transport, str(self._transport.action("Score", body)["id"]))
 
     # -- plumbing -------------------------------------------------------------------------------------------------
@@ -241,6 +281,9 @@ class Client:
 
     def close(self) -> None:
         """End the connection."""
+        global _newest
+        if _newest is self:
+            _newest = None
         self._transport.close()
 
     def __enter__(self) -> Self:
@@ -251,8 +294,28 @@ class Client:
     ) -> None:
         self.close()
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reconnected, self._given
+
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
+
+    @_html.shown
+    def _repr_html_(self) -> str:
+        members = self.members()
+        servers = "1 server" if len(members) == 1 else f"{len(members)} servers"
+        return f"<p><b>{escape(self.url)}</b>, a cluster of {servers}</p>{members._repr_html_()}"
+
+
+def _reconnected(url: str, headers: Mapping[str, str], tls_root_certs: bytes | None) -> Client:
+    """A client read from a pickle; it is not the newest of :func:`connect`."""
+    return Client(url, headers=headers, tls_root_certs=tls_root_certs)
 
 
 def _mode(mode: str) -> str:

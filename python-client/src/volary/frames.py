@@ -1,7 +1,8 @@
 """What a user holds, as Arrow batches and back: pandas, polars, pyarrow, dicts of columns, Parquet files.
 
 One class per kind, in the order in which they are asked. Optional packages are never imported here: a DataFrame can only
-be given by somebody who imported its package.
+be given by somebody who imported its package. What reads Parquet is imported when a file is given: where pandas is
+installed it takes half of the time that ``import volary`` would need, and every Spark executor imports that.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
-import pyarrow.dataset as dataset
-import pyarrow.fs as filesystem
-import pyarrow.parquet as parquet
 
 from .errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as dataset
 
 __all__ = ["Frame", "frame_of", "to_polars"]
 
@@ -92,7 +93,19 @@ class PolarsFrame:
         rows = self._rows
         if wanted is not None:
             rows = rows.select([name for name in self.columns() if name in wanted])
-        return _table_reader(rows.to_arrow(compat_level=_oldest(sys.modules["polars"])))
+        oldest = _oldest(sys.modules["polars"])
+        try:
+            return _table_reader(rows.to_arrow(compat_level=oldest))
+        except pa.ArrowException as error:
+            # It says neither which column nor which type; one that has no rows tells it soon.
+            for column in rows.clear().iter_columns():
+                try:
+                    column.to_arrow(compat_level=oldest)
+                except pa.ArrowException:
+                    raise InvalidArgumentError(
+                        f'column "{column.name}" of type {column.dtype} has no Arrow type that pyarrow knows; cast it first'
+                    ) from error
+            raise InvalidArgumentError(str(error)) from error
 
     def answer(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Any:
         """A polars DataFrame."""
@@ -221,6 +234,9 @@ class ParquetFrame:
         return files
 
     def _open(self, files: list[Path]) -> dataset.Dataset:
+        import pyarrow.dataset as dataset
+        import pyarrow.fs as filesystem
+
         schema = self._one_schema(files)
         options = dataset.FileSystemFactoryOptions(partition_base_dir=str(self._base()))
         options.partitioning_factory = dataset.HivePartitioning.discover()
@@ -261,6 +277,8 @@ class ParquetFrame:
         return first
 
     def _schema_of(self, file: Path) -> pa.Schema:
+        import pyarrow.parquet as parquet
+
         try:
             return parquet.read_schema(file).remove_metadata()
         except (pa.ArrowException, OSError) as error:

@@ -7,11 +7,11 @@ import itertools
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from . import _html, errors
 from ._commands import command, integer, read
 from ._commands import source as source_of
 from ._transport import BatchStream, Transport
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from .model.metrics import Metric
 
 __all__ = ["Query", "Rows", "ServedModel", "Table"]
+
+# Columns of a table that a notebook shows.
+SHOWN_COLUMNS = 40
+# Seconds for a server to drop what is left of an interrupted call.
+DROP_SECONDS = 10.0
 
 
 class Rows:
@@ -83,16 +88,19 @@ class Rows:
     def _title(self) -> str:
         raise NotImplementedError
 
+    @_html.shown
     def _repr_html_(self) -> str:
         table = self.head(5)
-        names = "".join(
-            f"<th>{escape(field.name)}<br><small>{escape(str(field.type))}</small></th>" for field in table.schema
-        )
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row.values()) + "</tr>"
-            for row in table.to_pylist()
-        )
-        return f"<p>{escape(self._title())}</p><table><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table>"
+        more = table.num_columns - SHOWN_COLUMNS
+        table = table.select(range(min(table.num_columns, SHOWN_COLUMNS)))
+        flush = [pa.types.is_integer(field.type) or pa.types.is_floating(field.type) for field in table.schema]
+        columns = [column.to_pylist() for column in table.columns]  # by place, for two may have one name
+        rows = [
+            [(_value_text(column[at]), right) for column, right in zip(columns, flush, strict=True)]
+            for at in range(table.num_rows)
+        ]
+        names = [f"{field.name}\n{field.type}" for field in table.schema]
+        return _html.table(names, rows, self._title(), f"and {more:,} more columns" if more > 0 else "")
 
 
 class Table(Rows):
@@ -259,6 +267,10 @@ class ServedModel:
             else f"ServedModel({self.name!r}, version={self.version})"
         )
 
+    @_html.shown
+    def _repr_html_(self) -> str:
+        return self.describe()._repr_html_()
+
 
 def reference(name: str, version: int | None) -> tuple[str, int | None]:
     """A name and the version wanted of it, given apart or as ``name@version``.
@@ -301,12 +313,35 @@ def _names(what: str, names: Iterable[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def temporary(client: Client, rows: Any, name: str) -> Iterator[dict[str, str]]:
-    """A frame as a dataset for the time of the block; one without rows is refused before anything is sent."""
-    client.put(name, _some_rows(rows))
+    """A frame as a dataset for the time of the block; one without rows is refused before anything is sent.
+
+    However the block is left, the dataset is dropped; what goes wrong with that does not hide why the block was left.
+    """
+    try:
+        client.put(name, _some_rows(rows))
+    except errors.VolaryError:
+        raise  # refused: there is nothing to drop
+    except BaseException:
+        _drop(client, name)  # an interrupt may come when the rows are committed already
+        raise
     try:
         yield source_of(table=name)
-    finally:
-        client.drop_dataset(name)
+    except BaseException:
+        _drop(client, name)
+        raise
+    client.drop_dataset(name)
+
+
+def _drop(client: Client, name: str) -> None:
+    """Drop a dataset that may not be there, on a server that may not be there, without waiting for long."""
+    with contextlib.suppress(errors.VolaryError):
+        client._transport.action("DropDataset", {"name": name}, timeout=DROP_SECONDS)
+
+
+def _value_text(value: Any) -> str:
+    """A cell for people: numbers without the digits that nobody reads, long things cut."""
+    text = f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def _some_rows(rows: Any) -> pa.RecordBatchReader:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from . import errors
+from . import _html, _interrupts, errors
 from ._commands import plain
 from ._transport import Transport
-from .listing import Job
-from .progress import NOT_METRICS, Progress, metrics_text
+from .listing import NOT_METRICS, Job, job_facts
+from .progress import Progress, metrics_in_order, metrics_text
 
 if TYPE_CHECKING:
     import os
 
-__all__ = ["History", "JobHandle"]
+__all__ = ["History", "JobHandle", "owned"]
+
+# Seconds without a sign of the client that owns a job, after which the servers cancel it. A stream that watches the job is such
+# a sign, so this is what a client may be cut off for.
+LEASE_SECONDS = 60
+# Seconds that an interrupted client gives a server to hear of it, and a job to end.
+CANCEL_SECONDS = 5.0
+END_SECONDS = 10.0
+# Epochs that are printed of a long history, from its beginning and from its end.
+SHOWN_FIRST, SHOWN_LAST = 5, 15
 
 
 class JobHandle:
@@ -26,14 +35,16 @@ class JobHandle:
     def __init__(self, transport: Transport, id: str) -> None:  # noqa: A002  the job's own word for it
         self._transport = transport
         self.id = id
+        # Whether it is known to have ended, or was given up here.
+        self._over = False
 
     def status(self) -> Job:
         """The job's state now."""
         return Job.from_json(self._transport.action("JobStatus", {"id": self.id}))
 
-    def watch(self) -> Iterator[Job]:
-        """The job's states as they change, at least two a second, until it ends."""
-        for answer in self._transport.actions("WatchJob", {"id": self.id}):
+    def watch(self, timeout: float | None = None) -> Iterator[Job]:
+        """The job's states as they change, at least two a second, until it ends; for at most `timeout` seconds."""
+        for answer in self._transport.actions("WatchJob", {"id": self.id}, timeout):
             job = Job.from_json(answer)
             yield job
             if job.done:
@@ -42,24 +53,33 @@ class JobHandle:
     def wait(self, verbose: int = 0, title: str = "") -> Job:
         """Wait for the end. A failed job raises its error, a cancelled one :class:`volary.errors.CancelledError`.
 
-        An interrupt (Ctrl-C) cancels the job.
+        An interrupt (Ctrl-C) cancels the job and waits a little until it has stopped; a second one leaves at once.
         """
         job: Job | None = None
-        try:
-            with Progress(title or "job", verbose) as progress:
+        with Progress(title or "job", verbose) as progress:
+            try:
                 for job in self.watch():
                     progress.show(job)
-        except KeyboardInterrupt:
-            with contextlib.suppress(errors.VolaryError):
-                self.cancel()
-            raise
+            except KeyboardInterrupt:
+                progress.say(f"interrupted; job {self.id} is being cancelled, a second interrupt does not wait for it")
+                for state in self._give_up():
+                    progress.show(state)
+                raise
         if job is None or not job.done:
             job = self.status()
+        self._over = job.done
         if job.state == "FAILED":
             raise errors.from_code(job.error_code, job.error)
         if job.state == "CANCELLED":
             raise errors.CancelledError(job.error or f"job {self.id} was cancelled")
         return job
+
+    def _give_up(self) -> Iterator[Job]:
+        """Cancel it, whatever else is wrong, and show its states for a while until it has ended."""
+        self._over = True
+        with contextlib.suppress(errors.VolaryError):
+            self._transport.action("CancelJob", {"id": self.id}, timeout=CANCEL_SECONDS)
+            yield from self.watch(END_SECONDS)
 
     def history(self) -> History:
         """Metrics per epoch so far."""
@@ -95,6 +115,29 @@ class JobHandle:
 
     def __repr__(self) -> str:
         return f"JobHandle({self.id!r})"
+
+    @_html.shown
+    def _repr_html_(self) -> str:
+        return _html.facts(f"Job {self.id}", job_facts(self.status()))
+
+
+@contextlib.contextmanager
+def owned(start: Callable[[], JobHandle]) -> Iterator[JobHandle]:
+    """A job that is begun for the time of the block: whatever leaves the block before it has ended cancels it.
+
+    Ctrl-C and SIGTERM while the servers are asked for the job wait until they have said its name, for a job without a name here
+    could not be cancelled.
+    """
+    with _interrupts.tidied(), _interrupts.held() as release:
+        job = start()
+        try:
+            release()
+            yield job
+        except BaseException:
+            if not job._over:
+                for _ in job._give_up():
+                    pass
+            raise
 
 
 def _count(name: str, given: int | None) -> int:
@@ -150,10 +193,35 @@ class History:
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
+    def _shown_rows(self) -> list[int | None]:
+        """The places of the epochs that are printed, ``None`` for those left out between."""
+        if len(self) <= SHOWN_FIRST + SHOWN_LAST + 1:
+            return list(range(len(self)))
+        return [*range(SHOWN_FIRST), None, *range(len(self) - SHOWN_LAST, len(self))]
+
     def __repr__(self) -> str:
         lines = [f"History of {len(self)} epochs, job {self.job.id}"]
-        columns = {name: values for name, values in self.history.items() if name not in NOT_METRICS}
-        for at, epoch in enumerate(self.epoch):
-            values = {name: column[at] for name, column in columns.items() if column[at] is not None}
-            lines.append(f"{epoch:>5}  {metrics_text(values)}")
+        columns, epochs = self.history, self.epoch
+        for at in self._shown_rows():
+            if at is None:
+                lines.append("  ...")
+                continue
+            values = {name: columns[name][at] for name in self.metrics() if columns[name][at] is not None}
+            lines.append(f"{epochs[at]:>5}  {metrics_text(values)}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        columns, epochs, names = self.history, self.epoch, metrics_in_order(self.history)
+        rows = [
+            [("…", True)] * (len(names) + 1)
+            if at is None
+            else [(str(epochs[at]), True), *((_measure_text(columns[name][at]), True) for name in names)]
+            for at in self._shown_rows()
+        ]
+        return _html.table(
+            ["epoch", *names], rows, f"History of {len(self)} epochs", f"job {self.job.id}; .plot() draws it"
+        )
+
+
+def _measure_text(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
-from html import escape
 from typing import Any, TypeVar
 
+from . import _html
 from ._commands import integer, number, read, timestamp
 
-__all__ = ["Dataset", "Job", "Listing", "Member", "ModelVersion", "UploadStatus", "UploadedPart"]
+__all__ = ["NOT_METRICS", "Dataset", "Job", "Listing", "Member", "ModelVersion", "UploadStatus", "UploadedPart"]
+
+# History columns that say where and how fast, not how well.
+NOT_METRICS = frozenset({"epoch", "step", "steps", "rows", "rows_per_second", "seconds", "learning_rate", "lr"})
+
+
+class _Record:
+    """A record of few fields, each shown by its name."""
+
+    def _repr_html_(self) -> str:
+        pairs = [(each.name, _cell(each.name, getattr(self, each.name))[0]) for each in fields(self)]  # type: ignore[arg-type]
+        return _html.facts(type(self).__name__, pairs)
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(_Record):
     """A dataset and its newest version."""
 
     name: str
@@ -70,6 +81,22 @@ class ModelVersion:
         columns = [f"{_some(self.inputs)} -> {_some(self.outputs)}"] if self.inputs else []
         words = [*columns, f"label {self.label}", _cell("metrics", self.metrics)[0]]
         return f"ModelVersion({self.name}@{self.version}: {'; '.join(word for word in words if word)})"
+
+    def _repr_html_(self) -> str:
+        pairs = [
+            ("reads", _some(self.inputs, 12)),
+            ("answers", _some(self.outputs, 12)),
+            ("label", self.label if len(self.labels) < 2 else ", ".join(self.labels.values())),
+            ("classes", _some(self.classes, 12)),
+            ("parameters", f"{self.parameters:,}"),
+            ("metrics", _cell("metrics", self.metrics)[0]),
+            ("trained on", self.dataset),
+            ("job", self.job),
+            ("seed", str(self.seed)),
+            ("committed", _cell("committed", self.committed)[0]),
+        ]
+        layers = _html.preformatted("layers", self.summary) if self.summary else ""
+        return _html.facts(f"Model {self.name}@{self.version}", pairs, layers)
 
     @classmethod
     def from_json(cls, answer: Mapping[str, Any]) -> ModelVersion:
@@ -128,6 +155,9 @@ class Job:
         words = [f"{self.state} {self.progress:.0%}", epoch, _cell("metrics", self.metrics)[0], self.error]
         return f"Job({self.id}: {self.kind} {self.name}; {'; '.join(word for word in words if word)})"
 
+    def _repr_html_(self) -> str:
+        return _html.facts(f"Job {self.id}", job_facts(self))
+
     @classmethod
     def from_json(cls, answer: Mapping[str, Any]) -> Job:
         """From the server's answer."""
@@ -158,7 +188,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class UploadedPart:
+class UploadedPart(_Record):
     """A finished attempt of a part of an upload."""
 
     part: str
@@ -178,7 +208,7 @@ class UploadedPart:
 
 
 @dataclass(frozen=True)
-class UploadStatus:
+class UploadStatus(_Record):
     """An upload in parts at one moment. ``version`` is that of the dataset, once the upload is in."""
 
     id: str
@@ -207,7 +237,7 @@ class UploadStatus:
 
 
 @dataclass(frozen=True)
-class Member:
+class Member(_Record):
     """A server of the cluster."""
 
     name: str
@@ -273,9 +303,7 @@ class Listing(list[T]):
 
     def _repr_html_(self) -> str:
         names, rows = self._cells()
-        head = "".join(f"<th>{escape(name)}</th>" for name in names)
-        body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text, _ in row) + "</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return _html.table(names, rows, note="" if rows else "none")
 
     def to_pandas(self) -> Any:
         """As a pandas DataFrame with every field."""
@@ -291,6 +319,8 @@ def _cell(name: str, value: Any) -> tuple[str, bool]:
         return "", False
     if name in ("bytes", "memory_bytes"):
         return size_text(value), True
+    if name == "progress":
+        return f"{value:.0%}", True
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S"), False
     if isinstance(value, dict):
@@ -302,13 +332,35 @@ def _cell(name: str, value: Any) -> tuple[str, bool]:
     return (f"{value:,}", True) if isinstance(value, int) else (str(value), False)
 
 
-def _some(names: tuple[Any, ...]) -> str:
+def job_facts(job: Job) -> list[tuple[str, str]]:
+    """What a job's state tells, by name."""
+    took = ""
+    if job.started is not None and job.finished is not None:
+        took = f"{(job.finished - job.started).total_seconds():,.1f} s"
+    return [
+        ("kind", job.kind.lower()),
+        ("name", job.name),
+        ("state", f"{job.state} {job.progress:.0%}"),
+        ("epoch", f"{job.epoch} of {job.epochs}" if job.epochs else ""),
+        ("metrics", _cell("metrics", {name: job.metrics[name] for name in job.metrics if name not in NOT_METRICS})[0]),
+        ("speed", f"{number_text(job.rows_per_second)} rows/s" if job.rows_per_second else ""),
+        ("version", str(job.version) if job.version else ""),
+        ("error", f"{job.error_code}: {job.error}" if job.error else ""),
+        ("driven by", job.coordinator),
+        ("servers", _some(job.servers, 12)),
+        ("began", _cell("started", job.started)[0]),
+        ("took", took),
+        ("notes", "; ".join(job.notes)),
+    ]
+
+
+def _some(names: tuple[Any, ...], most: int = 4) -> str:
     """The first names, and that there are more.
 
     >>> _some(("a", "b", "c", "d", "e"))
     'a, b, c, d, ...'
     """
-    return ", ".join(str(each) for each in names[:4]) + (", ..." if len(names) > 4 else "")
+    return ", ".join(str(each) for each in names[:most]) + (", ..." if len(names) > most else "")
 
 
 def number_text(value: float) -> str:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
+from . import _html
 from ._commands import command, integer, read
 from .errors import VolaryError
 from .frames import frame_of
 from .handles import Table
-from .listing import UploadStatus
+from .listing import UploadStatus, size_text
 
 if TYPE_CHECKING:
     from .client import Client
@@ -104,6 +105,16 @@ class Upload:
 
     def __repr__(self) -> str:
         return f"Upload({self.id!r})"
+
+    @_html.shown
+    def _repr_html_(self) -> str:
+        status = self.status()
+        rows = [
+            [(each.part, False), (f"{each.attempt}", True), (f"{each.rows:,}", True), (size_text(each.bytes), True)]
+            for each in status.parts
+        ]
+        title = f"Upload {self.id} into {status.dataset}: {status.state}"
+        return _html.table(["part", "attempt", "rows", "bytes"], rows, title, "" if rows else "no part yet")
 
 
 def begin(client: Client, dataset: str, mode: str, schema: pa.Schema | None, lifetime_seconds: int | None) -> Upload:

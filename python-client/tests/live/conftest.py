@@ -10,7 +10,10 @@ import pytest
 import volary
 from census_data import CATEGORIES, DATA, NUMBERS
 from cluster import Cluster, binary
+from spark_session import spark
 from volary import features, layers
+
+__all__ = ["spark"]
 
 
 def pytest_collection_modifyitems(items):

@@ -11,9 +11,20 @@ import pytest
 from cluster import Server
 
 ROOT = Path(__file__).resolve().parents[3]
+PAGES = [
+    "README.md",
+    "python-client/README.md",
+    "docs/protocol.md",
+    "docs/model-spec.md",
+    "docs/clients/pyarrow.md",
+    "docs/clients/dataframes.md",
+    "docs/clients/adbc.md",
+    "docs/clients/scikit-learn.md",
+    "docs/clients/notebooks.md",
+]
 
 
-@pytest.mark.parametrize("page", ["README.md", "python-client/README.md", "docs/protocol.md", "docs/model-spec.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_the_python_of(page, data, tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks

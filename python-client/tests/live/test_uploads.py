@@ -193,7 +193,9 @@ def test_words_for_what_cannot_be(pair):
         errors.FailedPreconditionError, match='no finished attempt 1 of part "0", attempt 0 of part "7"'
     ):
         two.upload(upload.id).commit([(0, 1), (7, 0)])
-    with pytest.raises(errors.InvalidArgumentError, match=r'part "1" does not fit .* column "n" is Int64 in the upload'):
+    with pytest.raises(
+        errors.InvalidArgumentError, match=r'part "1" does not fit .* column "n" is Int64 in the upload'
+    ):
         two.upload(upload.id).put_part(1, {"n": ["text"]})
     upload.abort()
     empty = one.begin_upload("empty", schema=pa.schema([("n", pa.int64())]))

@@ -192,7 +192,9 @@ impl Uploads {
         if let Some(schema) = schema {
             self.records.settle_schema(id, &schema).await?;
         }
-        self.begun.notify_one();
+        if lifetime < sweep::SWEEP_EVERY_MAX {
+            self.begun.notify_one();
+        }
         let standing = Standing {
             record,
             outcome: None,

@@ -3,6 +3,7 @@
 //!
 //! Every server sweeps. Nothing here needs to be done by one alone: each step is decided in the store or may be repeated.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::support::shutdown::Shutdown;
 /// How long the records of an upload that has ended are kept, so that who comes late is told how it ended.
 const KEPT_AFTER_END: Duration = Duration::from_secs(24 * 3600);
 /// The longest and the shortest time between two sweeps.
-const SWEEP_EVERY_MAX: Duration = Duration::from_secs(60);
+pub(super) const SWEEP_EVERY_MAX: Duration = Duration::from_secs(60);
 const SWEEP_EVERY_MIN: Duration = Duration::from_secs(1);
 
 impl Uploads {
@@ -43,7 +44,12 @@ impl Uploads {
     /// left for the next time.
     pub async fn sweep(&self) -> Result<u64, UploadError> {
         let mut next = u64::MAX;
-        for id in self.records.ids().await? {
+        let ids = self.records.ids().await?;
+        let kept: HashSet<&UploadId> = ids.iter().collect();
+        // Other servers forget, too.
+        self.tidied.lock().retain(|id, _| kept.contains(id));
+        self.tallies.lock().retain(|id, _| kept.contains(id));
+        for id in ids {
             match self.look_after(id).await {
                 Ok(due_ms) => next = next.min(due_ms),
                 Err(error) => {

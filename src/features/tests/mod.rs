@@ -1,5 +1,6 @@
 //! SQL and pipelines against a real store, told as stories; the mechanics are here.
 
+mod changes;
 mod pipelines;
 mod speed;
 mod sql;

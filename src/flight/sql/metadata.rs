@@ -1,18 +1,19 @@
 //! What drivers ask before the first query: what the server is, and its catalogs, schemas, tables, types and keys.
+//!
+//! An empty catalog or schema in a question means objects without one, of which there are none; one that is left out
+//! narrows nothing. `%` and `_` in patterns are those of LIKE.
 
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UnionArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, UnionMode};
-use arrow_flight::sql::metadata::{
-    SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder,
-};
-use arrow_flight::sql::{
-    Command, Nullable, Searchable, SqlInfo, SqlNullOrdering, SqlSupportedTransaction, XdbcDataType,
-};
+use arrow_flight::sql::Command;
+use arrow_flight::sql::metadata::SqlInfoData;
 use tonic::Status;
 
+use super::server_info::server_info;
+use super::type_info::types;
 use crate::flight::codec::expanded_schema;
 use crate::flight::error::FlightError;
 use crate::flight::service::VerbContext;
@@ -21,88 +22,6 @@ use crate::flight::service::VerbContext;
 pub(in crate::flight) const CATALOG: &str = "volary";
 pub(in crate::flight) const SCHEMA: &str = "public";
 const TABLE_TYPE: &str = "TABLE";
-
-/// What the server says of itself.
-static SQL_INFO: LazyLock<Result<SqlInfoData, String>> = LazyLock::new(|| {
-    let mut info = SqlInfoDataBuilder::new();
-    info.append(SqlInfo::FlightSqlServerName, "Volary");
-    info.append(SqlInfo::FlightSqlServerVersion, env!("CARGO_PKG_VERSION"));
-    info.append(SqlInfo::FlightSqlServerArrowVersion, "1.3");
-    info.append(SqlInfo::FlightSqlServerReadOnly, true);
-    info.append(SqlInfo::FlightSqlServerSql, true);
-    info.append(SqlInfo::FlightSqlServerSubstrait, false);
-    info.append(
-        SqlInfo::FlightSqlServerTransaction,
-        SqlSupportedTransaction::None as i32,
-    );
-    info.append(SqlInfo::FlightSqlServerCancel, true);
-    info.append(SqlInfo::FlightSqlServerBulkIngestion, false);
-    info.append(SqlInfo::SqlDdlCatalog, false);
-    info.append(SqlInfo::SqlDdlSchema, false);
-    info.append(SqlInfo::SqlDdlTable, false);
-    info.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
-    info.append(
-        SqlInfo::SqlNullOrdering,
-        SqlNullOrdering::SqlNullsSortedHigh as i32,
-    );
-    info.append(SqlInfo::SqlTransactionsSupported, false);
-    info.build().map_err(|error| error.to_string())
-});
-
-/// The types that columns have, as ODBC and JDBC call them.
-static TYPES: LazyLock<Result<XdbcTypeInfoData, String>> = LazyLock::new(|| {
-    let mut types = XdbcTypeInfoDataBuilder::new();
-    let signed = Some(false);
-    for (name, kind, size, unsigned, quote) in [
-        ("BOOLEAN", XdbcDataType::XdbcBit, 1, None, None),
-        ("TINYINT", XdbcDataType::XdbcTinyint, 3, signed, None),
-        ("SMALLINT", XdbcDataType::XdbcSmallint, 5, signed, None),
-        ("INTEGER", XdbcDataType::XdbcInteger, 10, signed, None),
-        ("BIGINT", XdbcDataType::XdbcBigint, 19, signed, None),
-        ("REAL", XdbcDataType::XdbcReal, 7, signed, None),
-        ("DOUBLE", XdbcDataType::XdbcDouble, 15, signed, None),
-        ("DECIMAL", XdbcDataType::XdbcDecimal, 38, signed, None),
-        (
-            "VARCHAR",
-            XdbcDataType::XdbcVarchar,
-            i32::MAX,
-            None,
-            Some("'"),
-        ),
-        (
-            "VARBINARY",
-            XdbcDataType::XdbcVarbinary,
-            i32::MAX,
-            None,
-            Some("'"),
-        ),
-        ("DATE", XdbcDataType::XdbcDate, 10, None, Some("'")),
-        ("TIME", XdbcDataType::XdbcTime, 18, None, Some("'")),
-        (
-            "TIMESTAMP",
-            XdbcDataType::XdbcTimestamp,
-            29,
-            None,
-            Some("'"),
-        ),
-    ] {
-        types.append(XdbcTypeInfo {
-            type_name: name.to_owned(),
-            data_type: kind,
-            column_size: Some(size),
-            literal_prefix: quote.map(ToOwned::to_owned),
-            literal_suffix: quote.map(ToOwned::to_owned),
-            nullable: Nullable::NullabilityNullable,
-            case_sensitive: matches!(kind, XdbcDataType::XdbcVarchar),
-            searchable: Searchable::Full,
-            unsigned_attribute: unsigned,
-            local_type_name: Some(name.to_owned()),
-            sql_data_type: kind,
-            ..XdbcTypeInfo::default()
-        });
-    }
-    types.build().map_err(|error| error.to_string())
-});
 
 /// The schema of a metadata command's rows; `None` when the command is another one.
 pub fn schema(command: &Command) -> Result<Option<SchemaRef>, FlightError> {
@@ -127,7 +46,10 @@ pub(super) async fn rows(
     command: &Command,
 ) -> Result<Option<RecordBatch>, Status> {
     let batch = match command {
-        Command::CommandGetSqlInfo(command) => info_rows(sql_info()?, &command.info)?,
+        Command::CommandGetSqlInfo(command) => {
+            let known = server_info(&context.services.queries.functions())?;
+            info_rows(&known, &command.info)?
+        }
         Command::CommandGetCatalogs(command) => {
             let mut builder = (*command).into_builder();
             builder.append(CATALOG);
@@ -210,14 +132,6 @@ pub fn info_rows(known: &SqlInfoData, codes: &[u32]) -> Result<RecordBatch, Flig
     let values = UnionArray::try_new(fields.clone(), codes, offsets, cast).map_err(failed)?;
     let columns: Vec<ArrayRef> = vec![Arc::clone(batch.column(0)), Arc::new(values)];
     RecordBatch::try_new(schema, columns).map_err(failed)
-}
-
-fn sql_info() -> Result<&'static SqlInfoData, FlightError> {
-    SQL_INFO.as_ref().map_err(failed)
-}
-
-fn types() -> Result<&'static XdbcTypeInfoData, FlightError> {
-    TYPES.as_ref().map_err(failed)
 }
 
 fn failed(reason: impl std::fmt::Display) -> FlightError {

@@ -1,10 +1,16 @@
-//! Flight SQL: statements and prepared statements on `features::session`, and the metadata that drivers ask for.
+//! Flight SQL: statements and prepared statements on `features::session`, updates, bulk ingest, and the metadata that
+//! drivers ask for.
 //!
-//! Queries alone: whatever would change data is refused, and points to DoPut. No state is kept between calls.
+//! No state is kept between calls, and there are no transactions: each statement is committed by itself.
 
+mod changes;
+mod ingest;
 pub(super) mod metadata;
+mod models;
 pub(super) mod prepared;
+mod server_info;
 pub(super) mod statements;
+mod type_info;
 
 pub(super) use metadata::{CATALOG, SCHEMA};
 
@@ -17,6 +23,7 @@ use tonic::Status;
 
 use super::codec::Inbound;
 use super::error::FlightError;
+use super::proto::Form;
 use super::proto::v1::peer::{Statement, ticket_body::Rows};
 use super::service::VerbContext;
 use super::verbs::do_get::{FlightStream, one_batch, read_ticket};
@@ -31,6 +38,7 @@ pub(super) async fn flight_info(
 ) -> Result<FlightInfo, Status> {
     match command {
         Command::CommandStatementQuery(query) => {
+            refuse_transaction(query.transaction_id.as_ref())?;
             let statement = Statement {
                 sql: query.query,
                 parameters: Bytes::new(),
@@ -98,17 +106,42 @@ pub(super) async fn read(context: &VerbContext, command: Command) -> Result<Flig
     }
 }
 
-/// DoPut with a Flight SQL command: parameters of a prepared query; updates are refused.
+/// DoPut with a Flight SQL command: updates, bulk ingest, and parameters of a prepared query.
 pub(super) async fn put(
     context: &VerbContext,
     command: Command,
+    form: Form,
     inbound: Inbound,
 ) -> Result<BoxStream<'static, Result<PutResult, Status>>, Status> {
-    match command {
+    let rows = match command {
         Command::CommandPreparedStatementQuery(query) => {
-            prepared::bind(context, &query.prepared_statement_handle, inbound).await
+            return prepared::bind(context, &query.prepared_statement_handle, inbound).await;
         }
-        other => Err(refused(&other).into()),
+        Command::CommandStatementUpdate(update) => {
+            refuse_transaction(update.transaction_id.as_ref())?;
+            let statement = Statement {
+                sql: update.query,
+                parameters: Bytes::new(),
+            };
+            changes::put(context, statement, None).await?
+        }
+        Command::CommandPreparedStatementUpdate(update) => {
+            let statement = context
+                .signer
+                .open_handle(&update.prepared_statement_handle)?;
+            changes::put(context, statement, Some(inbound)).await?
+        }
+        Command::CommandStatementIngest(command) => ingest::put(context, command, inbound).await?,
+        other => return Err(refused(&other).into()),
+    };
+    Ok(changes::update_result(rows, form))
+}
+
+/// Each statement is committed by itself.
+fn refuse_transaction(id: Option<&Bytes>) -> Result<(), FlightError> {
+    match id {
+        Some(id) if !id.is_empty() => Err(FlightError::NoTransactions),
+        _ => Ok(()),
     }
 }
 
@@ -149,7 +182,11 @@ fn refused(command: &Command) -> FlightError {
     match command {
         Command::CommandStatementUpdate(_)
         | Command::CommandPreparedStatementUpdate(_)
-        | Command::CommandStatementIngest(_) => FlightError::ReadOnly { what: "SQL" },
+        | Command::CommandStatementIngest(_) => FlightError::ReadOnly {
+            what: "the command",
+            verb: "this verb",
+            hint: "send it by DoPut",
+        },
         Command::CommandStatementSubstraitPlan(_)
         | Command::ActionCreatePreparedSubstraitPlanRequest(_) => FlightError::NotServed {
             what: "a Substrait plan",

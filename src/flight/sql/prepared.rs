@@ -3,6 +3,7 @@
 //! So a handle is good on every server of the cluster, and closing one forgets nothing.
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use arrow::datatypes::Schema;
 use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::sql::{
@@ -16,6 +17,7 @@ use futures::stream::BoxStream;
 use prost::Message;
 use tonic::Status;
 
+use crate::features::SqlStatementPlan;
 use crate::flight::codec::{Inbound, InboundItem, expanded_schema, stream_bytes};
 use crate::flight::command::sql_command;
 use crate::flight::error::FlightError;
@@ -23,9 +25,22 @@ use crate::flight::proto::Packed;
 use crate::flight::proto::v1::peer::Statement;
 use crate::flight::service::VerbContext;
 
-/// `is_update = 4` of ActionCreatePreparedStatementResult, false and present. arrow-flight's message does not have the
-/// field; JDBC takes its absence together with an empty schema for an update.
-const IS_NO_UPDATE: &[u8] = &[4 << 3, 0];
+/// ActionCreatePreparedStatementResult with the field that arrow-flight's message does not have. Drivers that miss it
+/// take an empty schema for an update.
+#[derive(Clone, PartialEq, prost::Message)]
+struct PreparedStatement {
+    #[prost(bytes = "bytes", tag = "1")]
+    prepared_statement_handle: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    dataset_schema: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    parameter_schema: Bytes,
+    #[prost(bool, optional, tag = "4")]
+    is_update: Option<bool>,
+}
+
+/// Most bytes of bound values that a handle carries: it travels with every call.
+const PARAMETER_BYTES_MAX: usize = 4 << 20;
 
 /// CreatePreparedStatement and ClosePreparedStatement: the body of the one answer, or none.
 pub(in crate::flight) async fn action(
@@ -34,27 +49,29 @@ pub(in crate::flight) async fn action(
 ) -> Result<std::option::IntoIter<Bytes>, Status> {
     match sql_command(body)? {
         Some(Command::ActionCreatePreparedStatementRequest(request)) => {
-            if request.transaction_id.is_some() {
-                return Err(FlightError::NotServed {
-                    what: "a transaction",
-                }
-                .into());
-            }
-            let query = context.services.queries.prepare(&request.query).await?;
+            super::refuse_transaction(request.transaction_id.as_ref())?;
+            let planned = context.services.queries.understand(&request.query).await?;
             let handle = context.signer.handle(&Statement {
                 sql: request.query,
                 parameters: Bytes::new(),
             });
-            let result = ActionCreatePreparedStatementResult {
-                prepared_statement_handle: handle,
-                dataset_schema: ipc_schema(&expanded_schema(&query.schema()))?,
-                parameter_schema: ipc_schema(&query.parameters())?,
+            let (dataset_schema, parameters, is_update) = match planned {
+                SqlStatementPlan::Query(query) => (
+                    ipc_schema(&expanded_schema(&query.schema()))?,
+                    query.parameters(),
+                    false,
+                ),
+                SqlStatementPlan::Change(change) => (Bytes::new(), change.parameters(), true),
             };
-            let mut value = result.encode_to_vec();
-            value.extend_from_slice(IS_NO_UPDATE);
+            let result = PreparedStatement {
+                prepared_statement_handle: handle,
+                dataset_schema,
+                parameter_schema: ipc_schema(&parameters)?,
+                is_update: Some(is_update),
+            };
             let any = Any {
                 type_url: ActionCreatePreparedStatementResult::type_url().to_owned(),
-                value: value.into(),
+                value: result.encode_to_vec().into(),
             };
             Ok(Some(Bytes::from(any.encode_to_vec())).into_iter())
         }
@@ -79,23 +96,53 @@ pub(super) async fn bind(
     mut inbound: Inbound,
 ) -> Result<BoxStream<'static, Result<PutResult, Status>>, Status> {
     let mut statement = context.signer.open_handle(handle)?;
-    let mut rows: Vec<RecordBatch> = Vec::new();
+    let mut schema = None;
+    let mut batches: Vec<RecordBatch> = Vec::new();
+    let mut bytes = 0;
     while let Some(item) = inbound.next().await? {
-        if let InboundItem::Batch { batch, .. } = item
-            && batch.num_rows() > 0
-        {
-            rows.push(batch);
-            let count = rows.iter().map(RecordBatch::num_rows).sum();
-            if count > 1 {
-                return Err(FlightError::ParameterRows { rows: count }.into());
+        match item {
+            InboundItem::Schema(given) => schema = Some(given),
+            InboundItem::Batch { batch, .. } => {
+                bytes += batch.get_array_memory_size();
+                if bytes > PARAMETER_BYTES_MAX {
+                    return Err(FlightError::TooManyParameters {
+                        bytes,
+                        limit: PARAMETER_BYTES_MAX,
+                    }
+                    .into());
+                }
+                batches.push(batch);
+            }
+            InboundItem::Metadata(_) => {}
+        }
+    }
+    let schema = schema.ok_or(FlightError::NoSchema)?;
+    let values = concat_batches(&schema, &batches).map_err(|error| FlightError::BadMessage {
+        reason: error.to_string(),
+    })?;
+    // Refuses parameters that do not fit before they are bound.
+    match context.services.queries.understand(&statement.sql).await? {
+        SqlStatementPlan::Query(query) => {
+            query.bind(&values)?;
+        }
+        SqlStatementPlan::Change(change) => {
+            let expected = change.parameters().fields().len();
+            if values.num_columns() != expected || (expected > 0 && values.num_rows() == 0) {
+                return Err(FlightError::BadMessage {
+                    reason: format!(
+                        "the statement has {expected} parameters and {} rows of {} values were bound",
+                        values.num_rows(),
+                        values.num_columns()
+                    ),
+                }
+                .into());
             }
         }
     }
-    let row = rows.pop().ok_or(FlightError::ParameterRows { rows: 0 })?;
-    // Refuses parameters that do not fit before they are bound.
-    let query = context.services.queries.prepare(&statement.sql).await?;
-    query.bind(&row)?;
-    statement.parameters = stream_bytes(row.schema_ref(), std::slice::from_ref(&row))?;
+    statement.parameters = match values.num_columns() {
+        0 => Bytes::new(),
+        _ => stream_bytes(&schema, std::slice::from_ref(&values))?,
+    };
     let result = DoPutPreparedStatementResult {
         prepared_statement_handle: Some(context.signer.handle(&statement)),
     };

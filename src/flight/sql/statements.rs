@@ -1,15 +1,22 @@
 //! A SQL text, with or without bound parameters, to a flight, a schema, or rows.
+//!
+//! A statement that changes something may come down the same way, as drivers send whatever they are given. GetFlightInfo
+//! carries it out, once, and its ticket reads the number of rows: the caller knows the outcome when the call returns, and
+//! a ticket that is read again changes nothing again. GetSchema and DoGet never change anything.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow_flight::{FlightEndpoint, FlightInfo};
+use bytes::Bytes;
 use tonic::Status;
 
-use super::statement_ticket;
-use crate::features::Query;
+use super::{changes, statement_ticket};
+use crate::features::{Query, SqlStatementPlan};
 use crate::flight::codec::expanded_schema;
 use crate::flight::convert::timestamp;
 use crate::flight::error::FlightError;
@@ -22,7 +29,36 @@ pub(in crate::flight) async fn flight_info(
     context: &VerbContext,
     statement: Statement,
 ) -> Result<FlightInfo, Status> {
-    let query = plan(context, &statement.sql, &statement.parameters).await?;
+    match context.services.queries.understand(&statement.sql).await? {
+        SqlStatementPlan::Query(query) => query_info(context, *query, statement),
+        SqlStatementPlan::Change(change) => {
+            let values = values_of(&statement.parameters)?;
+            let rows = changes::run(context, *change, changes::bound(values)).await?;
+            // The ticket reads a query that answers the number.
+            let statement = Statement {
+                sql: format!("SELECT CAST({rows} AS BIGINT) AS {ROWS}"),
+                parameters: Bytes::new(),
+            };
+            let query = context.services.queries.prepare(&statement.sql).await?;
+            query_info(context, query, statement)
+        }
+    }
+}
+
+/// The column of the answer to a change.
+const ROWS: &str = "rows";
+
+/// What a change answers where a query is expected: the rows that it wrote.
+pub(super) fn change_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new(ROWS, DataType::Int64, false)]))
+}
+
+fn query_info(
+    context: &VerbContext,
+    query: Query,
+    statement: Statement,
+) -> Result<FlightInfo, Status> {
+    let query = with_values(query, &statement.parameters)?;
     let schema = expanded_schema(&query.schema());
     let rows = query.rows_expected();
     let (ticket, expires) = statement_ticket(context, statement);
@@ -43,39 +79,46 @@ pub(in crate::flight) async fn schema(
     sql: &str,
     parameters: &[u8],
 ) -> Result<SchemaRef, Status> {
-    Ok(expanded_schema(
-        &plan(context, sql, parameters).await?.schema(),
-    ))
+    match context.services.queries.understand(sql).await? {
+        SqlStatementPlan::Query(query) => {
+            Ok(expanded_schema(&with_values(*query, parameters)?.schema()))
+        }
+        SqlStatementPlan::Change(_) => Ok(change_schema()),
+    }
 }
 
-/// Errors of planning and of starting come before the stream does.
+/// The rows of a query; what changes something is refused. Errors of planning and of starting come before the stream does.
 pub(in crate::flight) async fn run(
     context: &VerbContext,
     sql: &str,
     parameters: &[u8],
 ) -> Result<FlightStream, Status> {
-    let query = plan(context, sql, parameters).await?;
+    let query = context.services.queries.prepare(sql).await?;
+    let query = with_values(query, parameters)?;
     let schema = expanded_schema(&query.schema());
     Ok(context.batches(schema, query.execute().await?))
 }
 
-async fn plan(context: &VerbContext, sql: &str, parameters: &[u8]) -> Result<Query, Status> {
-    let query = context.services.queries.prepare(sql).await?;
-    if parameters.is_empty() {
-        return Ok(query);
+fn with_values(query: Query, parameters: &[u8]) -> Result<Query, Status> {
+    match values_of(parameters)? {
+        None => Ok(query),
+        Some(values) => Ok(query.bind(&values)?),
     }
-    Ok(query.bind(&parameter_row(parameters)?)?)
 }
 
-/// The row that [`super::prepared::bind`] put into the handle. It was signed here, so it can be read.
-fn parameter_row(stream: &[u8]) -> Result<RecordBatch, FlightError> {
-    let unreadable = |reason: String| FlightError::Internal {
+/// The rows that [`super::prepared::bind`] put into the handle. It was signed here, so it can be read.
+pub(super) fn values_of(stream: &[u8]) -> Result<Option<RecordBatch>, FlightError> {
+    if stream.is_empty() {
+        return Ok(None);
+    }
+    let unreadable = |error: arrow::error::ArrowError| FlightError::Internal {
         doing: "reading bound parameters",
-        reason,
+        reason: error.to_string(),
     };
-    StreamReader::try_new(Cursor::new(stream), None)
-        .map_err(|error| unreadable(error.to_string()))?
-        .next()
-        .ok_or_else(|| unreadable("there is no row".to_owned()))?
-        .map_err(|error| unreadable(error.to_string()))
+    let reader = StreamReader::try_new(Cursor::new(stream), None).map_err(unreadable)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+    concat_batches(&schema, &batches)
+        .map(Some)
+        .map_err(unreadable)
 }

@@ -302,7 +302,9 @@ mod tests {
         });
         let incoming = std::iter::once(schema).chain(batches).map(Ok);
         let incoming = futures::stream::iter(incoming.collect::<Vec<_>>()).boxed();
-        let answered: Vec<_> = answers(model(), Vec::new(), incoming).collect().await;
+        let answered: Vec<_> = answers(model(), Vec::new(), Compression::None, incoming)
+            .collect()
+            .await;
         assert_eq!(answered.len(), 5);
         assert!(answered[..4].iter().all(Result::is_ok));
         let refused = answered[4].as_ref().err().unwrap();

@@ -46,7 +46,9 @@ pub(crate) async fn do_put(
             write(context, inbound, put.dataset, mode)
         }
         Target::Command(Command::PutPart(part), _) => uploads::put_part(context, inbound, part),
-        Target::Command(Command::Sql(command), _) => sql::put(context, *command, inbound).await,
+        Target::Command(Command::Sql(command), form) => {
+            sql::put(context, *command, form, inbound).await
+        }
         other => Err(FlightError::WrongCommand {
             verb: "DoPut",
             received: other.name(),

@@ -17,10 +17,12 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .. import _html, _interrupts
 from .._commands import plain
 from ..errors import InvalidArgumentError
 from ..features import Pipeline, Transform
 from ..handles import Rows, ServedModel, Summary, _names
+from ..jobs import LEASE_SECONDS, owned
 from .callbacks import Checkpoint, EarlyStopping, ReduceLROnPlateau
 from .graph import Tensor, again, named, ordered, tensors_of
 from .layers import InputLayer, Layer
@@ -41,6 +43,7 @@ EPOCHS_MAX = 1_000_000
 BATCH_SIZE_MAX = 1 << 24
 LANES_MAX = 256
 SEED_MAX = (1 << 64) - 1
+LEASE_SECONDS_MAX = (1 << 32) - 1
 _OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in Optimizer.__subclasses__()}
 
 #: Field of the request that each callback is.
@@ -296,6 +299,7 @@ class Model:
         name: str | None = None,
         verbose: int = 1,
         client: Client | None = None,
+        lease_seconds: int | None = LEASE_SECONDS,
     ) -> History:
         """Train on the cluster and wait for it; the result is committed as the next version of the model `name`.
 
@@ -324,8 +328,10 @@ class Model:
             name: The model on the cluster; this object's name when left out.
             verbose: 0 nothing, 1 a progress bar, 2 a line per epoch.
             client: The connection for a frame; the newest of :func:`volary.connect` when left out.
+            lease_seconds: The servers cancel the job when this process is gone for so long without having cancelled it, as when
+                it was killed. ``None``: it trains to its end whoever waits for it.
 
-        Answers the history of losses and metrics. Ctrl-C cancels the job on the cluster.
+        Answers the history of losses and metrics. Ctrl-C cancels the job on the cluster; a second one does not wait for that.
         """
         if self._training is None:
             raise RuntimeError("the model is not compiled; call compile(optimizer=, loss=, metrics=) first")
@@ -364,11 +370,13 @@ class Model:
                 f"{passing[0]} is a frame, which the cluster has only while fit runs, and a job with a Checkpoint is to go on "
                 "later; put it, and give client.table(name)"
             )
+        if lease_seconds is not None:
+            lease_seconds = _whole("lease_seconds", lease_seconds, 1, LEASE_SECONDS_MAX)
         trained = request_of(self._training, label)
         seed = secrets.randbits(32) if seed is None else _whole("seed", seed, 0, SEED_MAX)
         connection = client or _client_of(rows, validation_data)
         steps = pipeline if isinstance(pipeline, Pipeline) else Pipeline(pipeline or ())
-        with contextlib.ExitStack() as sources:
+        with _interrupts.tidied(), contextlib.ExitStack() as sources:
             request: dict[str, Any] = {
                 "name": name or self.name,
                 "source": sources.enter_context(connection.sourced(rows, f"{name or self.name}-training")),
@@ -392,8 +400,10 @@ class Model:
             request.update((_CALLBACKS[kind], form) for kind, form in watching.items())
             if sample_weight is not None:
                 request["sampleWeight"] = sample_weight
-            self.job = connection.train(request)
-            done = self.job.wait(verbose, "epoch")
+            if lease_seconds is not None:
+                request["leaseSeconds"] = lease_seconds
+            with owned(lambda: connection.train(request)) as self.job:
+                done = self.job.wait(verbose, "epoch")
         self._served = connection.model(name or self.name, done.version or None)
         self.history = self.job.history()
         return self.history
@@ -423,6 +433,10 @@ class Model:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})\n" + "\n".join(f"    {layer}" for layer in self.layers)
+
+    @_html.shown
+    def _repr_html_(self) -> str:
+        return _html.preformatted("", self.summary())
 
 
 def _is_frame(rows: Any) -> bool:
