@@ -17,6 +17,7 @@ import gzip
 import importlib.util
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,8 @@ REPOSITORY = HERE.parent.parent
 
 GO_VERSION = "v18.8.0"
 GO_CLIENT = "github.com/apache/arrow-go/v18/arrow/internal/flight_integration/cmd/arrow-flight-integration-client"
+GO_MINIMUM = (1, 25)
+GO_AS_IT_IS = {**os.environ, "GOTOOLCHAIN": "local"}
 
 JAVA_VERSION = "18.3.0"
 JAVA_MAIN = "org.apache.arrow.flight.integration.tests.IntegrationTestClient"
@@ -102,18 +105,27 @@ def check(*command: str | pathlib.Path, **options) -> None:
 
 
 def go_client(cache: pathlib.Path) -> Client | None:
-    if shutil.which("go") is None:
+    if not has_go():
         return None
     folder = cache / f"go-{GO_VERSION}"
     program = folder / "arrow-flight-integration-client"
     if not program.exists():
         print(f"building Arrow's client for Go, {GO_VERSION}", flush=True)
-        check("go", "install", f"{GO_CLIENT}@{GO_VERSION}", env={**os.environ, "GOBIN": str(folder)}, cwd="/")
+        check("go", "install", f"{GO_CLIENT}@{GO_VERSION}", env={**GO_AS_IT_IS, "GOBIN": str(folder)}, cwd="/")
     return Client("Go", [str(program)], {"alignment", "do_exchange:echo"}, "-path")
 
 
+def has_go() -> bool:
+    """A toolchain is not fetched: one that is too old counts as none."""
+    if shutil.which("go") is None:
+        return False
+    found = subprocess.run(["go", "env", "GOVERSION"], stdout=subprocess.PIPE, text=True, check=True, env=GO_AS_IT_IS)
+    major, minor = re.match(r"go(\d+)\.(\d+)", found.stdout).groups()
+    return (int(major), int(minor)) >= GO_MINIMUM
+
+
 def java_client(cache: pathlib.Path) -> Client | None:
-    if shutil.which("mvn") is None or shutil.which("java") is None:
+    if shutil.which("mvn") is None or shutil.which("javac") is None:
         return None
     folder = cache / f"java-{JAVA_VERSION}"
     classes, jars = folder / "classes", folder / "jars"
