@@ -251,7 +251,7 @@ def test_a_session_that_one_server_opened_is_known_to_the_other_until_it_is_clos
     for server in (0, 1):
         with pytest.raises(grpc.RpcError, match="there is no session") as refused:
             session_call(pair, server, "GetSessionOptions", {}, cookie)
-        assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_an_option_is_refused_or_unset_by_name(pair):
