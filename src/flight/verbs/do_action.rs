@@ -186,7 +186,7 @@ pub(crate) async fn do_action(
         }
         ActionKind::GetSessionOptions => {
             body.read_named::<GetSessionOptionsRequest>()?;
-            Ok(bare(kind, &session::get(context), form))
+            Ok(bare(kind, &session::get(context)?, form))
         }
         ActionKind::CloseSession => {
             body.read_named::<CloseSessionRequest>()?;
