@@ -1,7 +1,7 @@
 """The servers beside which ours is measured, each as a process with the rows of a comparison already in it.
 
 Every one has `name`, `note` (what it does for a read), `process`, `location`, `read_descriptors(streams)` and, where it takes
-rows, `put(clients, tables)`.
+rows, `put(clients, tables)` and `clear(clients)`.
 """
 
 import json
@@ -105,8 +105,11 @@ class PyarrowMemory(Process):
     def read_descriptors(self, streams):
         return [flight.FlightDescriptor.for_path("parquet" if self.files else "bench")]
 
+    def clear(self, clients):
+        """Forgets what was put."""
+        list(clients[0].do_action(flight.Action("drop", b"bench")))
+
     def put(self, clients, tables):
-        clients[0].do_action(flight.Action("drop", b"bench"))
         write(clients, [flight.FlightDescriptor.for_path("bench", str(part)) for part in range(len(tables))], tables)
 
 
@@ -171,6 +174,11 @@ class Volary:
         if streams == 1:
             return [flight.FlightDescriptor.for_path("bench")]
         return [flight.FlightDescriptor.for_command(command("Read", dataset="bench", endpoints=streams))]
+
+    def clear(self, clients):
+        """Drops the dataset and its files, if there is one."""
+        for dataset in self.server.act("ListDatasets"):
+            self.server.act("DropDataset", name=dataset["name"])
 
     def put(self, clients, tables):
         """One stream is a `Put`; several are the parts of one upload, made visible by one commit."""

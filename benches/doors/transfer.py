@@ -138,6 +138,7 @@ class Measuring:
                 clients = running.enter_context(connections(rival.location, streams))
 
                 def put(rival=rival, clients=clients):
+                    rival.clear(clients)
                     return timed(rival.process, kind.bytes, lambda: rival.put(clients, tables))
 
                 put()
