@@ -10,7 +10,9 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::{Between, InList};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Values, cast};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Values, cast, lit,
+};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
@@ -152,61 +154,75 @@ fn loses(column: &ArrayRef, wanted: &DataType) -> bool {
         .is_ok_and(|back| &back != column)
 }
 
-/// Times are compared in one unit, and the planner brings them to none: where a value came in a finer one than it is
-/// compared with, both sides are taken to nanoseconds.
+/// Where a value came in a finer unit than it is compared with, both sides are taken to that: the planner brings times to no
+/// common unit, and its optimizer cuts an instant to the unit of the column.
 fn compare_times_whole(
     plan: LogicalPlan,
     values: &RecordBatch,
 ) -> Result<LogicalPlan, DataFusionError> {
     let types = values.schema();
-    if !types
-        .fields()
-        .iter()
-        .any(|field| is_time(field.data_type()))
-    {
+    if !types.fields().iter().any(|field| {
+        let data_type = field.data_type();
+        is_time(data_type) || matches!(data_type, DataType::Timestamp(..))
+    }) {
         return Ok(plan);
     }
     plan.transform_up_with_subqueries(|node| {
         let names = NamePreserver::new(&node);
         node.map_expressions(|expression| {
             let name = names.save(&expression);
-            let whole = expression.transform_up(|part| Ok(in_nanoseconds(part, &types)))?;
+            let whole = expression.transform_up(|part| Ok(in_finer_unit(part, &types)))?;
             Ok(whole.update_data(|expression| name.restore(expression)))
         })
     })
     .data()
 }
 
-fn in_nanoseconds(mut part: Expr, types: &Schema) -> Transformed<Expr> {
+fn in_finer_unit(mut part: Expr, types: &Schema) -> Transformed<Expr> {
     let operands: Vec<&mut Expr> = match &mut part {
-        Expr::BinaryExpr(BinaryExpr { left, right, .. }) => vec![left, right],
+        Expr::BinaryExpr(BinaryExpr { left, right, .. }) => vec![left.as_mut(), right.as_mut()],
         Expr::Between(Between {
             expr, low, high, ..
-        }) => vec![expr, low, high],
+        }) => vec![expr.as_mut(), low.as_mut(), high.as_mut()],
         Expr::InList(InList { expr, list, .. }) => {
             std::iter::once(expr.as_mut()).chain(list).collect()
         }
         _ => return Transformed::no(part),
     };
-    let is_finer = |operand: &Expr| match operand {
-        Expr::Placeholder(parameter) => {
-            let wanted = parameter.field.as_ref().map(|field| field.data_type());
-            let given = types.field_with_name(&parameter.id).ok();
-            let given = given.map(|field| field.data_type());
-            wanted != given && wanted.is_some_and(is_time) && given.is_some_and(is_time)
-        }
-        _ => false,
-    };
-    if !operands.iter().any(|operand| is_finer(operand)) {
+    let finer = operands
+        .iter()
+        .filter_map(|operand| finer_than_wanted(operand, types))
+        .max();
+    let Some(finer) = finer else {
         return Transformed::no(part);
-    }
+    };
     for operand in operands {
-        *operand = cast(
-            std::mem::take(operand),
-            DataType::Time64(TimeUnit::Nanosecond),
-        );
+        let whole = cast(std::mem::take(operand), finer.clone());
+        *operand = match finer {
+            // The optimizer would take the cast from the column to the value.
+            DataType::Timestamp(..) => whole + lit(ScalarValue::new_interval_mdn(0, 0, 0)),
+            _ => whole,
+        };
     }
     Transformed::yes(part)
+}
+
+/// The type in which a parameter is compared, where its value came in a finer unit than the plan's.
+fn finer_than_wanted(operand: &Expr, types: &Schema) -> Option<DataType> {
+    let Expr::Placeholder(parameter) = operand else {
+        return None;
+    };
+    let wanted = parameter.field.as_ref()?.data_type();
+    let given = types.field_with_name(&parameter.id).ok()?.data_type();
+    match (wanted, given) {
+        (DataType::Timestamp(coarse, zone), DataType::Timestamp(fine, _)) if fine > coarse => {
+            Some(DataType::Timestamp(*fine, zone.clone()))
+        }
+        _ if wanted != given && is_time(wanted) && is_time(given) => {
+            Some(DataType::Time64(TimeUnit::Nanosecond))
+        }
+        _ => None,
+    }
 }
 
 fn is_time(data_type: &DataType) -> bool {
