@@ -126,7 +126,7 @@ java-tests: java-tools build
 	else echo 'Java tests passed over: there is no Maven or no JDK of Java 17 or later'; fi
 
 # The example is built by rust-tests already. Clients are fetched and built once; docs/conformance.md.
-conformance: setup
+conformance: setup java-tools
 	cargo build --release --config 'profile.release.package.volary.opt-level=0' --example conformance
 	$(PYTHON) tests/conformance/run.py --server $(TARGET)/release/examples/conformance --cache $(TARGET)/conformance --files
 

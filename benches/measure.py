@@ -35,16 +35,39 @@ class Result:
     floor: str = ""
     limit: str = ""
     versions: set[str] = field(default_factory=set)
+    #: For what is waited for: the ratio is then theirs / ours, so that above 1 stays ahead of the peer.
+    less_is_better: bool = False
 
     @property
     def ratio(self):
         """Median over the pairs of ours / theirs."""
-        return statistics.median(a / b for a, b in zip(self.ours, self.theirs)) if self.theirs else None
+        return ratio(self.ours, self.theirs, self.less_is_better) if self.theirs else None
 
     def row(self):
         ratio = f"{self.ratio:.2f}x" if self.theirs else "–"
         theirs = number(statistics.median(self.theirs)) if self.theirs else "–"
         return [self.what, number(statistics.median(self.ours)), self.peer, theirs, ratio, self.bar or "–", self.unit]
+
+
+def ratio(ours, theirs, less_is_better=False):
+    """Median over the pairs; above 1 we are ahead."""
+    return statistics.median(b / a if less_is_better else a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def take_turns(sides, rounds, said):
+    """Runs every one of `sides` (a function by name) once a round; what each answered, by name.
+
+    Who begins changes with the round, and every second round goes backwards. `said` makes a few words of an answer.
+    """
+    answers, names = {name: [] for name in sides}, list(sides)
+    for turn in range(rounds):
+        first = turn % len(names)
+        order = names[first:] + names[:first]
+        for name in order if turn % 2 == 0 else reversed(order):
+            answers[name].append(sides[name]())
+        words = ", ".join(f"{name} {said(answers[name][-1])}" for name in names)
+        print(f"    round {turn + 1}: {words}", flush=True)
+    return answers
 
 
 def pairs(result, ours, theirs, rounds):
@@ -213,16 +236,28 @@ def what_limits(results):
     return {tuple(of): words for words, of in said.items()}
 
 
-def write_page(what, title, results, binary, directory, method="", name=None):
-    """`<date>-<what>.md`, or a page of its own name: the table, what limits, and every raw number."""
-    began = datetime.date.today().isoformat()
+def opening(title, binary, peers=()):
+    """The head of a page: what ran where, and how to read its ratios. `peers` are their versions."""
     versions = sorted({version_of(binary), f"python {platform.python_version()}", f"pyarrow {pa.__version__} (client)"})
-    for result in results:
-        versions += sorted(result.versions - set(versions))
-    page = [f"# {title}, {began}", ""]
-    page += [f"* machine: {machine()}", f"* versions: {'; '.join(versions)}; commit {commit()}"]
-    page += [f"* command: `{command_line()}`", ""]
-    page += ["Medians; the ratio is the median over pairs that ran in turns. Above 1 is faster than the peer.", ""]
+    versions += sorted(set(peers) - set(versions))
+    return [
+        f"# {title}, {datetime.date.today().isoformat()}", "",
+        f"* machine: {machine()}", f"* versions: {'; '.join(versions)}; commit {commit()}", f"* command: `{command_line()}`", "",
+        "Medians; the ratio is the median over pairs that ran in turns. Above 1 is faster than the peer.", "",
+    ]  # fmt: skip
+
+
+def keep(page, what, directory, name=None):
+    """Writes `<date>-<what>.md`, or a page of its own name, and says where."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / (name or f"{datetime.date.today().isoformat()}-{what}.md")
+    path.write_text("\n".join(page).rstrip() + "\n")
+    print(f"\nwritten: {path}\n", flush=True)
+
+
+def write_page(what, title, results, binary, directory, method="", name=None):
+    """A page of comparisons with one peer each: the table, what limits, and every raw number."""
+    page = opening(title, binary, set().union(*(result.versions for result in results)))
     page += [method, ""] if method else []
     page += [table([result.row() for result in results], HEADER), ""]
     for comparisons, words in what_limits(results).items():
@@ -232,7 +267,5 @@ def write_page(what, title, results, binary, directory, method="", name=None):
         page.append(f"* {result.what} ({result.unit}): volary {[float(f'{value:.6g}') for value in result.ours]}")
         if result.theirs:
             page.append(f"  {result.peer} {[float(f'{value:.6g}') for value in result.theirs]}")
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / (name or f"{began}-{what}.md")
-    path.write_text("\n".join(page) + "\n")
-    print("\n" + table([result.row() for result in results], HEADER) + f"\n\nwritten: {path}\n", flush=True)
+    print("\n" + table([result.row() for result in results], HEADER))
+    keep(page, what, directory, name)

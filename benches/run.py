@@ -1,6 +1,7 @@
 """Measures volary beside its peers and writes what it found to docs/benchmarks. See benches/README.md.
 
-    python benches/run.py [training] [engine] [transfer] [scoring] [start] [quality] [--rounds 7] [--python PEERS_PYTHON]
+    python benches/run.py [training] [engine] [transfer] [exchange] [spark] [scoring] [start] [quality] [--rounds 7]
+                          [--python PEERS_PYTHON] [--quick]
 
 Without a name all are run. Needs the release build (`VOLARY_BIN`, or target/release/volary).
 """
@@ -22,31 +23,10 @@ import pyarrow.flight as flight
 import pyarrow.parquet as pq
 
 import measure
+from census import CENSUS, FORWARD, census_rows, layers, train
 from measure import ROOT, Result, pairs, peer
-from server import BINARY, Server, get, put
+from server import BINARY, Server
 from workloads import WORKLOADS
-
-CENSUS = ROOT / "examples/data/census_train.parquet"
-NUMBERS = ["age", "fnlwgt", "education_num", "capital_gain", "capital_loss", "hours_per_week"]
-CATEGORIES = ["workclass", "education", "marital_status", "occupation", "relationship", "race", "sex", "native_country"]
-#: Multiply-adds of the 108-128-64-1 network for one row, forward.
-FORWARD = 108 * 128 + 128 * 64 + 64
-
-
-def layers():
-    """The census network as the server reads it."""
-    return {
-        "format_version": 1,
-        "name": "census",
-        "layers": [
-            {"name": "input", "layer": "Input"},
-            {"name": "dense_0", "layer": "Dense", "config": {"units": 128, "activation": "relu"}, "inputs": ["input"]},
-            {"name": "dense_1", "layer": "Dense", "config": {"units": 64, "activation": "relu"}, "inputs": ["dense_0"]},
-            {"name": "dense_2", "layer": "Dense", "config": {"units": 1, "activation": "sigmoid"}, "inputs": ["dense_1"]},
-        ],
-        "outputs": ["dense_2"],
-    }
-
 
 # -- (a) training ---------------------------------------------------------------------------------------------------
 
@@ -201,82 +181,31 @@ def engine(options, work):
     measure.write_page("engine", "The training engine against PyTorch", results, program, options.out, method, "engine.md")
 
 
-# -- (c) transfer ---------------------------------------------------------------------------------------------------
+# -- (c) the doors: rows in and out, one answer, Spark -----------------------------------------------------------------
 
 
 def transfer(options, work):
-    """Bytes per second of one stream, in and out, by the same pyarrow client."""
-    columns = 16
-    rows = options.bytes // 8 // columns
-    rng = np.random.default_rng(2)
-    sent = pa.table({f"c{column}": rng.standard_normal(rows) for column in range(columns)})
-    loopback, copied = measure.loopback_bytes(), measure.copy_bytes()
-    disk = measure.disk_bytes(work)
-    floor = f"Floor: one plain TCP stream over loopback moves {loopback / 1e9:.2f} GB/s here, a memory copy {copied / 1e9:.2f} GB/s."
-    on_disk = f" A durable file takes {disk / 1e9:.2f} GB/s."
-    memory = Path("/dev/shm")
-    in_memory = Path(tempfile.mkdtemp(dir=memory)) if memory.is_dir() else None
-    peer_server = subprocess.Popen(
-        [options.python, ROOT / "benches/peers/flight_memory_server.py"], stdout=subprocess.PIPE, text=True
-    )
-    results = []
-    try:
-        peer_client = flight.connect(f"grpc://127.0.0.1:{peer_server.stdout.readline().split()[1]}")
-        there = flight.FlightDescriptor.for_path("bench")
+    """Bytes per second in and out, beside other servers: benches/doors."""
+    from doors.transfer import transfer as subject
 
-        def rate(act):
-            start = time.perf_counter()
-            act()
-            return sent.nbytes / (time.perf_counter() - start)
+    subject(options, work)
 
-        def compare(what, ours, theirs, **words):
-            result = Result(what, "bytes/s", "pyarrow.flight in memory", **words)
-            results.append(pairs(result, lambda: rate(ours), lambda: rate(theirs), options.rounds))
 
-        def put_there():
-            put(peer_client, there, sent)
+def exchange(options, work):
+    """The time of one answer of a model: benches/doors."""
+    from doors.exchange import exchange as subject
 
-        def checked(received):
-            assert received == sent.nbytes, f"{received} bytes came back of {sent.nbytes}"
+    subject(options, work)
 
-        put_there()
-        with Server(work / "transfer") as server:
-            compare(
-                "DoPut, committed to disk", lambda: server.put("bench", sent), put_there,
-                floor=floor + on_disk, limit="The rows are encoded as Parquet and made durable before the last answer.",
-            )  # fmt: skip
-            compare(
-                "DoGet", lambda: checked(get(server.client, "bench")), lambda: checked(get(peer_client, "bench")), bar="0.8x",
-                floor=floor, limit=(
-                    "Every value is copied three times: from the file to memory, from a Parquet page to its column, from the "
-                    "column to the socket; the peer, whose buffers lie ready, has the last alone."
-                ),
-            )  # fmt: skip
-        if in_memory:
-            with Server(in_memory / "store") as server:
-                compare(
-                    "DoPut, store in memory (tmpfs)", lambda: server.put("bench", sent), put_there,
-                    floor=floor, limit="The same commit without a disk: what is left is the stream and the Parquet encoder.",
-                )  # fmt: skip
-        peer_client.close()
-    finally:
-        peer_server.terminate()
-        peer_server.wait()
-        if in_memory:
-            shutil.rmtree(in_memory)
-    measure.write_page("transfer", f"Moving {options.bytes / 2**30:.3g} GiB of float64 in one stream", results, BINARY, options.out)
+
+def spark(options, work):
+    """PySpark, rows to the server and answers back: benches/doors."""
+    from doors.spark import spark as subject
+
+    subject(options, work)
 
 
 # -- (d) scoring ----------------------------------------------------------------------------------------------------
-
-
-def census_rows(path, rows):
-    """A Parquet file of so many people, drawn from the census with replacement (seed 3)."""
-    people = pq.read_table(CENSUS, columns=NUMBERS + CATEGORIES)
-    rng = np.random.default_rng(3)
-    with pq.ParquetWriter(path, people.schema) as writer:
-        for first in range(0, rows, 1 << 18):
-            writer.write_table(people.take(pa.array(rng.integers(0, people.num_rows, min(1 << 18, rows - first)))))
 
 
 def largest_difference(server, answers):
@@ -294,13 +223,6 @@ def scoring(options, work):
     source = work / "people/rows.parquet"
     source.parent.mkdir()
     census_rows(source, options.rows)
-    pipeline = [
-        {"transform": "impute", "columns": NUMBERS, "strategy": "median"},
-        {"transform": "log1p", "columns": ["capital_gain", "capital_loss"]},
-        {"transform": "standardize", "columns": NUMBERS},
-        {"transform": "impute", "columns": CATEGORIES, "strategy": "constant", "fill_value": "missing"},
-        {"transform": "one_hot", "columns": CATEGORIES},
-    ]
     flops = measure.multiply_flops()
     forward = FORWARD + 8 * 128  # a place for unseen categories in each of eight columns: 116 floats a row
     result = Result(f"scoring {options.rows:,} rows", "rows/s", "pyarrow + onnxruntime", bar="1.0x")
@@ -311,12 +233,7 @@ def scoring(options, work):
     )
     result.limit = "Beside the products: Parquet decoding, looking categories up, writing 116 floats a row for the first product."
     with Server(work / "scoring", "--allow-read", str(source.parent)) as server:
-        server.put("census", pq.read_table(CENSUS))
-        server.run_job(
-            "Train", name="census", source={"table": "census"}, label="income", pipeline=pipeline, model=layers(),
-            loss="binary_crossentropy", optimizer={"name": "adam"}, metrics=[], epochs=1, batchSize=256, seed="7",
-            features=NUMBERS + CATEGORIES,
-        )  # fmt: skip
+        train(server)
 
         def ours():
             start = time.perf_counter()
@@ -364,7 +281,15 @@ def quality(options, work):
     subject(options, work)
 
 
-BENCHES = {"training": training, "engine": engine, "transfer": transfer, "scoring": scoring, "start": start, "quality": quality}
+BENCHES = {
+    "training": training, "engine": engine, "transfer": transfer, "exchange": exchange, "spark": spark, "scoring": scoring,
+    "start": start, "quality": quality,
+}  # fmt: skip
+
+#: Sizes of `--quick`; what is given beside it counts.
+QUICK = {
+    "rounds": 2, "rows": 100_000, "bytes": 1 << 26, "requests": 100, "frame_rows": 50_000, "seconds": 0.5, "epochs": 1, "seeds": 1,
+}  # fmt: skip
 
 
 def main():
@@ -372,7 +297,11 @@ def main():
     parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"any of {', '.join(BENCHES)}; all when none is named")
     parser.add_argument("--rounds", type=int, default=7, help="pairs of each comparison (default 7)")
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows to score (default 10 million)")
-    parser.add_argument("--bytes", type=int, default=1 << 30, help="bytes to move (default 1 GiB)")
+    parser.add_argument("--bytes", type=int, default=1 << 29, help="bytes to move in `transfer` (default 512 MiB)")
+    parser.add_argument("--kinds", nargs="+", choices=["fixed", "string", "list", "dictionary"], help="columns to move (default all)")
+    parser.add_argument("--streams", nargs="+", type=int, choices=[1, 2, 4], default=[1, 2, 4], help="streams to move them with (default all)")
+    parser.add_argument("--requests", type=int, default=3_000, help="round trips of one measurement of `exchange` (default 3,000)")
+    parser.add_argument("--frame-rows", type=int, default=5_000_000, help="rows of the DataFrames of `spark` (default 5 million)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one training measurement (default 3)")
     parser.add_argument("--epochs", type=int, default=2, help="epochs of one measured training job (default 2)")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each training run of `quality` (default 3)")
@@ -380,7 +309,10 @@ def main():
     parser.add_argument("--python", default=os.environ.get("VOLARY_PEERS_PYTHON", sys.executable), help="the peers' Python")
     parser.add_argument("--work", type=Path, help="where stores and inputs are put while measuring (default: a new temporary one)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks", help="where pages are written")
-    options = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="small sizes and two rounds, to see that everything runs")
+    if (options := parser.parse_args()).quick:
+        parser.set_defaults(**QUICK)
+        options = parser.parse_args()
     if unknown := set(options.benches) - set(BENCHES):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
     if not BINARY.exists():

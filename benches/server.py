@@ -103,13 +103,3 @@ def put(client, descriptor, table, chunk_rows=65_536):
     with writer:
         writer.write_table(table, max_chunksize=chunk_rows)
         writer.done_writing()
-
-
-def get(client, path):
-    """Reads the one stream of a dataset to its end without keeping it; returns the bytes of its arrays."""
-    info = client.get_flight_info(flight.FlightDescriptor.for_path(path))
-    received = 0
-    for endpoint in info.endpoints:
-        for chunk in client.do_get(endpoint.ticket):
-            received += chunk.data.nbytes
-    return received

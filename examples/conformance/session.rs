@@ -41,7 +41,7 @@ impl Verbs for SessionOptions {
                 let result = set_session_options(wire, body.read_named()?, accepts, known);
                 bare(kind, &result, body.form)
             }
-            ActionKind::GetSessionOptions => bare(kind, &session_options(wire), body.form),
+            ActionKind::GetSessionOptions => bare(kind, &session_options(wire)?, body.form),
             ActionKind::CloseSession => {
                 end_session(wire)?;
                 let result = CloseSessionResult {

@@ -439,7 +439,12 @@ impl Verbs for FlightSql {
             }),
             other => return Err(unexpected("command", other.type_url(), "an update")),
         };
-        while inbound.next().await?.is_some() {}
+        // An update without parameters is answered at once: Java's client never ends its side of one.
+        let at_once = matches!(
+            command,
+            Sql::CommandStatementUpdate(_) | Sql::CommandStatementSubstraitPlan(_)
+        );
+        while !at_once && inbound.next().await?.is_some() {}
         Ok(Response::new(all(vec![answer])))
     }
 

@@ -32,7 +32,7 @@ impl Query {
         if columns != expected || (expected > 0 && rows == 0) {
             return Err(FeatureError::BadSql {
                 reason: format!(
-                    "the statement has {expected} parameters and {rows} rows of {columns} values were bound; bind rows of {expected}"
+                    "the number of parameters is {expected}, and {rows} rows of {columns} values were bound; bind rows of {expected}"
                 ),
             });
         }

@@ -9,8 +9,8 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::logical_expr::{DdlStatement, Expr as PlanExpr, LogicalPlan};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    ColumnOption, CreateTable as SqlCreateTable, Insert as SqlInsert, ObjectName, ObjectType,
-    SetExpr, Statement as SqlStatement, TableFactor, TableObject,
+    ColumnOption, CreateTable as SqlCreateTable, Insert as SqlInsert, ObjectName, ObjectNamePart,
+    ObjectType, SetExpr, Statement as SqlStatement, TableFactor, TableObject,
 };
 use serde_json::{Map, Value};
 
@@ -18,6 +18,7 @@ use super::model_statement::{self, ModelStatement};
 use super::model_table::own_name;
 use super::session::{CATALOG, SCHEMA};
 use super::statements::{CheckedStatement, check_body_of, check_query, parse, refuse};
+use super::tables::plain_schema;
 use super::{FeatureError, Query, QueryEngine, Source};
 use crate::catalog::DatasetReference;
 
@@ -126,6 +127,8 @@ enum Checked {
     },
     Insert {
         name: String,
+        /// The columns that are named, where the rows are a query's and not written into the statement.
+        from_query: Option<Vec<String>>,
         statement: CheckedStatement,
     },
     DropTable {
@@ -163,10 +166,22 @@ impl QueryEngine {
                     required,
                 })
             }
-            Checked::Insert { name, statement } => {
+            Checked::Insert {
+                name,
+                from_query,
+                statement,
+            } => {
                 let rows = self
                     .plan_checked(statement, self.partitions(), None)
                     .await?;
+                let rows = match from_query {
+                    None => rows,
+                    Some(named) => {
+                        let reference = DatasetReference::parse(&name)?;
+                        let dataset = self.catalog().datasets.open(&reference).await?;
+                        rows.inserted_into(&name, &plain_schema(&dataset.schema), &named)?
+                    }
+                };
                 Change::Insert(Insert { name, rows })
             }
             Checked::DropTable { name, if_exists } => Change::DropTable { name, if_exists },
@@ -267,9 +282,25 @@ fn check(sql: &str) -> Result<Checked, FeatureError> {
         }
         SqlStatement::Insert(insert) => {
             let name = check_insert(insert)?;
+            let is_query =
+                matches!(&insert.source, Some(query) if !matches!(*query.body, SetExpr::Values(_)));
+            if is_query && let Some(query) = insert.source.take() {
+                let named = insert
+                    .columns
+                    .iter()
+                    .map(column_name)
+                    .collect::<Result<_, _>>()?;
+                let query = Statement::Statement(Box::new(SqlStatement::Query(query)));
+                return Ok(Checked::Insert {
+                    name,
+                    from_query: Some(named),
+                    statement: check_query(query)?,
+                });
+            }
             let surveyed = check_body_of(body)?;
             Ok(Checked::Insert {
                 name,
+                from_query: None,
                 statement: CheckedStatement {
                     statement: parsed,
                     models: surveyed.models,
@@ -326,6 +357,16 @@ fn normal(name: &datafusion::sql::sqlparser::ast::Ident) -> String {
     }
 }
 
+/// The column that INSERT names.
+fn column_name(name: &ObjectName) -> Result<String, FeatureError> {
+    match name.0.as_slice() {
+        [ObjectNamePart::Identifier(word)] => Ok(normal(word)),
+        _ => bad(format!(
+            "{name} is no column's name; give it without its table"
+        )),
+    }
+}
+
 /// Refuses what the planner would pass over in silence.
 fn check_create(create: &SqlCreateTable) -> Result<Existing, FeatureError> {
     if create.temporary || create.external {
@@ -376,6 +417,20 @@ fn check_insert(insert: &SqlInsert) -> Result<String, FeatureError> {
     }
     if insert.returning.is_some() || insert.output.is_some() {
         return bad("INSERT answers the number of rows; leave RETURNING out");
+    }
+    if insert.partitioned.is_some()
+        || !insert.after_columns.is_empty()
+        || !insert.assignments.is_empty()
+        || insert.table_alias.is_some()
+        || insert.insert_alias.is_some()
+        || insert.settings.is_some()
+        || insert.format_clause.is_some()
+        || insert.priority.is_some()
+        || insert.multi_table_insert_type.is_some()
+    {
+        return bad(
+            "INSERT is not understood; write INSERT INTO t (columns) SELECT ... or VALUES ...",
+        );
     }
     match &insert.table {
         TableObject::TableName(name) => own(name),

@@ -1,13 +1,26 @@
 //! The threads that queries compute on: a runtime of their own, so that a plan which computes for seconds without a pause
 //! keeps no other request waiting.
 //!
-//! A query whose reader is gone is stopped at its next batch.
+//! A query whose reader is gone stops at its next pause. Operators that multiply rows would make none for a long time:
+//! they are made to pause, and a nested loop that finds nothing looks up while it filters.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::DataFusionError;
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{
+    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
+};
+use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -58,6 +71,9 @@ pub(super) fn execute(
     else {
         return Ok(execute_stream(plan, context)?.boxed());
     };
+    let stop = Arc::new(AtomicBool::new(false));
+    let plan = with_pauses(plan, &stop)?;
+    let stop = StopOnDrop(stop);
     let mut rows = {
         // Some operators spawn their partitions as soon as they are executed.
         let _inside = runtime.enter();
@@ -74,6 +90,7 @@ pub(super) fn execute(
     Ok(async_stream::stream! {
         // Kept, so that the threads outlive what runs on them.
         let _threads = threads;
+        let _stop = stop;
         while let Some(batch) = receiver.recv().await {
             yield batch;
         }
@@ -83,4 +100,119 @@ pub(super) fn execute(
         }
     }
     .boxed())
+}
+
+/// Tells a query's filters that nobody waits for them any more.
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The plan with a pause now and then in every operator that makes many rows of few.
+///
+/// The sources of a plan pause by themselves, but between two of their batches a join may multiply rows for minutes.
+fn with_pauses(
+    plan: Arc<dyn ExecutionPlan>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    plan.transform_up(|node| {
+        if let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() {
+            let filter = join.filter().map(|filter| {
+                let watched = Watched {
+                    expression: Arc::clone(filter.expression()),
+                    stop: Arc::clone(stop),
+                };
+                let columns = filter.column_indices().to_vec();
+                JoinFilter::new(Arc::new(watched), columns, Arc::clone(filter.schema()))
+            });
+            let join = NestedLoopJoinExecBuilder::from(join)
+                .with_filter(filter)
+                .build()?;
+            return Ok(Transformed::yes(pausing(Arc::new(join))));
+        }
+        let multiplies = node.downcast_ref::<CrossJoinExec>().is_some()
+            || node.downcast_ref::<HashJoinExec>().is_some()
+            || node.downcast_ref::<SortMergeJoinExec>().is_some()
+            || node.downcast_ref::<UnnestExec>().is_some();
+        Ok(if multiplies {
+            Transformed::yes(pausing(node))
+        } else {
+            Transformed::no(node)
+        })
+    })
+    .data()
+}
+
+fn pausing(node: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    Arc::new(CooperativeExec::new(node))
+}
+
+/// A filter that fails once nobody waits for its query.
+#[derive(Debug)]
+struct Watched {
+    expression: Arc<dyn PhysicalExpr>,
+    stop: Arc<AtomicBool>,
+}
+
+impl PartialEq for Watched {
+    fn eq(&self, other: &Self) -> bool {
+        self.expression.eq(&other.expression)
+    }
+}
+
+impl Eq for Watched {}
+
+impl Hash for Watched {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.expression.hash(state);
+    }
+}
+
+impl std::fmt::Display for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.expression.fmt(f)
+    }
+}
+
+impl PhysicalExpr for Watched {
+    fn data_type(&self, schema: &Schema) -> Result<DataType, DataFusionError> {
+        self.expression.data_type(schema)
+    }
+
+    fn nullable(&self, schema: &Schema) -> Result<bool, DataFusionError> {
+        self.expression.nullable(schema)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue, DataFusionError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(DataFusionError::Execution(
+                "nobody waits for this query any more".to_owned(),
+            ));
+        }
+        self.expression.evaluate(batch)
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.expression]
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+        let expression = children
+            .pop()
+            .unwrap_or_else(|| Arc::clone(&self.expression));
+        Ok(Arc::new(Self {
+            expression,
+            stop: Arc::clone(&self.stop),
+        }))
+    }
+
+    fn fmt_sql(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.expression.fmt_sql(f)
+    }
 }

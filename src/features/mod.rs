@@ -8,6 +8,7 @@ pub mod changes;
 mod computing;
 pub mod error;
 mod functions;
+mod insert_columns;
 pub mod model_function;
 mod model_statement;
 mod model_table;

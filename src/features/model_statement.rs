@@ -324,7 +324,7 @@ mod tests {
             ),
             (
                 "CREATE MODEL m OPTIONS (epochs = x) AS SELECT 1",
-                "Line: 1, Column: 33",
+                "Line: 1, Column: 34",
             ),
             ("CREATE MODEL m OPTIONS (a = 1, a = 2) AS SELECT 1", "twice"),
             (

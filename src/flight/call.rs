@@ -25,6 +25,8 @@ pub struct CallOptions {
     /// Another server passed this call on; then it is answered here or not at all.
     pub forwarded: bool,
     pub session: Option<Session>,
+    /// The call shows the cookie of a session that was closed or has expired, or that another cluster made.
+    pub session_lost: bool,
     /// How the record batches of the answer are compressed.
     pub compression: Compression,
     cookie: Arc<OnceLock<MetadataValue<Ascii>>>,
@@ -57,6 +59,7 @@ impl CallOptions {
         };
         Ok(Self {
             forwarded: metadata.contains_key(FORWARDED),
+            session_lost: session.is_none() && Session::is_shown(metadata),
             session,
             compression,
             cookie: Arc::default(),
@@ -96,6 +99,18 @@ mod tests {
     }
 
     #[test]
+    fn a_call_with_the_cookie_of_no_session_is_told_from_one_without() {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("cookie", "theme=dark".parse().unwrap());
+        assert!(!read(&metadata).unwrap().session_lost);
+        let ended = Session::end_cookie();
+        let pair = ended.split(';').next().unwrap();
+        metadata.insert("cookie", format!("theme=dark; {pair}").parse().unwrap());
+        let call = read(&metadata).unwrap();
+        assert!(call.session_lost && call.session.is_none());
+    }
+
+    #[test]
     fn a_header_outweighs_the_session() {
         let signer = Signer::new([1; 32], Duration::from_secs(60));
         let mut session = Session::begin();
@@ -111,6 +126,7 @@ mod tests {
         let pair = cookie.split(';').next().unwrap();
         metadata.insert("cookie", pair.parse().unwrap());
         assert_eq!(read(&metadata).unwrap().compression, Compression::Zstd);
+        assert!(!read(&metadata).unwrap().session_lost);
         metadata.insert(COMPRESSION_HEADER, "LZ4".parse().unwrap());
         assert_eq!(read(&metadata).unwrap().compression, Compression::Lz4);
         metadata.insert(COMPRESSION_HEADER, "snappy".parse().unwrap());

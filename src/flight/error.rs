@@ -183,13 +183,13 @@ impl Faulty for FlightError {
             | Self::BadJobId { .. }
             | Self::BadUploadId { .. }
             | Self::BadHeader { .. }
+            | Self::NoSession
             | Self::Incomplete { .. }
             | Self::TooManyEndpoints { .. }
             | Self::BadField { .. } => Fault::InvalidArgument,
-            Self::BadPath { .. }
-            | Self::NoNamespace { .. }
-            | Self::ExpiredTicket
-            | Self::NoSession => Fault::NotFound,
+            Self::BadPath { .. } | Self::NoNamespace { .. } | Self::ExpiredTicket => {
+                Fault::NotFound
+            }
             Self::TooManyParameters { .. }
             | Self::MessageTooLarge { .. }
             | Self::BatchTooLarge { .. }

@@ -62,6 +62,16 @@ impl Session {
             .find_map(|(_, value)| Self::open(value.trim_matches('"'), signer, now))
     }
 
+    /// Whether a call carries a session's cookie, be it good or not.
+    pub fn is_shown(metadata: &MetadataMap) -> bool {
+        let cookies = metadata.get_all("cookie").into_iter();
+        let texts = cookies.filter_map(|header| header.to_str().ok());
+        texts
+            .flat_map(|header| header.split(';'))
+            .filter_map(|cookie| cookie.trim().split_once('='))
+            .any(|(name, _)| name == COOKIE)
+    }
+
     fn open(value: &str, signer: &Signer, now: SystemTime) -> Option<Self> {
         let body = signer.open_session(&URL_SAFE_NO_PAD.decode(value).ok()?.into())?;
         if body.expires_ms < milliseconds(now) {

@@ -47,8 +47,9 @@ impl LogConfig {
     }
 }
 
-/// Libraries that report every read as a change of state; directives of the operator come after these and win.
-const CHATTY: &str = "buoyant_kernel=warn,deltalake_core=warn,chitchat=warn";
+/// Libraries that report every read as a change of state, and every statistic of a version before an overwrite with
+/// another type as something to look at; directives of the operator come after these and win.
+const CHATTY: &str = "buoyant_kernel=error,deltalake_core=warn,chitchat=warn";
 
 /// Starts the log. The first call of a process decides; later ones (a second server in a test) change nothing.
 pub fn install(config: &LogConfig) {

@@ -329,7 +329,8 @@ def temporary(client: Client, rows: Any, name: str) -> Iterator[dict[str, str]]:
     except BaseException:
         _drop(client, name)
         raise
-    client.drop_dataset(name)
+    with contextlib.suppress(errors.NotFoundError):  # the server may have dropped it at the end of the job
+        client.drop_dataset(name)
 
 
 def _drop(client: Client, name: str) -> None:

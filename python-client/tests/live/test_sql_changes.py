@@ -197,7 +197,7 @@ def test_a_caller_that_dies_cancels_the_training(client, cluster, tables):
         job = None
         while job is None:
             assert caller.poll() is None, "the caller ended before its job began"
-            job = next((each for each in client.jobs() if each.name == "changed" and each.epoch > 0), None)
+            job = next((each for each in client.jobs() if each.name == "changed" and each.state == "RUNNING"), None)
     finally:
         caller.kill()
         caller.wait()

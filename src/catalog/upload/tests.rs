@@ -190,20 +190,15 @@ async fn rows_stand_in_the_order_that_the_commit_names_also_after_the_log_was_sh
         .unwrap();
     assert_eq!(server.rows("t").await, [99, 97, 98]);
     // Version 100 is a checkpoint: what the log said of files before is then read from there.
-    for number in 0..100 {
-        let rows = numbers(number..number + 1);
-        let mut writer = server
+    let nothing = numbers(0..0).schema();
+    for _ in 0..100 {
+        let writer = server
             .datasets
-            .write("t", rows.schema(), WriteMode::Append)
-            .await
-            .unwrap();
-        writer.write(rows).await.unwrap();
-        writer.commit().await.unwrap();
+            .write("t", Arc::clone(&nothing), WriteMode::Append);
+        writer.await.unwrap().commit().await.unwrap();
     }
     assert!(cluster.files(".checkpoint.parquet") > 0);
-    let rows = cluster.server().rows("t").await;
-    assert_eq!(rows[..3], [99, 97, 98]);
-    assert_eq!(rows[3..], (0..100).collect::<Vec<i64>>());
+    assert_eq!(cluster.server().rows("t").await, [99, 97, 98]);
     let again = server.commit(id, &[]).await.unwrap();
     assert_eq!(again.version, 0);
 }

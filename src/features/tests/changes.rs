@@ -127,8 +127,12 @@ async fn a_statement_that_fails_leaves_nothing() {
         ("INSERT INTO t VALUES (1, 'x'), (NULL, 'y')", "a"),
         ("INSERT INTO t (b) VALUES ('x')", "takes no nulls"),
         ("INSERT INTO t VALUES ('one', 'x')", "one"),
-        ("INSERT INTO t VALUES (1)", "Column count"),
+        ("INSERT INTO t VALUES (1)", "got 1 values"),
         ("INSERT INTO t (a, c) VALUES (1, 2)", "c"),
+        ("INSERT INTO t SELECT 1", "answers 1 columns for the 2"),
+        ("INSERT INTO t (a, c) SELECT 1, 2", "\"c\""),
+        ("INSERT INTO t (a, a) SELECT 1, 2", "twice"),
+        ("INSERT INTO t (b) SELECT 'x'", "takes no nulls"),
         (
             "INSERT INTO t SELECT 1/x, 'y' FROM (VALUES (1), (0)) AS v(x)",
             "zero",
@@ -343,7 +347,7 @@ async fn a_model_is_asked_over_a_table_or_a_query() {
         ),
         (
             "predict(model => 'pension', input => (SELECT name FROM workers))",
-            "hours",
+            "age",
         ),
         (
             "predict(model => 'nobody', input => TABLE workers)",
@@ -383,7 +387,10 @@ async fn a_model_statement_is_planned_with_its_options_and_its_rows() {
     );
     for (sql, words) in [
         ("CREATE MODEL m AS\nSELECT x FROM workers", "x"),
-        ("CREATE MODEL m AS\nSELECT FROM WHERE", "Line: 2"),
+        (
+            "CREATE MODEL m AS\nSELECT * FROM workers WHERE )",
+            "Line: 2",
+        ),
         ("CREATE MODEL m AS DROP TABLE workers", "only queries"),
         (
             "CREATE MODEL m AS SELECT * FROM workers WHERE age > ?",

@@ -242,6 +242,9 @@ pub struct Train {
     /// 0: it runs to its end.
     #[prost(uint32, tag = "23")]
     pub lease_seconds: u32,
+    /// Datasets that were made for this job alone, dropped when it has ended, however it ended.
+    #[prost(string, repeated, tag = "24")]
+    pub drop_datasets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(oneof = "train::Validation", tags = "15, 16")]
     pub validation: ::core::option::Option<train::Validation>,
 }

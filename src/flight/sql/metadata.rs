@@ -171,3 +171,34 @@ fn foreign_keys() -> SchemaRef {
         Field::new("delete_rule", DataType::UInt8, false),
     ]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    use arrow_flight::sql::SqlInfo;
+    use arrow_flight::sql::metadata::SqlInfoDataBuilder;
+
+    #[test]
+    fn sql_info_keeps_its_values_in_the_schema_that_clients_compare() {
+        let mut known = SqlInfoDataBuilder::new();
+        known.append(SqlInfo::FlightSqlServerName, "a server");
+        known.append(
+            SqlInfo::SqlSupportsConvert,
+            HashMap::from([(3, vec![1, 4])]),
+        );
+        known.append(SqlInfo::SqlKeywords, &["some", "words"][..]);
+        let known = known.build().unwrap();
+        let all = info_rows(&known, &[]).unwrap();
+        assert_eq!(all.schema(), *SQL_INFO_SCHEMA);
+        assert_eq!(all.num_rows(), 3);
+        let codes = [SqlInfo::SqlSupportsConvert as u32];
+        let one = info_rows(&known, &codes).unwrap();
+        assert_eq!(one.num_rows(), 1);
+        let map = one.column(1).as_union().value(0);
+        let map = map.as_map();
+        assert_eq!(map.keys().len(), 1);
+        assert_eq!(map.values().as_list::<i32>().value(0).len(), 2);
+    }
+}

@@ -130,7 +130,7 @@ pub(super) async fn bind(
             if values.num_columns() != expected || (expected > 0 && values.num_rows() == 0) {
                 return Err(FlightError::BadMessage {
                     reason: format!(
-                        "the statement has {expected} parameters and {} rows of {} values were bound",
+                        "the number of parameters is {expected}, and {} rows of {} values were bound",
                         values.num_rows(),
                         values.num_columns()
                     ),

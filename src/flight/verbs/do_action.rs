@@ -45,11 +45,13 @@ pub(crate) async fn do_action(
     let catalog = &services.catalog;
     match kind {
         ActionKind::Train => {
-            let train = body.read::<v1::Train>()?;
+            let mut train = body.read::<v1::Train>()?;
             let lease_seconds = train.lease_seconds;
+            let made_for_it = std::mem::take(&mut train.drop_datasets);
             let request = convert::train_request(train)?;
             let id = services.training.submit(request).await?;
             jobs::lease(context, id, lease_seconds);
+            jobs::drop_at_end(context, id, made_for_it);
             let job = jobs::current(context, id, forwarded).await?;
             Ok(one(&job, form))
         }
@@ -87,6 +89,7 @@ pub(crate) async fn do_action(
         }
         ActionKind::JobStatus => {
             let id = jobs::parse_id(&body.read::<v1::JobStatus>()?.id)?;
+            context.leases.touch(id);
             Ok(one(&jobs::current(context, id, forwarded).await?, form))
         }
         ActionKind::CancelJob => {
@@ -183,7 +186,7 @@ pub(crate) async fn do_action(
         }
         ActionKind::GetSessionOptions => {
             body.read_named::<GetSessionOptionsRequest>()?;
-            Ok(bare(kind, &session::get(context), form))
+            Ok(bare(kind, &session::get(context)?, form))
         }
         ActionKind::CloseSession => {
             body.read_named::<CloseSessionRequest>()?;

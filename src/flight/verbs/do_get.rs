@@ -45,10 +45,13 @@ pub(crate) async fn do_get(context: &VerbContext, ticket: Ticket) -> Result<Flig
             expected: "a ticket from GetFlightInfo, a Read, a Query, or a Flight SQL command",
         }
         .into()),
-        Err(FlightError::NotACommand { .. }) => Err(FlightError::BadTicket {
-            reason: "it is neither signed here nor a command",
+        // What is no text of ours was meant to be a ticket.
+        Err(FlightError::NotACommand { .. }) if !bytes.starts_with(b"{") => {
+            Err(FlightError::BadTicket {
+                reason: "it is neither signed here nor a command",
+            }
+            .into())
         }
-        .into()),
         Err(error) => Err(error.into()),
     }
 }

@@ -7,7 +7,9 @@
 
 use arrow_flight::{BasicAuth, HandshakeRequest, HandshakeResponse};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 use futures::StreamExt;
 use prost::Message;
 use tonic::metadata::MetadataMap;
@@ -16,6 +18,12 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::flight::service::Answers;
 
 const TOKEN: &str = "volary-anonymous";
+
+/// Arrow's client in Go leaves the padding out.
+const BASIC: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// What a caller shows when it asks for a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +42,7 @@ impl Credentials {
         let header = metadata.get("authorization")?.to_str().ok()?;
         let (scheme, credentials) = header.split_once(' ')?;
         if scheme.eq_ignore_ascii_case("basic") {
-            let text = String::from_utf8(STANDARD.decode(credentials.trim()).ok()?).ok()?;
+            let text = String::from_utf8(BASIC.decode(credentials.trim()).ok()?).ok()?;
             let (user, password) = text.split_once(':').unwrap_or((&text, ""));
             Some(Self::Basic {
                 user: user.to_owned(),

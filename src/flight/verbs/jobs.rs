@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use prost::Name;
 use tonic::Status;
 
-use crate::catalog::{JobId, JobStatus};
+use crate::catalog::{CatalogError, JobId, JobStatus};
 use crate::cluster::MemberState;
 use crate::flight::convert;
 use crate::flight::error::FlightError;
@@ -38,6 +38,31 @@ pub(crate) fn lease(context: &VerbContext, id: JobId, lease_seconds: u32) {
     context.leases.grant(jobs, id, length);
 }
 
+/// Drops these datasets when the job has ended, however it ended: they were made for it alone.
+pub(crate) fn drop_at_end(context: &VerbContext, id: JobId, datasets: Vec<String>) {
+    let Some(mut live) = context.services.catalog.jobs.watch(id) else {
+        return;
+    };
+    if datasets.is_empty() {
+        return;
+    }
+    let catalog = context.services.catalog.clone();
+    // A server that stops ends its jobs, and then waits for this.
+    let guard = context.services.shutdown.guard();
+    tokio::spawn(async move {
+        let _guard = guard;
+        let _ = live.wait_for(|status| status.state.is_final()).await;
+        for name in datasets {
+            match catalog.datasets.remove(&name).await {
+                Ok(()) | Err(CatalogError::UnknownDataset { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(dataset = name, %error, "a dataset that was made for a job is left");
+                }
+            }
+        }
+    });
+}
+
 /// The job as it stands.
 pub(crate) async fn current(
     context: &VerbContext,
@@ -46,7 +71,6 @@ pub(crate) async fn current(
 ) -> Result<v1::Job, Status> {
     let jobs = &context.services.catalog.jobs;
     if let Some(live) = jobs.watch(id) {
-        context.leases.touch(id);
         let status = live.borrow().clone();
         return Ok(convert::job(&status));
     }

@@ -1,6 +1,7 @@
 //! One file per verb of Arrow Flight; each takes what came and answers with a message, a stream, or a status.
 
 pub(super) mod cancel;
+mod contract;
 pub(super) mod do_action;
 pub(super) mod do_exchange;
 pub(super) mod do_get;
@@ -26,6 +27,7 @@ use super::error::FlightError;
 use super::proto::Form;
 use crate::catalog::{DatasetReference, JobId};
 
+pub use contract::Verbs;
 pub(super) use ours::Ours;
 
 /// What a descriptor names.

@@ -7,13 +7,13 @@ use arrow_flight::{
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    do_action, do_exchange, do_get, do_put, get_flight_info, get_schema, handshake, list_actions,
-    list_flights, poll_flight_info,
+    Verbs, do_action, do_exchange, do_get, do_put, get_flight_info, get_schema, handshake,
+    list_actions, list_flights, poll_flight_info,
 };
 use crate::flight::codec::FlightMessage;
 use crate::flight::command::ActionKind;
 use crate::flight::lease::Leases;
-use crate::flight::service::{Answers, Services, Verbs};
+use crate::flight::service::{Answers, Services};
 use crate::flight::wire::{VerbContext, Wire};
 
 /// Everything behind the port.

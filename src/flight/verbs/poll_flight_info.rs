@@ -33,11 +33,13 @@ pub(crate) async fn poll_flight_info(
     let forwarded = context.call.forwarded;
     let services = &context.services;
     match Target::of(&descriptor)? {
-        Target::Command(Command::Train(train), form) => {
+        Target::Command(Command::Train(mut train), form) => {
             let lease_seconds = train.lease_seconds;
+            let made_for_it = std::mem::take(&mut train.drop_datasets);
             let request = convert::train_request(*train)?;
             let id = services.training.submit(request).await?;
             jobs::lease(context, id, lease_seconds);
+            jobs::drop_at_end(context, id, made_for_it);
             let job = jobs::current(context, id, forwarded).await?;
             poll_info(context, id, &job, form).await
         }

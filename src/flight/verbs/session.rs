@@ -16,7 +16,7 @@ use crate::flight::proto::session::{
     set_session_options_result::ErrorValue,
 };
 use crate::flight::service::VerbContext;
-use crate::flight::session::Session;
+use crate::flight::session::{Session, SessionOptions};
 use crate::flight::sql::{CATALOG, SCHEMA};
 use crate::flight::wire::Wire;
 
@@ -60,14 +60,14 @@ pub fn set_those(
     result
 }
 
-/// The options that are set. Who has no session has set none: clients ask before they set anything.
-pub fn get(wire: &Wire) -> GetSessionOptionsResult {
-    let session = wire.call.session.as_ref();
-    GetSessionOptionsResult {
-        session_options: session
-            .map(|session| session.options.clone())
-            .unwrap_or_default(),
-    }
+/// The options that are set. Clients ask before they set any: none are set where no session is shown.
+pub fn get(wire: &Wire) -> Result<GetSessionOptionsResult, FlightError> {
+    let session_options = match &wire.call.session {
+        Some(session) => session.options.clone(),
+        None if wire.call.session_lost => return Err(FlightError::NoSession),
+        None => SessionOptions::new(),
+    };
+    Ok(GetSessionOptionsResult { session_options })
 }
 
 /// Ends the session on this server, and has the client forget it.

@@ -13,7 +13,7 @@ use tonic::Status;
 
 use super::do_action::{many, one};
 use super::do_put::{Sink, receive};
-use crate::catalog::upload::{PartAttempt, PartWriter};
+use crate::catalog::upload::{FinishedPart, PartAttempt, PartWriter};
 use crate::flight::codec::{Inbound, schema_of_message};
 use crate::flight::command::ActionKind;
 use crate::flight::convert;
@@ -104,12 +104,15 @@ impl Sink for PartWriter {
     }
 
     async fn conclude(self) -> Result<String, Status> {
-        let finished = self.finish().await?;
-        let words = serde_json::json!({
-            "rows": finished.rows,
-            "part": finished.part,
-            "attempt": finished.attempt,
-        });
-        Ok(words.to_string())
+        let FinishedPart {
+            rows,
+            part,
+            attempt,
+            ..
+        } = self.finish().await?;
+        let part = serde_json::Value::from(part);
+        Ok(format!(
+            "{{\"rows\": {rows}, \"part\": {part}, \"attempt\": {attempt}}}"
+        ))
     }
 }

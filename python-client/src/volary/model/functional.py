@@ -402,6 +402,10 @@ class Model:
                 request["sampleWeight"] = sample_weight
             if lease_seconds is not None:
                 request["leaseSeconds"] = lease_seconds
+            made = ((rows, request["source"]), (validation_data, request.get("validationSource")))
+            request["dropDatasets"] = [
+                source["table"] for given, source in made if source is not None and not isinstance(given, Rows)
+            ]
             with owned(lambda: connection.train(request)) as self.job:
                 done = self.job.wait(verbose, "epoch")
         self._served = connection.model(name or self.name, done.version or None)

@@ -1,0 +1,253 @@
+"""PySpark beside itself: a model's answers as new columns, and a DataFrame on its way out.
+
+One session, whose JVM is warm before anything counts, runs both sides in turns. Spark's workers run on the peers' Python, so that
+onnxruntime is where the rows are.
+"""
+
+import datetime
+import os
+import shutil
+import statistics
+import sys
+import time
+from contextlib import contextmanager
+
+import census
+import measure
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from measure import ROOT, Result, pairs
+from server import BINARY, Server
+
+CORES = 2
+#: Files of each input; Spark makes a partition of each, or of several small ones.
+FILES = 8
+NUMBERS = tuple(f"x{column}" for column in range(28))
+
+
+def spark(options, work):
+    """`transform` of rows in Parquet files, and the upload of a DataFrame."""
+    if not shutil.which("java"):
+        print("  passed over: there is no java; Spark needs Java 17 or later")
+        return
+    if not measure.has(sys.executable, "pyspark", "volary"):
+        return
+    if not measure.has(options.python, "onnx", "onnxruntime", "pandas", "safetensors"):
+        return
+    from volary.spark import VolaryModel, write_dataframe
+
+    results = []
+    with session(options.python, work) as spark, Server(work / "store") as server:
+        version = {f"pyspark {spark.version}", *worker_versions(spark)}
+        location = f"grpc://{server.grpc}"
+        for name, words, train, rows, numbers, training in (
+            ("numbers", f"{len(NUMBERS)} columns of double", train_numbers, number_rows, NUMBERS, None),
+            ("census", "14 columns of the census, 8 of them texts", census.train, census_parts, (), str(census.CENSUS)),
+        ):
+            train(server, name)
+            frame = spark.read.parquet(rows(work, options.frame_rows))
+            (weights,) = (work / f"store/models/{name}").glob("*/weights.safetensors")
+            model = VolaryModel(name, server=location)
+            results += transforms(options, model, frame, scoring(str(weights), numbers, training), words, version)
+        results.append(upload(options, work, spark, write_dataframe, location, version))
+    method = (
+        f"Spark local[{CORES}], driver memory 4g, its other settings as they come; one session, both sides run once "
+        f"before the rounds. The server has two threads and shares the two cores with Spark. `transform`: {options.frame_rows:,} rows "
+        f"are read from {FILES} Parquet files in the page cache, every column is kept, the answers are added, and Spark's `noop` writer takes the "
+        "rows. Upload: the DataFrame is cached in Spark's memory; the peer writes Parquet files with Spark's own writer."
+    )
+    measure.write_page("spark", "PySpark: answers as columns, and a DataFrame on its way out", results, BINARY, options.out, method)
+
+
+@contextmanager
+def session(python, work):
+    """A Spark session whose workers run this Python and find the client and the peers."""
+    from pyspark.sql import SparkSession
+
+    os.environ["PYSPARK_PYTHON"], os.environ["PYSPARK_DRIVER_PYTHON"] = str(python), sys.executable
+    os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[1:], str(ROOT / "benches/peers")])
+    builder = SparkSession.builder.master(f"local[{CORES}]").appName("benches")
+    for key, value in {
+        "spark.driver.memory": "4g",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.local.dir": str(work / "spark"),
+        "spark.sql.warehouse.dir": str(work / "warehouse"),
+    }.items():
+        builder = builder.config(key, value)
+    running = builder.getOrCreate()
+    running.sparkContext.setLogLevel("ERROR")
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def worker_versions(spark):
+    """What the workers import."""
+
+    def ask(_):
+        import onnxruntime
+        import pandas
+        import pyarrow
+
+        modules = (onnxruntime, pandas, pyarrow)
+        return [f"{module.__name__} {module.__version__} (Spark's workers)" for module in modules]
+
+    return spark.sparkContext.parallelize([0], 1).flatMap(ask).collect()
+
+
+# -- transform ------------------------------------------------------------------------------------------------------
+
+
+def scoring(weights, numbers, training):
+    """The peer's function; its module is imported by its name in the workers."""
+    sys.path.append(str(ROOT / "benches/peers"))
+    from spark_onnx import Scoring
+
+    return Scoring(weights, numbers, training)
+
+
+def transforms(options, model, frame, theirs, words, versions):
+    """The model's transform, and its function of columns, against both ways of running onnxruntime in the workers."""
+    from pyspark.sql.types import DoubleType, StructField, StructType
+    from volary.spark import predict_udf
+
+    schema = StructType([*frame.schema.fields, StructField("probability", DoubleType())])
+    function = predict_udf(model.getModelName(), output="probability", server=model.getServer())
+    frames = {
+        "transform": model.transform(frame),
+        "predict_udf": frame.withColumn("probability", function(*(frame[name] for name in model.describe().inputs))),
+        "mapInPandas + onnxruntime": frame.mapInPandas(theirs.of_pandas, schema),
+        "mapInArrow + onnxruntime": frame.mapInArrow(theirs.of_arrow, schema),
+        "nothing": frame.mapInArrow(theirs.nothing, frame.schema),
+    }
+    difference = max(largest_difference(frames["transform"], frames[name]) for name in list(frames)[1:4])
+    for each in frames.values():
+        drained(each)
+    print(f"  {words}", flush=True)
+    sides = {name: lambda each=each: options.frame_rows / drained(each) for name, each in frames.items()}
+    rates = measure.take_turns(sides, options.rounds, lambda rate: f"{measure.number(rate)} rows/s")
+    for ours, peer, bar in (
+        ("transform", "mapInPandas + onnxruntime", "2.0x"),
+        ("predict_udf", "mapInPandas + onnxruntime", ""),
+        ("transform", "mapInArrow + onnxruntime", ""),
+    ):
+        result = Result(f"{ours}, {words}", "rows/s", peer, rates[ours], rates[peer], bar, versions=versions)
+        result.floor = (
+            f"Floor: a mapInArrow that hands every batch on as it came makes {measure.number(statistics.median(rates['nothing']))} rows/s: "
+            "what Spark takes for reading, for the way to a Python worker and back, and for the rows that it makes of the batches."
+        )
+        result.limit = f"The answers of all differ by at most {difference:.1e}."
+        yield result
+
+
+def drained(frame):
+    """Seconds until Spark has computed every row and column."""
+    start = time.perf_counter()
+    frame.write.format("noop").mode("overwrite").save()
+    return time.perf_counter() - start
+
+
+def largest_difference(ours, theirs, rows=1_000):
+    """Between the probabilities of the first rows: both sides keep the order."""
+    first, second = (np.array([_number(row["probability"]) for row in frame.limit(rows).collect()]) for frame in (ours, theirs))
+    difference = float(np.abs(first - second).max())
+    assert difference < 1e-3, f"the answers differ by {difference}: the two sides do not do the same work"
+    return difference
+
+
+def _number(probability):
+    """That of the second class, where there is one for each."""
+    return float(probability if isinstance(probability, float) else probability[1])
+
+
+def train_numbers(server, name):
+    """A classifier of 28 numbers, as wide as the census network."""
+    rng = np.random.default_rng(8)
+    rows = {column: rng.standard_normal(4_096) for column in NUMBERS}
+    server.put("numbers", pa.table(rows | {"y": (rows["x0"] > 0).astype(np.int64)}))
+    model = census.layers() | {"name": name}
+    server.run_job(
+        "Train", name=name, source={"table": "numbers"}, label="y", model=model, loss="binary_crossentropy",
+        optimizer={"name": "adam"}, metrics=[], epochs=1, batchSize=256, seed="1", features=list(NUMBERS),
+    )  # fmt: skip
+
+
+def number_rows(work, rows):
+    """A folder of Parquet files of standard normal numbers."""
+    rng = np.random.default_rng(9)
+    return in_files(work / "numbers", rows, lambda count: pa.table({name: rng.standard_normal(count) for name in NUMBERS}))
+
+
+def census_parts(work, rows):
+    """A folder of Parquet files of people."""
+    people = pq.read_table(census.CENSUS, columns=census.NUMBERS + census.CATEGORIES)
+    rng = np.random.default_rng(3)
+    return in_files(work / "people", rows, lambda count: people.take(pa.array(rng.integers(0, people.num_rows, count))))
+
+
+def in_files(folder, rows, table):
+    """So many rows in a few files of about equal length, a partition each."""
+    folder.mkdir()
+    borders = [rows * number // FILES for number in range(FILES + 1)]
+    for number, (first, last) in enumerate(zip(borders, borders[1:], strict=False)):
+        pq.write_table(table(last - first), folder / f"{number}.parquet")
+    return str(folder)
+
+
+# -- upload ---------------------------------------------------------------------------------------------------------
+
+
+def wide_rows(rng, count):
+    """35 columns of the types that a table of customers has."""
+    words = pa.array([f"word-{number:04}" for number in range(2_000)])
+    start = np.datetime64(datetime.datetime(2026, 1, 1), "us")
+    columns = {f"double_{number}": rng.standard_normal(count) for number in range(10)}
+    columns |= {f"float_{number}": rng.standard_normal(count, dtype=np.float32) for number in range(5)}
+    columns |= {f"long_{number}": rng.integers(0, 1 << 40, count) for number in range(5)}
+    columns |= {f"int_{number}": rng.integers(0, 1_000, count, dtype=np.int32) for number in range(4)}
+    columns |= {f"flag_{number}": rng.random(count) < 0.3 for number in range(2)}
+    columns |= {f"day_{number}": pa.array(rng.integers(0, 20_000, count, dtype=np.int32)).cast(pa.date32()) for number in range(1)}
+    columns |= {f"time_{number}": start + rng.integers(0, 10**13, count).astype("timedelta64[us]") for number in range(2)}
+    columns |= {f"word_{number}": words.take(pa.array(rng.integers(0, len(words), count))) for number in range(4)}
+    columns |= {f"id_{number}": pa.array(rng.integers(0, 1 << 60, count)).cast(pa.string()) for number in range(2)}
+    return pa.table(columns)
+
+
+def upload(options, work, spark, write_dataframe, location, versions):
+    """A cached DataFrame to a dataset of the server, against Spark's own Parquet files."""
+    rng = np.random.default_rng(10)
+    frame = spark.read.parquet(in_files(work / "wide", options.frame_rows, lambda count: wide_rows(rng, count))).persist()
+    assert len(frame.columns) == 35
+    assert frame.count() == options.frame_rows
+    files = work / "parquet"
+
+    def ours():
+        start = time.perf_counter()
+        written = write_dataframe(frame, "wide", server=location, mode="overwrite")
+        taken = time.perf_counter() - start
+        assert written.rows == options.frame_rows, written
+        return options.frame_rows / taken
+
+    def theirs():
+        start = time.perf_counter()
+        frame.write.mode("overwrite").parquet(str(files))
+        return options.frame_rows / (time.perf_counter() - start)
+
+    result = Result("upload, 35 columns", "rows/s", "df.write.parquet", bar="1.0x", versions=versions)
+    ours(), theirs()
+    pairs(result, ours, theirs, options.rounds)
+    written = sum(file.stat().st_size for file in files.glob("*.parquet"))
+    disk = measure.disk_bytes(work)
+    result.limit = (
+        f"Spark's files have {written / options.frame_rows:.0f} bytes a row, which a durable file takes at "
+        f"{measure.number(disk * options.frame_rows / written)} rows/s here. Ours: Spark's rows become Arrow batches in its JVM, pass through a "
+        "Python worker for each partition, and the server encodes and commits them durably; Spark's own writer encodes in the JVM, and syncs nothing."
+    )
+    frame.unpersist()
+    shutil.rmtree(files)
+    return result
