@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, ParamValues, ScalarValue};
 use datafusion::datasource::{MemTable, provider_as_source};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Values};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::expr::{Between, InList};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Values, cast, lit,
+};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
@@ -62,13 +67,15 @@ impl Query {
         Ok(self)
     }
 
-    /// The values in the types of the parameters, under their names.
+    /// The values in the types of the parameters, under their names; as they came where that would lose something: the
+    /// plan then compares and computes in a type that holds both.
     fn typed(&self, values: &RecordBatch) -> Result<RecordBatch, FeatureError> {
         let mut fields = Vec::with_capacity(values.num_columns());
         let mut columns = Vec::with_capacity(values.num_columns());
         for (column, parameter) in values.columns().iter().zip(self.parameters.fields()) {
             let wanted = parameter.data_type();
-            let column = if wanted == &DataType::Null || wanted == column.data_type() {
+            let is_kept = wanted == &DataType::Null || wanted == column.data_type();
+            let column = if is_kept || loses(column, wanted) {
                 Arc::clone(column)
             } else {
                 strict_cast(column, wanted).map_err(|reason| FeatureError::BadSql {
@@ -96,8 +103,8 @@ impl Query {
             .iter()
             .map(|column| ScalarValue::try_from_array(column, row).map_err(from_datafusion))
             .collect::<Result<Vec<_>, _>>()?;
-        let plan = self
-            .plan
+        let plan = compare_times_whole(self.plan, values)
+            .map_err(from_datafusion)?
             .with_param_values(ParamValues::from(scalars))
             .map_err(from_datafusion)?;
         let mut state = self.state;
@@ -123,6 +130,103 @@ impl Query {
         }
         .boxed()
     }
+}
+
+/// Whether values would be cut off: parts of a second, the time of a day, decimal places.
+fn loses(column: &ArrayRef, wanted: &DataType) -> bool {
+    use DataType::{Date32, Date64, Time32, Time64, Timestamp};
+    let given = column.data_type();
+    let cut = match (given, wanted) {
+        // The unit alone; what a zone means is left to the cast.
+        (Timestamp(_, zone), Timestamp(unit, _)) => Timestamp(*unit, zone.clone()),
+        (Timestamp(..) | Date64, Date32 | Date64)
+        | (Time32(_) | Time64(_), Time32(_) | Time64(_)) => wanted.clone(),
+        _ if (given.is_floating() || given.is_decimal())
+            && (wanted.is_integer() || wanted.is_decimal()) =>
+        {
+            wanted.clone()
+        }
+        _ => return false,
+    };
+    // What does not fit at all is refused where it is cast.
+    strict_cast(column, &cut)
+        .and_then(|cut| strict_cast(&cut, given))
+        .is_ok_and(|back| &back != column)
+}
+
+/// Where a value came in a finer unit than it is compared with, both sides are taken to that: the planner brings times to no
+/// common unit, and its optimizer cuts an instant to the unit of the column.
+fn compare_times_whole(
+    plan: LogicalPlan,
+    values: &RecordBatch,
+) -> Result<LogicalPlan, DataFusionError> {
+    let types = values.schema();
+    if !types.fields().iter().any(|field| {
+        let data_type = field.data_type();
+        is_time(data_type) || matches!(data_type, DataType::Timestamp(..))
+    }) {
+        return Ok(plan);
+    }
+    plan.transform_up_with_subqueries(|node| {
+        let names = NamePreserver::new(&node);
+        node.map_expressions(|expression| {
+            let name = names.save(&expression);
+            let whole = expression.transform_up(|part| Ok(in_finer_unit(part, &types)))?;
+            Ok(whole.update_data(|expression| name.restore(expression)))
+        })
+    })
+    .data()
+}
+
+fn in_finer_unit(mut part: Expr, types: &Schema) -> Transformed<Expr> {
+    let operands: Vec<&mut Expr> = match &mut part {
+        Expr::BinaryExpr(BinaryExpr { left, right, .. }) => vec![left.as_mut(), right.as_mut()],
+        Expr::Between(Between {
+            expr, low, high, ..
+        }) => vec![expr.as_mut(), low.as_mut(), high.as_mut()],
+        Expr::InList(InList { expr, list, .. }) => {
+            std::iter::once(expr.as_mut()).chain(list).collect()
+        }
+        _ => return Transformed::no(part),
+    };
+    let finer = operands
+        .iter()
+        .filter_map(|operand| finer_than_wanted(operand, types))
+        .max();
+    let Some(finer) = finer else {
+        return Transformed::no(part);
+    };
+    for operand in operands {
+        let whole = cast(std::mem::take(operand), finer.clone());
+        *operand = match finer {
+            // The optimizer would take the cast from the column to the value.
+            DataType::Timestamp(..) => whole + lit(ScalarValue::new_interval_mdn(0, 0, 0)),
+            _ => whole,
+        };
+    }
+    Transformed::yes(part)
+}
+
+/// The type in which a parameter is compared, where its value came in a finer unit than the plan's.
+fn finer_than_wanted(operand: &Expr, types: &Schema) -> Option<DataType> {
+    let Expr::Placeholder(parameter) = operand else {
+        return None;
+    };
+    let wanted = parameter.field.as_ref()?.data_type();
+    let given = types.field_with_name(&parameter.id).ok()?.data_type();
+    match (wanted, given) {
+        (DataType::Timestamp(coarse, zone), DataType::Timestamp(fine, _)) if fine > coarse => {
+            Some(DataType::Timestamp(*fine, zone.clone()))
+        }
+        _ if wanted != given && is_time(wanted) && is_time(given) => {
+            Some(DataType::Time64(TimeUnit::Nanosecond))
+        }
+        _ => None,
+    }
+}
+
+fn is_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Time32(_) | DataType::Time64(_))
 }
 
 /// The plan over all rows of values together, where it is one row of expressions over parameters and what is made of it row by
@@ -162,10 +266,7 @@ fn has_parameters(expressions: &[Expr]) -> bool {
     })
 }
 
-fn over_table(
-    written: &Values,
-    values: &RecordBatch,
-) -> Result<LogicalPlan, datafusion::error::DataFusionError> {
+fn over_table(written: &Values, values: &RecordBatch) -> Result<LogicalPlan, DataFusionError> {
     let table = MemTable::try_new(values.schema(), vec![vec![values.clone()]])?;
     let row = written.values.first().into_iter().flatten();
     let expressions = row
@@ -184,7 +285,7 @@ fn over_table(
                 .data()?;
             Ok(expression.alias(field.name()))
         })
-        .collect::<Result<Vec<_>, datafusion::error::DataFusionError>>()?;
+        .collect::<Result<Vec<_>, DataFusionError>>()?;
     LogicalPlanBuilder::scan(PARAMETERS, provider_as_source(Arc::new(table)), None)?
         .project(expressions)?
         .build()

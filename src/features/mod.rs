@@ -13,6 +13,7 @@ pub mod model_function;
 mod model_statement;
 mod model_table;
 mod nesting;
+mod parameters;
 pub mod pipeline;
 mod planner_forms;
 pub mod session;

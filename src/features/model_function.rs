@@ -17,6 +17,9 @@ use super::FeatureError;
 use super::session::strict_cast;
 use super::vectors::{VectorProblem, is_list_of_numbers, is_number, to_vectors};
 
+/// The name of the function that asks models.
+pub(super) const FUNCTION: &str = "predict";
+
 /// One model version as a function of rows.
 pub trait ModelFunction: std::fmt::Debug + Send + Sync {
     /// `churn` version 3.
@@ -270,7 +273,7 @@ fn refuse_cut_numbers(column: &ArrayRef, whole: &ArrayRef) -> Result<(), String>
 
 impl ScalarUDFImpl for PredictFunction {
     fn name(&self) -> &str {
-        "predict"
+        FUNCTION
     }
 
     fn signature(&self) -> &Signature {

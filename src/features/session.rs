@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     TableProvider,
@@ -28,7 +28,8 @@ use super::changes::rows_of_plan;
 use super::computing::{self, QueryThreads};
 use super::error::{from_datafusion, plain_text};
 use super::functions::bounded;
-use super::model_function::{PredictFunction, split_version};
+use super::model_function::{FUNCTION, PredictFunction, split_version};
+use super::parameters;
 use super::statements::CheckedStatement;
 use super::tables::{DatasetSchema, ParquetTable, ReadFiles, allowed_path, plain_schema};
 use super::{FeatureError, ModelFunctions, Source};
@@ -40,6 +41,9 @@ pub(super) const MEMORY_OPTION: &str = "memory-limit";
 /// Name of the one catalog and of its one schema in SQL.
 pub(super) const CATALOG: &str = "volary";
 pub(super) const SCHEMA: &str = "public";
+
+/// The group of functions whose documentation names none.
+const OTHER_FUNCTIONS: &str = "Other Functions";
 
 /// Bounds of one server's SQL.
 #[derive(Debug, Clone)]
@@ -196,10 +200,15 @@ impl QueryEngine {
         let Ok(base) = &self.base else {
             return groups;
         };
+        // Each statement has one of its own, over its models.
+        groups
+            .entry(OTHER_FUNCTIONS)
+            .or_default()
+            .insert(FUNCTION.to_owned());
         for (name, function) in base.scalar_functions() {
             let group = function
                 .documentation()
-                .map_or("Other Functions", |documentation| {
+                .map_or(OTHER_FUNCTIONS, |documentation| {
                     documentation.doc_section.label
                 });
             groups.entry(group).or_default().insert(name.clone());
@@ -304,6 +313,7 @@ pub struct Query {
     /// What runs; `None` while parameters have no values.
     optimized: Option<LogicalPlan>,
     pub(super) schema: SchemaRef,
+    /// Types of the parameters by the plan, Null where nothing says them.
     pub(super) parameters: SchemaRef,
     /// Values of the parameters, for every row of which it runs once; `None`: it runs once as it is.
     pub(super) each: Option<RecordBatch>,
@@ -329,7 +339,7 @@ impl Query {
         plan: LogicalPlan,
         memory_bytes: usize,
     ) -> Result<Self, FeatureError> {
-        let parameters = parameters_of(&plan)?;
+        let parameters = parameters::inferred(&plan)?;
         let has_parameters = !parameters.fields().is_empty();
         let (schema, optimized) = match state.optimize(&plan) {
             Ok(optimized) => (
@@ -357,9 +367,9 @@ impl Query {
         Arc::clone(&self.schema)
     }
 
-    /// Types of `$1`, `$2`, ... in order, for prepared statements; a field of type Null where it cannot be inferred.
+    /// Types of `$1`, `$2`, ... in order, in which drivers are told to bind values; [`Query::bind`] takes others too.
     pub fn parameters(&self) -> SchemaRef {
-        Arc::clone(&self.parameters)
+        parameters::advertised(&self.plan, &self.parameters)
     }
 
     /// Rows the source is known to have, for progress.
@@ -419,23 +429,6 @@ impl Query {
 
 fn without_metadata(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(schema.fields().clone()))
-}
-
-fn parameters_of(plan: &LogicalPlan) -> Result<SchemaRef, FeatureError> {
-    let types = plan.get_parameter_types().map_err(from_datafusion)?;
-    let highest = types
-        .keys()
-        .filter_map(|name| name.trim_start_matches('$').parse::<usize>().ok())
-        .max()
-        .unwrap_or(0);
-    let fields: Vec<Field> = (1..=highest)
-        .map(|number| {
-            let name = format!("${number}");
-            let inferred = types.get(&name).cloned().flatten();
-            Field::new(name, inferred.unwrap_or(DataType::Null), true)
-        })
-        .collect();
-    Ok(Arc::new(Schema::new(fields)))
 }
 
 /// Casts and relabels a batch to exactly the advertised schema; a null where none was advertised fails.

@@ -2,16 +2,22 @@
 //!
 //! Knows the catalog; does not know models, nor whence the values of parameters come.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 
 use super::changes::{CreateTable, Existing, Insert};
+use super::session::conform;
 use super::{FeatureError, Query, QueryEngine};
 use crate::catalog::{CatalogError, Dataset, DatasetReference, DatasetWriter, WriteMode};
 
 /// An INSERT under way. Dropped without `commit`, it leaves nothing.
 #[derive(Debug)]
 pub struct Insertion {
+    /// Of the rows as they are written.
+    schema: SchemaRef,
     rows: Query,
     writer: DatasetWriter,
 }
@@ -43,8 +49,8 @@ impl QueryEngine {
             Existing::Refuse | Existing::Keep => WriteMode::Error,
         };
         let created = async {
-            let mut writer = datasets.write(&name, schema, mode).await?;
-            write(&mut writer, rows).await?;
+            let mut writer = datasets.write(&name, Arc::clone(&schema), mode).await?;
+            write(&mut writer, &schema, rows).await?;
             Ok(writer.commit().await?.rows)
         };
         match created.await {
@@ -75,9 +81,10 @@ impl QueryEngine {
         let schema = insert.rows.schema();
         let datasets = &self.catalog().datasets;
         let writer = datasets
-            .write(&insert.name, schema, WriteMode::Append)
+            .write(&insert.name, Arc::clone(&schema), WriteMode::Append)
             .await?;
         Ok(Insertion {
+            schema,
             rows: insert.rows,
             writer,
         })
@@ -87,12 +94,13 @@ impl QueryEngine {
 impl Insertion {
     /// Adds the rows of the statement as it is.
     pub async fn add(&mut self) -> Result<(), FeatureError> {
-        write(&mut self.writer, self.rows.clone()).await
+        write(&mut self.writer, &self.schema, self.rows.clone()).await
     }
 
     /// Adds the rows of the statement for every row of values for its parameters.
     pub async fn add_bound(&mut self, values: &RecordBatch) -> Result<(), FeatureError> {
-        write(&mut self.writer, self.rows.clone().bind(values)?).await
+        let rows = self.rows.clone().bind(values)?;
+        write(&mut self.writer, &self.schema, rows).await
     }
 
     /// Makes all rows visible at once; answers how many they are.
@@ -102,10 +110,23 @@ impl Insertion {
     }
 }
 
-async fn write(writer: &mut DatasetWriter, rows: Query) -> Result<(), FeatureError> {
+/// Values of parameters may have come in other types than the table's.
+async fn write(
+    writer: &mut DatasetWriter,
+    schema: &SchemaRef,
+    rows: Query,
+) -> Result<(), FeatureError> {
     let mut batches = rows.execute().await?;
     while let Some(batch) = batches.next().await {
-        writer.write(batch?).await?;
+        let batch = batch?;
+        let given = batch.schema();
+        let mut types = given.fields().iter().zip(schema.fields());
+        let batch = if types.all(|(given, wanted)| given.data_type() == wanted.data_type()) {
+            batch
+        } else {
+            conform(batch, schema)?
+        };
+        writer.write(batch).await?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! SQL and pipelines against a real store, told as stories; the mechanics are here.
 
 mod changes;
+mod parameters;
 mod pipelines;
 mod speed;
 mod sql;

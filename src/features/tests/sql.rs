@@ -203,7 +203,7 @@ async fn parameters_are_typed_and_bound() {
         .unwrap()
         .bind(&values)
         .unwrap_err();
-    assert!(wrong.to_string().contains("1 parameters"), "{wrong}");
+    assert!(wrong.to_string().contains("parameters is 1"), "{wrong}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

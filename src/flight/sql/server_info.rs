@@ -81,7 +81,8 @@ pub(super) fn server_info(
     info.append(SqlInfo::SqlTransactionsSupported, false);
     info.append(
         SqlInfo::SqlDefaultTransactionIsolation,
-        SqlTransactionIsolationLevel::SqlTransactionNone as i32,
+        // JDBC's driver reads a number of 64 bits.
+        SqlTransactionIsolationLevel::SqlTransactionNone as i64,
     );
     info.append(
         SqlInfo::SqlSupportedTransactionsIsolationLevels,
@@ -170,7 +171,9 @@ fn append_grammar(info: &mut SqlInfoDataBuilder) {
     info.append(SqlInfo::SqlSupportsIntegrityEnhancementFacility, false);
     info.append(
         SqlInfo::SqlOuterJoinsSupportLevel,
-        SqlOuterJoinsSupportLevel::SqlFullOuterJoins as i32,
+        // JDBC's driver reads a set.
+        1 << SqlOuterJoinsSupportLevel::SqlLimitedOuterJoins as i32
+            | 1 << SqlOuterJoinsSupportLevel::SqlFullOuterJoins as i32,
     );
     // No names of schemas or catalogs are made or given rights to; in queries and INSERT they may stand.
     info.append(SqlInfo::SqlSchemasSupportedActions, 0);
@@ -257,6 +260,8 @@ fn conversions() -> BTreeMap<i32, Vec<i32>> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::AsArray;
+
     use super::*;
 
     #[test]
@@ -291,5 +296,28 @@ mod tests {
             assert!(shown.contains(name), "{shown}");
         }
         assert!(!shown.contains("lower"), "{shown}");
+    }
+
+    #[test]
+    fn answers_have_the_types_that_jdbc_s_driver_reads() {
+        let info = server_info(&BTreeMap::new()).unwrap();
+        let shown = |asked: SqlInfo| {
+            let batch = info.record_batch([asked as u32]).unwrap();
+            let value = batch.column(1).as_union().value(0);
+            let kind = batch.column(1).as_union().type_id(0);
+            (
+                kind,
+                arrow::util::display::array_value_to_string(&value, 0).unwrap(),
+            )
+        };
+        let (bigint, bitmask) = (2, 3);
+        assert_eq!(
+            shown(SqlInfo::SqlDefaultTransactionIsolation),
+            (bigint, "0".to_owned())
+        );
+        assert_eq!(
+            shown(SqlInfo::SqlOuterJoinsSupportLevel),
+            (bitmask, "6".to_owned())
+        );
     }
 }

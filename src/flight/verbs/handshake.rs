@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn credentials_are_read_from_the_header_and_from_flights_own_message() {
-        let header = format!("Basic {}", STANDARD.encode("alice:secret:1"));
+        let header = format!("Basic {}", BASIC.encode("alice:secret:1"));
         let header = Credentials::of_header(&calling_with(&header));
         let payload = BasicAuth {
             username: "alice".to_owned(),
