@@ -51,13 +51,12 @@ java-tools:
 	@missing=''; \
 	command -v javac >/dev/null || missing="$$missing openjdk-17-jdk-headless"; \
 	command -v mvn >/dev/null || missing="$$missing maven"; \
-	if [ -n "$$missing" ] && command -v apt-get >/dev/null; then \
-		as_root=''; [ "$$(id -u)" = 0 ] || as_root=sudo; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 		echo "installing with apt:$$missing"; \
-		$$as_root apt-get update -qq; \
-		DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -y -qq --no-install-recommends $$missing || \
+		{ apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } || \
 			echo "not to be had:$$missing; the tests that need Java are passed over"; \
-	fi
+	elif [ -n "$$missing" ]; then echo "missing:$$missing; the tests that need Java are passed over"; fi
 
 # The environment is made anew when what it holds has changed.
 $(VENV)/ready: python-client/pyproject.toml | system-libraries
@@ -121,7 +120,8 @@ go-tests: build
 
 # Maven fetches Arrow's client and driver once; after that this takes about a minute.
 java-tests: java-tools build
-	@if command -v mvn >/dev/null && command -v javac >/dev/null; then \
+	@version=$$(javac -version 2>&1 | sed -n 's/^javac \([0-9]*\).*/\1/p'); \
+	if command -v mvn >/dev/null && [ "$${version:-0}" -ge 17 ]; then \
 		VOLARY_BIN=$(VOLARY) mvn -B -q -f examples/java/pom.xml test; \
 	else echo 'Java tests passed over: there is no Maven or no JDK of Java 17 or later'; fi
 

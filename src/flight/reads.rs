@@ -85,13 +85,13 @@ impl Reads {
         Ok(async_stream::stream! {
             loop {
                 let next = tokio::select! {
-                    // The end first: a read that is whole was not cancelled.
+                    // The stop first: a query that is faster than its reader always has a message ready.
                     biased;
-                    next = rows.next() => next,
                     () = read.stopped() => {
                         yield Err(FlightError::CancelledRead.into());
                         return;
                     }
+                    next = rows.next() => next,
                 };
                 match next {
                     Some(message) => yield message,

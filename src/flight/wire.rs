@@ -69,12 +69,25 @@ impl Wire {
 
     /// What a ticket signed here stands for, plain or as Flight SQL wraps it; `None` when it is not of that kind.
     pub fn signed_ticket(&self, ticket: &Bytes) -> Option<Result<OpenedTicket, FlightError>> {
-        let signed = if Signer::is_ticket(ticket) {
-            ticket.clone()
-        } else {
-            sql::signed_part(ticket)?
-        };
+        let signed = signed_bytes(ticket)?;
         Some(self.signer.open_ticket(&signed, SystemTime::now()))
+    }
+
+    /// The same of a ticket that may have expired: what was begun with it may go on for longer, and can be cancelled.
+    pub fn signed_ticket_of_any_age(
+        &self,
+        ticket: &Bytes,
+    ) -> Option<Result<OpenedTicket, FlightError>> {
+        let signed = signed_bytes(ticket)?;
+        Some(self.signer.open_ticket(&signed, SystemTime::UNIX_EPOCH))
+    }
+}
+
+fn signed_bytes(ticket: &Bytes) -> Option<Bytes> {
+    if Signer::is_ticket(ticket) {
+        Some(ticket.clone())
+    } else {
+        sql::signed_part(ticket)
     }
 }
 

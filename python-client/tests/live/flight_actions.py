@@ -12,7 +12,7 @@ import struct
 
 import pyarrow.flight as flight
 
-from raw_flight import _field, _fields, _number, _varint
+from raw_flight import field, fields, number, varint
 
 CANCELLED, CANCELLING, NOT_CANCELLABLE = 1, 2, 3
 INVALID_NAME, INVALID_VALUE = 1, 2
@@ -28,20 +28,20 @@ def _answer(client: flight.FlightClient, action: str, body: bytes, options: flig
 
 def _enum(message: bytes, field: int) -> int:
     """An enum of a message; proto3 leaves out what is 0."""
-    return _number(_fields(message)[field][-1], 0)[0] if message else 0
+    return number(fields(message)[field][-1], 0)[0] if message else 0
 
 
 def cancel(
     client: flight.FlightClient, info: flight.FlightInfo, options: flight.FlightCallOptions | None = None
 ) -> int:
     """CancelFlightInfo: gives CANCELLED, CANCELLING or NOT_CANCELLABLE."""
-    return _enum(_answer(client, "CancelFlightInfo", _field(1, info.serialize()), options), 1)
+    return _enum(_answer(client, "CancelFlightInfo", field(1, info.serialize()), options), 1)
 
 
 def renew(client: flight.FlightClient, endpoint: flight.FlightEndpoint) -> flight.FlightEndpoint:
     """RenewFlightEndpoint: the same endpoint, good for longer."""
     return flight.FlightEndpoint.deserialize(
-        _answer(client, "RenewFlightEndpoint", _field(1, endpoint.serialize()), None)
+        _answer(client, "RenewFlightEndpoint", field(1, endpoint.serialize()), None)
     )
 
 
@@ -51,30 +51,30 @@ def _value(value: Value) -> bytes:
         case None:
             return b""
         case bool():
-            return _varint(2 << 3) + _varint(value)
+            return varint(2 << 3) + varint(value)
         case int():
-            return _varint(3 << 3 | 1) + struct.pack("<q", value)
+            return varint(3 << 3 | 1) + struct.pack("<q", value)
         case float():
-            return _varint(4 << 3 | 1) + struct.pack("<d", value)
+            return varint(4 << 3 | 1) + struct.pack("<d", value)
         case str():
-            return _field(1, value.encode())
+            return field(1, value.encode())
         case list():
-            return _field(5, b"".join(_field(1, each.encode()) for each in value))
+            return field(5, b"".join(field(1, each.encode()) for each in value))
 
 
 def _value_of(message: bytes) -> Value:
-    for number, [body] in _fields(message).items():
-        match number:
+    for kind, [body] in fields(message).items():
+        match kind:
             case 1:
                 return body.decode()
             case 2:
-                return bool(_number(body, 0)[0])
+                return bool(number(body, 0)[0])
             case 3:
                 return struct.unpack("<q", body)[0]
             case 4:
                 return struct.unpack("<d", body)[0]
             case 5:
-                return [each.decode() for each in _fields(body).get(1, [])]
+                return [each.decode() for each in fields(body).get(1, [])]
     return None
 
 
@@ -82,15 +82,15 @@ def set_session_options(
     client: flight.FlightClient, options: dict[str, Value], call: flight.FlightCallOptions | None = None
 ) -> dict[str, int]:
     """SetSessionOptions: the options that were not taken, each with INVALID_NAME, INVALID_VALUE or another error."""
-    body = b"".join(_field(1, _field(1, name.encode()) + _field(2, _value(value))) for name, value in options.items())
-    errors = _fields(_answer(client, "SetSessionOptions", body, call)).get(1, [])
-    return {_fields(entry)[1][0].decode(): _enum(_fields(entry)[2][0], 1) for entry in errors}
+    body = b"".join(field(1, field(1, name.encode()) + field(2, _value(value))) for name, value in options.items())
+    errors = fields(_answer(client, "SetSessionOptions", body, call)).get(1, [])
+    return {fields(entry)[1][0].decode(): _enum(fields(entry)[2][0], 1) for entry in errors}
 
 
 def get_session_options(client: flight.FlightClient, call: flight.FlightCallOptions | None = None) -> dict[str, Value]:
     """GetSessionOptions."""
-    entries = _fields(_answer(client, "GetSessionOptions", b"", call)).get(1, [])
-    return {_fields(entry)[1][0].decode(): _value_of(_fields(entry)[2][0]) for entry in entries}
+    entries = fields(_answer(client, "GetSessionOptions", b"", call)).get(1, [])
+    return {fields(entry)[1][0].decode(): _value_of(fields(entry)[2][0]) for entry in entries}
 
 
 def close_session(client: flight.FlightClient, call: flight.FlightCallOptions | None = None) -> int:

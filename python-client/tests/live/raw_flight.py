@@ -17,7 +17,7 @@ import pyarrow as pa
 SERVICE = "/arrow.flight.protocol.FlightService/"
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -27,7 +27,7 @@ def _varint(number: int) -> bytes:
 
 
 def field(number: int, body: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(body)) + body
+    return varint(number << 3 | 2) + varint(len(body)) + body
 
 
 def number(message: bytes, at: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import flight_actions
 from adbc_connections import wait_until_idle
 from arrow_types import EVERY_TYPE, REPLACED
 from flight_actions import CANCELLED, CANCELLING, CLOSED, CLOSING, INVALID_NAME, INVALID_VALUE, Cookies
-from raw_flight import SERVICE, RawFlight, _field, _fields
+from raw_flight import SERVICE, RawFlight, field, fields
 from test_bare_flight import ask, command, put, read
 
 ENDLESS = command("Query", sql="SELECT value FROM generate_series(1, 1000000000000)")
@@ -71,9 +71,9 @@ def test_a_read_is_cut_and_projected_as_asked(bare, parts):
     assert len(asked(endpoints=1000).endpoints) <= 1000
     some = read(bare, flight.FlightDescriptor.for_command(command("Read", dataset="parts@1", columns=["word"])))
     assert some.equals(parts.select(["word"]).slice(0, 2000))
-    for fields, words in (({"columns": ["nothing"]}, "nothing"), ({"endpoint": 2}, "endpoint")):
+    for wrong, words in (({"columns": ["nothing"]}, "nothing"), ({"endpoint": 2}, "endpoint")):
         with pytest.raises(pa.ArrowInvalid, match=words):
-            asked(**fields)
+            asked(**wrong)
     with pytest.raises(pa.ArrowKeyError, match="nowhere"):
         bare.get_flight_info(flight.FlightDescriptor.for_command(command("Read", dataset="nowhere")))
 
@@ -108,8 +108,8 @@ def test_columns_are_compressed_when_a_header_asks(bare, cluster):
     def size(*metadata: tuple[str, str]) -> int:
         """Bytes of columns in the answer."""
         with RawFlight(cluster.servers[0].grpc) as raw:
-            answers = raw.channel.unary_stream(SERVICE + "DoGet")(_field(1, asked), metadata=metadata)
-            return sum(len(body) for answer in answers for body in _fields(answer).get(1000, []))
+            answers = raw.channel.unary_stream(SERVICE + "DoGet")(field(1, asked), metadata=metadata)
+            return sum(len(body) for answer in answers for body in fields(answer).get(1000, []))
 
     plain = size()
     assert plain == size(("volary-compression", "none"))
@@ -194,8 +194,7 @@ def test_a_session_lives_in_a_cookie_that_every_server_takes(cluster):
             "flavour": INVALID_NAME,
         }
         assert flight_actions.close_session(clients[2]) in (CLOSED, CLOSING)
-        with pytest.raises(pa.ArrowKeyError, match="session"):
-            flight_actions.get_session_options(clients[0])
+        assert flight_actions.get_session_options(clients[0]) == {}
     finally:
         for client in clients:
             client.close()
@@ -214,7 +213,7 @@ def test_errors_are_arrows_exceptions_with_the_servers_words(bare, parts):
         (pa.ArrowInvalid, "SELEC", lambda: bare.do_get(flight.Ticket(command("Query", sql="SELEC 1"))).read_all()),
         (
             pa.ArrowInvalid,
-            "ticket is not one of this cluster",
+            "is not a command",
             lambda: bare.do_get(flight.Ticket(b'{"@type": "volary.v1.Fly"}')).read_all(),
         ),
         (pa.ArrowException, "already exists", lambda: put(bare, "parts", pa.table({"number": [1]}), "ERROR")),

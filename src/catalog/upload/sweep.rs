@@ -16,6 +16,8 @@ use crate::support::shutdown::Shutdown;
 
 /// How long the records of an upload that has ended are kept, so that who comes late is told how it ended.
 const KEPT_AFTER_END: Duration = Duration::from_secs(24 * 3600);
+/// An upload has its record so long after its id was made.
+const BEGUN_WITHIN_MS: u64 = 60_000;
 /// The longest and the shortest time between two sweeps.
 pub(super) const SWEEP_EVERY_MAX: Duration = Duration::from_secs(60);
 const SWEEP_EVERY_MIN: Duration = Duration::from_secs(1);
@@ -70,6 +72,12 @@ impl Uploads {
         let standing = match self.standing(id).await {
             Ok(standing) => standing,
             Err(UploadError::Unknown { .. }) => {
+                // One that begins at this moment has a folder before it has a record.
+                let (seconds, _) = id.get_timestamp().map_or((0, 0), |time| time.to_unix());
+                let young_until = seconds.saturating_mul(1000).saturating_add(BEGUN_WITHIN_MS);
+                if now < young_until {
+                    return Ok(young_until);
+                }
                 // A part that ended after the upload was forgotten may have left a note.
                 self.records.forget(id).await?;
                 return Ok(u64::MAX);

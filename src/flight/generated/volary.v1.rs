@@ -93,7 +93,8 @@ pub struct Read {
     /// `census`, or `census@3`
     #[prost(string, tag = "1")]
     pub dataset: ::prost::alloc::string::String,
-    /// At most this many endpoints, each of whole row groups and about as many rows; 0: one for every data file.
+    /// At most this many endpoints, each of whole row groups and about as many rows; 0: one for every data file,
+    /// 1,000 at most.
     #[prost(uint32, tag = "2")]
     pub endpoints: u32,
     /// in this order; empty: all
@@ -616,6 +617,9 @@ impl ::prost::Name for ListJobs {
 pub struct JobStatus {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+    /// asked for a list of jobs: it does not renew the job's lease
+    #[prost(bool, tag = "2")]
+    pub listed: bool,
 }
 impl ::prost::Name for JobStatus {
     const NAME: &'static str = "JobStatus";

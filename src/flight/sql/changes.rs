@@ -28,16 +28,26 @@ pub(super) async fn put(
     else {
         return Err(FlightError::IsAQuery.into());
     };
-    let held = values_of(&statement.parameters)?;
-    match (held, inbound) {
-        (None, Some(inbound)) => {
-            let place = context.incoming.admit()?;
-            let rows = run(context, *change, incoming(inbound)).await;
-            drop(place);
-            rows
-        }
-        (held, _) => run(context, *change, bound(held)).await,
-    }
+    let Some(inbound) = inbound else {
+        let held = values_of(&statement.parameters)?;
+        return run(context, *change, bound(held)).await;
+    };
+    // Values that come in are newer than those that the handle holds: a driver that binds and then executes many times
+    // shows the handle of its first binding.
+    let place = context.incoming.admit()?;
+    let mut incoming = std::pin::pin!(incoming(inbound).peekable());
+    let nothing_came = match incoming.as_mut().peek().await {
+        None => true,
+        Some(Ok(batch)) => batch.num_rows() == 0 || batch.num_columns() == 0,
+        Some(Err(_)) => false,
+    };
+    let rows = if nothing_came {
+        run(context, *change, bound(values_of(&statement.parameters)?)).await
+    } else {
+        run(context, *change, incoming).await
+    };
+    drop(place);
+    rows
 }
 
 /// Carries a change out, once, for all rows of values together; answers the rows written.

@@ -63,7 +63,7 @@ pub fn withdraw_flight(wire: &Wire, info: &FlightInfo) -> Result<bool, FlightErr
     let tickets = info
         .endpoint
         .iter()
-        .filter_map(|endpoint| wire.signed_ticket(&endpoint.ticket.as_ref()?.ticket))
+        .filter_map(|endpoint| wire.signed_ticket_of_any_age(&endpoint.ticket.as_ref()?.ticket))
         .collect::<Result<Vec<_>, _>>()?;
     let now = SystemTime::now();
     let lifetime = wire.signer.lifetime();

@@ -88,8 +88,11 @@ pub(crate) async fn do_action(
             Ok(many(listed.into_iter(), form))
         }
         ActionKind::JobStatus => {
-            let id = jobs::parse_id(&body.read::<v1::JobStatus>()?.id)?;
-            context.leases.touch(id);
+            let request = body.read::<v1::JobStatus>()?;
+            let id = jobs::parse_id(&request.id)?;
+            if !request.listed {
+                context.leases.touch(id);
+            }
             Ok(one(&jobs::current(context, id, forwarded).await?, form))
         }
         ActionKind::CancelJob => {

@@ -30,6 +30,9 @@ const REUSE_CONNECTION: &str = "arrow-flight-reuse-connection://?";
 /// Tickets of one answer; a reader has hardly more connections than that.
 const ENDPOINTS_MAX: usize = 10_000;
 
+/// Tickets of one answer when no number was asked for: together some 250 KB.
+const ENDPOINTS_UNASKED_MAX: usize = 1000;
+
 const EXPECTED: &str = "a path, a Read, a Query, or a Flight SQL command";
 
 pub(crate) async fn get_flight_info(
@@ -131,7 +134,7 @@ async fn read_info(context: &VerbContext, read: &v1::Read) -> Result<FlightInfo,
     }
     let mut locations = Locations::of(context);
     let mut info = with_schema(FlightInfo::new(), &schema)?;
-    for (run, rows) in dataset.runs(NonZeroUsize::new(endpoints)) {
+    for (run, rows) in dataset.runs(endpoints_of(endpoints, dataset.files.len())) {
         let part = Rows::TablePart(TablePart {
             table: reference_text(&dataset.name, dataset.version),
             first: run.start as u64,
@@ -152,6 +155,15 @@ async fn read_info(context: &VerbContext, read: &v1::Read) -> Result<FlightInfo,
             -1
         })
         .with_app_metadata(format!("{{\"version\": {}}}", dataset.version)))
+}
+
+/// How many endpoints to make at most; `None`: one for every file. A dataset of very many files is not answered with as
+/// many tickets, which would be more than clients take in one message.
+fn endpoints_of(asked: usize, files: usize) -> Option<NonZeroUsize> {
+    match NonZeroUsize::new(asked) {
+        None if files > ENDPOINTS_UNASKED_MAX => NonZeroUsize::new(ENDPOINTS_UNASKED_MAX),
+        asked => asked,
+    }
 }
 
 /// Where the endpoints of one answer may be read.

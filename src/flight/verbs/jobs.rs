@@ -69,6 +69,16 @@ pub(crate) async fn current(
     id: JobId,
     forwarded: bool,
 ) -> Result<v1::Job, Status> {
+    look(context, id, forwarded, false).await
+}
+
+/// The job as it stands, for itself or for a list.
+async fn look(
+    context: &VerbContext,
+    id: JobId,
+    forwarded: bool,
+    listed: bool,
+) -> Result<v1::Job, Status> {
     let jobs = &context.services.catalog.jobs;
     if let Some(live) = jobs.watch(id) {
         let status = live.borrow().clone();
@@ -78,7 +88,10 @@ pub(crate) async fn current(
     if status.state.is_final() {
         return Ok(convert::job(&status));
     }
-    let request = v1::JobStatus { id: id.to_string() };
+    let request = v1::JobStatus {
+        id: id.to_string(),
+        listed,
+    };
     match ask_coordinator(context, &status, &request, forwarded).await? {
         Some(mut answers) => match answers.next().await {
             Some(job) => job,
@@ -118,7 +131,7 @@ pub(crate) async fn all_current(
             if status.state.is_final() {
                 return convert::job(&status);
             }
-            let job = current(context, status.id, forwarded).await;
+            let job = look(context, status.id, forwarded, true).await;
             job.unwrap_or_else(|_| convert::job(&status))
         })
         .buffered(ASKED_AT_ONCE)
