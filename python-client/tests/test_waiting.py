@@ -64,10 +64,11 @@ def test_an_interrupt_while_the_job_is_asked_for_cancels_it_too(client, trained)
     trained.answers["Train"] = train
     trained.answers["CancelJob"] = [{}]
     trained.answers["WatchJob"] = [job("CANCELLED")]
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         census_model().fit(client.table("t"), "y", verbose=0)
     assert trained.asked("CancelJob") == [{"id": "0190-job"}]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_an_interrupt_while_the_rows_are_committed_leaves_no_rows(client, trained):

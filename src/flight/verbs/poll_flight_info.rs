@@ -76,7 +76,8 @@ pub(crate) async fn poll_flight_info(
             Ok(PollInfo {
                 info: Some(get_flight_info(context, descriptor).await?),
                 progress: Some(1.0),
-                ..PollInfo::default()
+                expiration_time: Some(expiry(context)),
+                flight_descriptor: None,
             })
         }
     }

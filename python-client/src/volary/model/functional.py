@@ -403,9 +403,11 @@ class Model:
             if lease_seconds is not None:
                 request["leaseSeconds"] = lease_seconds
             made = ((rows, request["source"]), (validation_data, request.get("validationSource")))
-            request["dropDatasets"] = [
+            made_for_it = [
                 source["table"] for given, source in made if source is not None and not isinstance(given, Rows)
             ]
+            if made_for_it:
+                request["dropDatasets"] = made_for_it
             with owned(lambda: connection.train(request)) as self.job:
                 done = self.job.wait(verbose, "epoch")
         self._served = connection.model(name or self.name, done.version or None)
