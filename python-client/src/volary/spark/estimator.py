@@ -34,8 +34,8 @@ class VolaryEstimator(Estimator[VolaryModel], TrainingParams, DefaultParamsReada
         params: Any Param by name, such as ``labelCol="income"``; each has a setter too.
 
     ``fit`` streams the partitions side by side into a temporary dataset, trains on all servers, and removes the dataset, also
-    when something fails. Classes count from 0; labels that are doubles must be whole numbers where the loss is one over
-    classes.
+    when something fails. Ctrl-C cancels the job; when the driver is killed, the servers cancel it after a minute. Classes
+    count from 0; labels that are doubles must be whole numbers where the loss is one over classes.
     """
 
     #: A DataFrame to measure after every epoch; see :meth:`setValidation`.
@@ -98,13 +98,16 @@ class VolaryEstimator(Estimator[VolaryModel], TrainingParams, DefaultParamsReada
         with shared.fit():
             prepared = self._preparation(dataset)
             request = self._request()
-            request["source"] = {"table": shared.dataset(dataset, servers, f"{self.uid}-training", prepared)}
+            made = [shared.dataset(dataset, servers, f"{self.uid}-training", prepared)]
+            request["source"] = {"table": made[0]}
             if self.validation is not None:
                 held = shared.dataset(
                     self.validation, servers, f"{self.uid}-validation", self._preparation(self.validation)
                 )
                 request["validationSource"] = {"table": held}
-            done, history = train(servers, request, self.getOrDefault(self.verbose), self._heard)
+                made.append(held)
+            verbose = self.getOrDefault(self.verbose)
+            done, history = train(servers, request, verbose, self._heard, made if shared.alone else ())
         model = self._answer(request["name"], int(done.version))
         model._resetUid(self.uid)
         self._copyValues(model)
