@@ -240,7 +240,7 @@ class Transport:
             try:
                 with _translated():
                     return self._client_at(uri).do_get(endpoint.ticket, options=self._options())
-            except errors.UnavailableError as error:
+            except (errors.UnavailableError, errors.UnimplementedError) as error:  # nobody, or no Flight server
                 self._unreachable[uri] = time.monotonic() + UNREACHABLE_SECONDS
                 unheard = error
         assert unheard is not None
