@@ -34,7 +34,11 @@ df = spark.range(2000).selectExpr("rand(1) AS x", "rand(2) AS y", "cast(id % 2 A
 network = volary.Sequential([layers.Dense(16, activation="relu"), layers.Dense(1, activation="sigmoid")])
 stage = VolaryEstimator(network, "binary_crossentropy", server=sys.argv[1], featuresCol=["x", "y"], modelName=sys.argv[2])
 stage.setMaxEpoch(1_000_000).setBatchSize(100).setSeed(1).setValidation(df.where("x < 0.5"))._set(verbose=2)
-stage.fit(df)
+try:
+    stage.fit(df)
+except KeyboardInterrupt:
+    print("interrupted; the job is", stage.job.status().state, flush=True)
+    raise
 """
 
 
@@ -99,7 +103,8 @@ def test_a_driver_that_is_killed_leaves_neither_a_job_nor_rows(server, watcher, 
 def test_ctrl_c_cancels_the_job_and_drops_the_rows_before_the_driver_ends(server, watcher, tmp_path):
     process = driver(server, "interrupted", tmp_path)
     process.send_signal(signal.SIGINT)
-    _, complaint = process.communicate(timeout=PATIENCE_SECONDS)
+    told, complaint = process.communicate(timeout=PATIENCE_SECONDS)
+    assert "interrupted; the job is CANCELLED" in told, complaint
     assert "is being cancelled, a second interrupt does not wait for it" in complaint
     assert complaint.rstrip().endswith("KeyboardInterrupt")
     assert job_of(watcher, "interrupted").state == "CANCELLED"

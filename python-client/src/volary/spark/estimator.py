@@ -16,6 +16,7 @@ from ..jobs import JobHandle
 from .fitting import Preparation, SharedRows, train, whole_labels
 from .model import VolaryModel
 from .params import TrainingParams
+from .servers import Servers
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -107,7 +108,12 @@ class VolaryEstimator(Estimator[VolaryModel], TrainingParams, DefaultParamsReada
                 request["validationSource"] = {"table": held}
                 made.append(held)
             verbose = self.getOrDefault(self.verbose)
-            done, history = train(servers, request, verbose, self._heard, made if shared.alone else ())
+            try:
+                done, history = train(servers, request, verbose, self._heard, made if shared.alone else ())
+            finally:
+                if self.job is not None:  # the connection of the fit is closed; this one is made when it is asked for
+                    url = self.job._transport.url
+                    self.job = Servers((url,), servers.headers, servers.tls_root_certs).client().job(self.job.id)
         model = self._answer(request["name"], int(done.version))
         model._resetUid(self.uid)
         self._copyValues(model)
