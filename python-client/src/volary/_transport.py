@@ -10,6 +10,7 @@ reading take turns, and what is written ahead of the answers is bounded: neither
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -36,6 +37,13 @@ AHEAD_BYTES = 8 * 1024 * 1024
 UNACKNOWLEDGED_MESSAGES = 64
 UNACKNOWLEDGED_BYTES = 32 * 1024 * 1024
 
+# Where an endpoint says that it is read over the connection that named it (Flight.rst, "Connection Reuse").
+REUSE_CONNECTION = "arrow-flight-reuse-connection:"
+# A location may be an address of a network that this process is not in, where nothing answers at all. So long is waited
+# for a connection, and so long after that it is not tried again.
+CONNECT_MILLISECONDS = 3_000
+UNREACHABLE_SECONDS = 60.0
+
 _CALL_OVER = (pa.ArrowException, flight.FlightError)
 
 
@@ -45,6 +53,15 @@ def _translated() -> Iterator[None]:
         yield
     except _CALL_OVER as error:
         raise errors.from_arrow(error) from None
+
+
+def _address(uri: str) -> str:
+    """The address, written in one way: ``grpc`` and ``grpc+tcp`` are the same.
+
+    >>> _address("grpc://host:1")
+    'grpc+tcp://host:1'
+    """
+    return uri.rstrip("/").replace("grpc://", "grpc+tcp://")
 
 
 class BatchStream:
@@ -114,6 +131,8 @@ class Transport:
         with _translated():
             self._client = flight.FlightClient(url, **options)
         self._elsewhere: dict[str, flight.FlightClient] = {}
+        # Locations that could not be reached, and until when they are passed over.
+        self._unreachable: dict[str, float] = {}
 
     def close(self) -> None:
         """End the connections."""
@@ -194,8 +213,7 @@ class Transport:
 
     def _read_endpoints(self, endpoints: Sequence[flight.FlightEndpoint]) -> Iterator[pa.RecordBatch]:
         for endpoint in endpoints:
-            with _translated():
-                reader = self._reader_of(endpoint).do_get(endpoint.ticket, options=self._options())
+            reader = self._reader_of(endpoint)
             finished = False
             try:
                 while True:
@@ -211,15 +229,35 @@ class Transport:
                 if not finished:
                     reader.cancel()
 
-    def _reader_of(self, endpoint: flight.FlightEndpoint) -> flight.FlightClient:
-        """The client for an endpoint: this one when it says "here" or nothing."""
-        locations = [location.uri.decode() for location in endpoint.locations]
-        locations = [uri for uri in locations if not uri.startswith("arrow-flight-reuse-connection:")]
-        if not locations or len(locations) != len(endpoint.locations) or self.url in locations:
+    def _reader_of(self, endpoint: flight.FlightEndpoint) -> flight.FlightStreamReader:
+        """The endpoint's stream, from the first of its locations that can be reached; none at all means this connection."""
+        uris = [location.uri.decode() for location in endpoint.locations] or [REUSE_CONNECTION]
+        # Those that did not answer a while ago come last, so that an endpoint that is nowhere else is still tried.
+        now = time.monotonic()
+        uris.sort(key=lambda uri: self._unreachable.get(uri, now) > now)
+        unheard: errors.VolaryError | None = None
+        for uri in uris:
+            try:
+                with _translated():
+                    return self._client_at(uri).do_get(endpoint.ticket, options=self._options())
+            except (errors.UnavailableError, errors.UnimplementedError) as error:  # nobody, or no Flight server
+                self._unreachable[uri] = time.monotonic() + UNREACHABLE_SECONDS
+                unheard = error
+        assert unheard is not None
+        raise unheard
+
+    def _client_at(self, uri: str) -> flight.FlightClient:
+        """The client for a location: this one's own when it is where this one is connected."""
+        if uri.startswith(REUSE_CONNECTION) or _address(uri) == _address(self.url):
             return self._client
-        if locations[0] not in self._elsewhere:
-            self._elsewhere[locations[0]] = flight.FlightClient(locations[0], **self._tls)
-        return self._elsewhere[locations[0]]
+        if uri not in self._elsewhere:
+            try:
+                self._elsewhere[uri] = flight.FlightClient(
+                    uri, generic_options=[("grpc.min_reconnect_backoff_ms", CONNECT_MILLISECONDS)], **self._tls
+                )
+            except _CALL_OVER as error:  # such as a scheme that gRPC does not speak
+                raise errors.UnavailableError(f"the location {uri} cannot be read from: {error}") from None
+        return self._elsewhere[uri]
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -405,8 +443,9 @@ def _answers(
             yield answer
     if refused is not None:
         raise refused
-    if read != written:
-        raise errors.InternalError(f"the server answered {read} of {written} batches; ask again")
+    if read != written or piece is not None:
+        more = " and more to come" if piece is not None else ""
+        raise errors.InternalError(f"the server answered {read} of {written} batches{more}; ask again")
 
 
 def _may_write(unanswered: deque[int], weight: int) -> bool:

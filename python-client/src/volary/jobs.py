@@ -90,7 +90,12 @@ class JobHandle:
         self._transport.action("CancelJob", {"id": self.id})
 
     def resume(
-        self, *, epochs: int | None = None, epoch: int | None = None, learning_rate: float | None = None
+        self,
+        *,
+        epochs: int | None = None,
+        epoch: int | None = None,
+        learning_rate: float | None = None,
+        lease_seconds: int | None = None,
     ) -> JobHandle:
         """Go on with a training job that has ended, from a checkpoint (:class:`volary.callbacks.Checkpoint`).
 
@@ -101,12 +106,16 @@ class JobHandle:
                 the checkpoint has: its weights are committed as they are.
             epoch: The checkpoint; the newest when left out. :meth:`status` tells which there are.
             learning_rate: In place of the optimiser's, schedules included.
+            lease_seconds: Cancel the job when nobody has watched it or asked about it for so long; ``None`` lets it run to its
+                end.
 
         Answers the new job: ``wait`` for it, then ``client.model(name)`` is its model.
         """
         request: dict[str, Any] = {"id": self.id, "epoch": _count("epoch", epoch), "epochs": _count("epochs", epochs)}
         if learning_rate is not None:
             request["learningRate"] = float(plain(learning_rate, "learning_rate"))
+        if lease_seconds is not None:
+            request["leaseSeconds"] = _count("lease_seconds", lease_seconds)
         return JobHandle(self._transport, str(self._transport.action("Resume", request)["id"]))
 
     def drop_checkpoints(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import urllib.request
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -101,6 +104,20 @@ def test_a_udf_answers_what_it_is_called_on(cluster, client, model, df, numbers)
         df.select(predict_udf(f"{model}@1", output="*", server=cluster.url)("features").alias("answer")).first().answer
     )
     assert both.asDict().keys() == {"prediction", "probability"}
+
+
+def test_partitions_of_a_udf_go_to_the_servers_in_turn(cluster, model, df):
+    from volary.spark import predict_udf
+
+    def streams() -> list[int]:
+        pages = [urllib.request.urlopen(f"http://{server.http}/metrics").read().decode() for server in cluster.servers]
+        counted = re.compile(r'volary_requests_total\{[^}]*verb="do_exchange"[^}]*\} (\d+)')
+        return [sum(map(int, counted.findall(page))) for page in pages]
+
+    before = streams()
+    kind = predict_udf(model, server=[server.url for server in cluster.servers])
+    assert len(df.select(kind("features")).collect()) == ROWS
+    assert [now - was for now, was in zip(streams(), before, strict=True)] == [2, 1, 1], "of four partitions"
 
 
 def test_a_udf_is_called_in_sql(spark, cluster, model, df):

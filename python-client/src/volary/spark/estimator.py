@@ -16,6 +16,7 @@ from ..jobs import JobHandle
 from .fitting import Preparation, SharedRows, train, whole_labels
 from .model import VolaryModel
 from .params import TrainingParams
+from .servers import Servers
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -34,8 +35,8 @@ class VolaryEstimator(Estimator[VolaryModel], TrainingParams, DefaultParamsReada
         params: Any Param by name, such as ``labelCol="income"``; each has a setter too.
 
     ``fit`` streams the partitions side by side into a temporary dataset, trains on all servers, and removes the dataset, also
-    when something fails. Classes count from 0; labels that are doubles must be whole numbers where the loss is one over
-    classes.
+    when something fails. Ctrl-C cancels the job; when the driver is killed, the servers cancel it after a minute. Classes
+    count from 0; labels that are doubles must be whole numbers where the loss is one over classes.
     """
 
     #: A DataFrame to measure after every epoch; see :meth:`setValidation`.
@@ -98,13 +99,21 @@ class VolaryEstimator(Estimator[VolaryModel], TrainingParams, DefaultParamsReada
         with shared.fit():
             prepared = self._preparation(dataset)
             request = self._request()
-            request["source"] = {"table": shared.dataset(dataset, servers, f"{self.uid}-training", prepared)}
+            made = [shared.dataset(dataset, servers, f"{self.uid}-training", prepared)]
+            request["source"] = {"table": made[0]}
             if self.validation is not None:
                 held = shared.dataset(
                     self.validation, servers, f"{self.uid}-validation", self._preparation(self.validation)
                 )
                 request["validationSource"] = {"table": held}
-            done, history = train(servers, request, self.getOrDefault(self.verbose), self._heard)
+                made.append(held)
+            verbose = self.getOrDefault(self.verbose)
+            try:
+                done, history = train(servers, request, verbose, self._heard, made if shared.alone else ())
+            finally:
+                if self.job is not None:  # the connection of the fit is closed; this one is made when it is asked for
+                    url = self.job._transport.url
+                    self.job = Servers((url,), servers.headers, servers.tls_root_certs).client().job(self.job.id)
         model = self._answer(request["name"], int(done.version))
         model._resetUid(self.uid)
         self._copyValues(model)

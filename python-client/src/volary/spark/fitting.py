@@ -1,13 +1,15 @@
 """One training of a DataFrame: its rows go to temporary datasets, a job trains on them, and the datasets go again.
 
 Fits over the same DataFrame, as CrossValidator makes them, may share one upload. A job with checkpoints goes on when it
-has lost a server. Nothing is left behind, whether a fit ends well or not; only a driver that dies leaves its datasets, which
-are named ``temporary-<stage>-<purpose>-<random>``.
+has lost a server. Nothing is left behind, whether a fit ends well or not. When the driver dies, the servers cancel its job
+after a lease, and drop the datasets that were made for that job alone; those that several fits share, or that a job with
+checkpoints may begin anew on, stay, and are named ``temporary-<stage>-<purpose>-<random>``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import threading
 import time
@@ -16,10 +18,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import errors
+from .. import errors, jobs
 from ..client import Client
 from ..errors import InvalidArgumentError
-from ..jobs import History, JobHandle
+from ..jobs import History, JobHandle, owned
 from ..listing import Job
 from .columns import columns_of, is_vector
 from .servers import Servers
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedRows", "train"]
 
+#: Seconds without a sign of the driver, after which the servers cancel its job.
+LEASE_SECONDS = jobs.LEASE_SECONDS
 #: How often a job goes on from its newest checkpoint, as the older system's default had it.
 RESUMES = 5
 #: How long it is waited until the servers that are left know that one is lost, and how often it is asked.
@@ -59,6 +63,10 @@ class SharedRows:
     _running: int = 0
     _failed: bool = False
 
+    def __post_init__(self) -> None:
+        #: Whether what is uploaded is for one job alone.
+        self.alone = self.fits == 1
+
     @contextlib.contextmanager
     def fit(self) -> Iterator[None]:
         """The time of one fit."""
@@ -83,11 +91,16 @@ class SharedRows:
             if key not in self._uploads:
                 name = f"temporary-{purpose}-{secrets.token_hex(6)}"
                 chosen = prepared.of(df)
-                # Known before it is written: a commit whose answer is lost is dropped too.
-                self._uploads[key] = _Upload(name, servers, 0)
                 columns = columns_of(chosen.schema, sizes=prepared.sizes(chosen), whole=prepared.whole)
-                with servers.client() as client:
-                    _, self._uploads[key].rows = upload(client, chosen, name, servers, columns)
+                uploaded = _Upload(name, servers, 0)
+                try:
+                    with servers.client() as client:
+                        _, uploaded.rows = upload(client, chosen, name, servers, columns)
+                except BaseException:
+                    # A commit whose answer is lost is dropped too. The next fit uploads anew, and hears for itself what is wrong.
+                    _drop(uploaded)
+                    raise
+                self._uploads[key] = uploaded
             if self._uploads[key].rows == 0:
                 raise InvalidArgumentError("the DataFrame has no rows; give at least one")
             return self._uploads[key].dataset
@@ -96,14 +109,17 @@ class SharedRows:
         """Remove what was uploaded."""
         with self._lock:
             while self._uploads:
-                _, uploaded = self._uploads.popitem()
-                try:
-                    with uploaded.servers.client() as client:
-                        client.drop_dataset(uploaded.dataset)
-                except errors.NotFoundError:
-                    pass
-                except errors.VolaryError as error:
-                    warnings.warn(f'the dataset "{uploaded.dataset}" could not be removed: {error}', stacklevel=2)
+                _drop(self._uploads.popitem()[1])
+
+
+def _drop(uploaded: _Upload) -> None:
+    try:
+        with uploaded.servers.client() as client:
+            client.drop_dataset(uploaded.dataset)
+    except errors.NotFoundError:
+        pass  # the servers dropped it with its job, or it never came to be
+    except errors.VolaryError as error:
+        warnings.warn(f'the dataset "{uploaded.dataset}" could not be removed: {error}', stacklevel=3)
 
 
 @dataclass(frozen=True)
@@ -179,26 +195,44 @@ def whole_labels(schema: StructType, label: str, loss: Any) -> Collection[str]:
 
 
 def train(
-    servers: Servers, request: dict[str, Any], verbose: int, heard: Callable[[JobHandle], None]
+    servers: Servers,
+    request: dict[str, Any],
+    verbose: int,
+    heard: Callable[[JobHandle], None],
+    made_for_it: Collection[str] = (),
 ) -> tuple[Job, History]:
-    """Run the job to its end; answers the last state and the history. `heard` is told of every job that is started."""
+    """Run the job to its end; answers the last state and the history. `heard` is told of every job that is started.
+
+    Whatever leaves this before the end, Ctrl-C included, cancels the job; when the process dies, its lease does. The datasets
+    `made_for_it` go when the job has ended.
+    """
+    request = {**request, "leaseSeconds": LEASE_SECONDS}
+    if (
+        "checkpoints" not in request
+    ):  # one that has lost a server before its first checkpoint begins anew on the same rows
+        request["dropDatasets"] = list(dict.fromkeys(made_for_it))
+    started: list[str] = []
     with contextlib.ExitStack() as clients:
         client = clients.enter_context(servers.client())
-        job = client.train(request)
-        started = [job.id]
-        silences = 0
         try:
-            while True:
-                heard(job)
-                try:
-                    done = job.wait(verbose, "epoch")
-                    return done, job.history()
-                except errors.UnavailableError:
-                    silences += 1
-                    if "checkpoints" not in request or len(started) > RESUMES or silences > SILENCES:
-                        raise
+            with contextlib.ExitStack() as running:
+                job = running.enter_context(owned(lambda: client.train(request)))
+                started.append(job.id)
+                silences = 0
+                while True:
+                    heard(job)
+                    try:
+                        done = job.wait(verbose, "epoch")
+                        return done, job.history()
+                    except errors.UnavailableError:
+                        silences += 1
+                        if "checkpoints" not in request or len(started) > RESUMES or silences > SILENCES:
+                            raise
                     client = clients.enter_context(_patiently(servers.client))
-                    job = _patiently(lambda: _gone_on(client, started[-1], request))  # noqa: B023  called at once
+                    lost = job
+                    start = functools.partial(_gone_on, client, lost.id, request)
+                    job = _patiently(lambda: running.enter_context(owned(start)))  # noqa: B023  called at once
+                    lost._over = True  # as far as this driver can tell; what it cancels from here on is the other
                     if job.id != started[-1]:
                         started.append(job.id)
         finally:
@@ -217,7 +251,7 @@ def _gone_on(client: Client, lost: str, request: dict[str, Any]) -> JobHandle:
     if state.state == "CANCELLED":
         raise errors.CancelledError(state.error or f"job {lost} was cancelled")
     try:
-        return job.resume()
+        return job.resume(lease_seconds=request["leaseSeconds"])
     except errors.NotFoundError:
         return client.train(request)
 

@@ -1,7 +1,8 @@
 """Datasets and queries as DataFrames: one partition for each endpoint, in the order of the rows.
 
-The version is settled once, when the DataFrame is made, so every partition and every action reads the same rows. A ticket
-expires; a task that comes late asks for its endpoint anew.
+The version of a dataset is settled once, when the DataFrame is made, so every partition and every action reads the same
+rows. A query is planned anew by every action, over the datasets as they are then, unless it names their versions itself. A
+ticket expires; a task that comes late asks for its endpoint anew.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def read_dataframe(
 
     Args:
         spark: The session.
-        dataset_or_sql: ``census``, ``census@3`` for one version of it, or a SQL query. A query is answered as one partition.
+        dataset_or_sql: ``census``, ``census@3`` for one version of it, or a SQL query. A query is answered as one partition,
+            by every action anew; a dataset is read at the version that it has now.
         server: One address, several with commas between, or a list; partitions are read from them in turn.
         columns: Those to read, in this order; the others are not sent. Spark does not tell a source what a query of its own
             leaves out, so name them here.
@@ -86,12 +88,12 @@ class VolaryDataSource(DataSource):
         return "volary"
 
     def schema(self) -> StructType:
-        """That of the rows, once the version is settled; the source keeps both for its reader."""
+        """That of the rows, once a dataset's version is settled; the source keeps both for its reader."""
         self._pinned, self._schema = self._settled()
         return spark_schema(self._schema)
 
     def reader(self, schema: StructType) -> DataSourceReader:
-        """The reader of the settled version, for rows as `schema` has them."""
+        """The reader of the settled version, or of the query, for rows as `schema` has them."""
         if self._pinned is None:  # the user said which schema the rows have
             self._pinned, self._schema = self._settled()
         target = arrow_schema(columns_of(schema))

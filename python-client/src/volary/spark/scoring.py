@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 from .._commands import command
 from .._transport import BatchStream
 from ..client import Client
-from ..errors import InvalidArgumentError
+from ..errors import InternalError, InvalidArgumentError
 from ..handles import reference
 from .columns import Column, arrow_schema, columns_of, converted
-from .servers import DEFAULT, Servers, turn_of
+from .servers import DEFAULT, Servers, task_turn
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -137,16 +137,23 @@ class ServedNetwork:
 
 
 def _of_lengths(stream: BatchStream, lengths: deque[int]) -> Iterator[pa.RecordBatch]:
-    """The stream's rows in batches of these lengths: a large batch is answered in pieces."""
+    """The stream's rows in batches of these lengths: a large batch is answered in pieces.
+
+    What is left without an answer when the stream ends is an error: rows would be missing without a word.
+    """
     pieces: list[pa.RecordBatch] = []
     rows = 0
     for piece in stream:
         pieces.append(piece)
         rows += piece.num_rows
-        if rows == lengths[0]:
+        if lengths and rows == lengths[0]:
             yield pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
             lengths.popleft()
             pieces, rows = [], 0
+    if lengths or rows:
+        raise InternalError(
+            f"the server ended its answers with {rows} rows of the {sum(lengths)} that are left; ask again"
+        )
 
 
 # -- transform ------------------------------------------------------------------------------------------------------
@@ -244,9 +251,6 @@ class Scoring:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Each batch again, with the answers behind its columns."""
-        from pyspark import TaskContext
-
-        task = TaskContext.get()
         batches = (batch for batch in batches if batch.num_rows > 0)
         first = next(batches, None)
         if first is None:
@@ -261,8 +265,7 @@ class Scoring:
                 unanswered.append(batch)
                 yield converted(batch.select([place for place, _ in self.inputs]), columns, schema)
 
-        turn = 0 if task is None else task.partitionId() + task.attemptNumber()
-        for answered in self.network.stream(schema, sent(), turn):
+        for answered in self.network.stream(schema, sent(), task_turn()):
             batch = unanswered.popleft()
             arrays = [*batch.columns, *answer_arrays(answered, self.answers, self.threshold)]
             yield pa.RecordBatch.from_arrays(arrays, [*batch.schema.names, *(answer.name for answer in self.answers)])
@@ -363,7 +366,7 @@ class UdfScoring:
                 if batch.num_rows > 0:
                     yield batch
 
-        for answered in self.network.stream(opened.schema, sent(), turn_of(self.network.model)):
+        for answered in self.network.stream(opened.schema, sent(), task_turn()):
             while lengths and lengths[0] == 0:
                 lengths.popleft()
                 yield self._array(answered.slice(0, 0))

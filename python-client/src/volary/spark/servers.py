@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import zlib
+import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -82,6 +82,9 @@ class Servers:
         return cls.of(options.get("server") or DEFAULT, headers, None if certs is None else certs.encode())
 
 
-def turn_of(text: str) -> int:
-    """A number for a text, the same in every process."""
-    return zlib.crc32(text.encode())
+def task_turn() -> int:
+    """The turn of the Spark task that asks: its partition, and the next at each further attempt; any outside a task."""
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    return random.randrange(1 << 16) if task is None else task.partitionId() + task.attemptNumber()
