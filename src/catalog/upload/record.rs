@@ -9,6 +9,8 @@
 //! | `outcome.json` | committed, and with which parts, or aborted, or expired | created if absent: what is decided once |
 //! | `result.json` | the version that the commit made | created if absent |
 
+use std::sync::Arc;
+
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
@@ -118,7 +120,7 @@ impl Records {
         let path = folder(id).join("schema");
         let bytes = schema_bytes(schema)?;
         if self.objects.create(&path, bytes).await? {
-            return Ok(schema.clone());
+            return Ok(Arc::clone(schema));
         }
         let settled = self.schema(id).await?;
         settled.ok_or_else(|| corrupt(&path, &"it was removed a moment ago"))

@@ -126,7 +126,6 @@ fn is_refusal(error: &UploadError) -> bool {
 /// A time somewhat shorter or longer, so that servers started together do not sweep together.
 fn jittered(wait: Duration) -> Duration {
     let share = Uuid::new_v4().as_u128() % 1024;
-    #[expect(clippy::cast_possible_truncation, reason = "below 1024")]
     let share = share as u32;
     wait * 3 / 4 + wait / 2 * share / 1024
 }

@@ -104,7 +104,7 @@ async fn times_are_asked_for_in_milliseconds_which_is_what_jdbc_writes() {
         let sql = format!("SELECT 1 FROM clocks WHERE {column} = ?");
         assert_eq!(
             bench.parameter_types(&sql).await,
-            [plain.clone()],
+            std::slice::from_ref(&plain),
             "{column}"
         );
     }
