@@ -1,6 +1,6 @@
 """Start and stop `volary serve` processes on this machine: used by the demo and by the tests against real servers.
 
-A cluster is returned when its first server sees all the others.
+A cluster is returned when each of its servers sees all the others.
 
     with Cluster(servers=3, store="demo-out/store", logs="demo-out") as cluster:
         client = volary.connect(cluster.url)
@@ -117,11 +117,13 @@ class Cluster:
 
     def _meet(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        with volary.connect(self.url) as client:
-            while len(client.members()) < len(self.servers):
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"after {START_SECONDS} s the first server sees only these:\n{client.members()}")
-                time.sleep(0.05)
+        for server in self.servers:
+            with volary.connect(server.url) as client:
+                while len(client.members()) < len(self.servers):
+                    if time.monotonic() > deadline:
+                        seen = client.members()
+                        raise TimeoutError(f"after {START_SECONDS} s server {server.name} sees only these:\n{seen}")
+                    time.sleep(0.05)
 
     @property
     def url(self) -> str:
