@@ -234,16 +234,6 @@ def test_many_rows_of_parameters_are_inserted_one_by_one(asking, free):
     assert rows_of(asking, free)[-1] == (5, "five")
 
 
-def test_values_bound_last_are_the_ones_that_are_inserted(asking, free):
-    """The driver prepares a text once, and shows the handle of its first values again with the next ones."""
-    asking.execute(f"CREATE TABLE {free} (a BIGINT)")
-    insert = f"INSERT INTO {free} VALUES (?)"
-    asking.execute(insert, (1,))
-    asking.executemany(insert, [(2,), (3,)])
-    asking.execute(insert, (4,))
-    assert rows_of(asking, free) == [(1,), (2,), (3,), (4,)]
-
-
 def test_a_script_of_one_statement_is_an_update(asking, free):
     asking.executescript(f"CREATE TABLE {free} AS SELECT 1 AS a")
     assert rows_of(asking, free) == [(1,)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import subprocess
 import sys
 
@@ -10,6 +12,7 @@ import pyarrow.flight as flight
 import pytest
 
 import volary
+from raw_flight import fields
 
 flight_sql = pytest.importorskip("adbc_driver_flightsql.dbapi", reason="the ADBC driver asks the questions")
 manager = pytest.importorskip("adbc_driver_manager")
@@ -248,3 +251,31 @@ def test_metadata_is_narrowed_by_patterns_and_tells_what_the_server_does(cursor,
     ).equals(pa.schema([pa.field("a", pa.int32(), nullable=False), pa.field("b", pa.string())]))
     info = cursor.connection.adbc_get_info()
     assert info["vendor_name"] == "Volary"
+
+
+def test_values_that_come_with_an_update_count_and_not_those_of_its_handle(cluster, client, tables):
+    """A driver that binds first and then sends rows along shows the handle that holds the first ones."""
+    client.execute("CREATE TABLE changed (a BIGINT)")
+
+    def message(kind, **values):
+        return json.dumps({"@type": f"arrow.flight.protocol.sql.{kind}", **values}).encode()
+
+    def put(kind, handle, rows):
+        handle = base64.b64encode(handle).decode()
+        descriptor = flight.FlightDescriptor.for_command(message(kind, prepared_statement_handle=handle))
+        writer, answers = connection.do_put(descriptor, rows.schema)
+        writer.write_table(rows)
+        writer.done_writing()
+        answer = answers.read().to_pybytes()
+        writer.close()
+        return answer
+
+    with flight.connect(cluster.url) as connection:
+        query = message("ActionCreatePreparedStatementRequest", query="INSERT INTO changed VALUES (?)")
+        [prepared] = connection.do_action(flight.Action("CreatePreparedStatement", query))
+        # Of the answer in its Any, and of the answer of a binding: the handle is field 1 of both.
+        prepared = fields(fields(prepared.body.to_pybytes())[2][0])[1][0]
+        bound = fields(put("CommandPreparedStatementQuery", prepared, pa.table({"a": [1]})))[1][0]
+        assert bound != prepared
+        put("CommandPreparedStatementUpdate", bound, pa.table({"a": [2, 3]}))
+    assert sorted(client.table("changed").to_arrow()["a"].to_pylist()) == [2, 3]
