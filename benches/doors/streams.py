@@ -13,6 +13,10 @@ import pyarrow.flight as flight
 from .columns import BATCH_ROWS
 
 
+#: Ours writes dictionaries out unless it is asked not to; the other servers pass the header over.
+OPTIONS = flight.FlightCallOptions(headers=[(b"volary-dictionaries", b"keep")])
+
+
 @dataclass(frozen=True)
 class Taken:
     """What moving some bytes took."""
@@ -83,17 +87,17 @@ def read(clients, descriptors):
     One descriptor of as many endpoints as there are clients is shared out among them; otherwise each client has its own.
     """
     if len(descriptors) == 1:
-        tickets = [point.ticket for point in clients[0].get_flight_info(descriptors[0]).endpoints]
+        tickets = [point.ticket for point in clients[0].get_flight_info(descriptors[0], OPTIONS).endpoints]
         shares = [tickets[place :: len(clients)] for place in range(len(clients))]
     else:
         shares = [
-            [point.ticket for point in client.get_flight_info(descriptor).endpoints]
+            [point.ticket for point in client.get_flight_info(descriptor, OPTIONS).endpoints]
             for client, descriptor in zip(clients, descriptors, strict=True)
         ]
     assert all(shares), f"{sum(map(len, shares))} endpoints for {len(clients)} streams"
 
     def drain(client, tickets):
-        return sum(chunk.data.num_rows for ticket in tickets for chunk in client.do_get(ticket))
+        return sum(chunk.data.num_rows for ticket in tickets for chunk in client.do_get(ticket, OPTIONS))
 
     pairs = zip(clients, shares, strict=True)
     return sum(side_by_side([lambda client=client, tickets=tickets: drain(client, tickets) for client, tickets in pairs]))

@@ -21,7 +21,7 @@ STREAMS = (1, 2, 4)
 QUERY_ROWS = 8_192
 QUERY_COLUMNS = 16
 #: Our sides of a case, and what a row says of them.
-OURS = {"volary": "", "volary, store in memory": ", store in memory"}
+OURS = {"volary": "", "volary, of files": ", from its files", "volary, store in memory": ", store in memory"}
 
 
 @dataclass
@@ -80,9 +80,10 @@ class Measuring:
         running.callback(shutil.rmtree, folder)
         return Path(folder)
 
-    def ours(self, running, within=None):
-        """A server of ours with an empty store."""
-        return Volary(running.enter_context(Server(self.place(running, within) / "store")))
+    def ours(self, running, within=None, of_files=False):
+        """A server of ours with an empty store; one that reads the files for every answer keeps no rows."""
+        options = ["--read-cache", "0"] if of_files else []
+        return Volary(running.enter_context(Server(self.place(running, within) / "store", *options)), of_files)
 
     def memory(self, running):
         """A pyarrow server that keeps what it is sent."""
@@ -93,9 +94,9 @@ class Measuring:
         python = self.options.python
         with ExitStack() as running:
             enter = running.enter_context
-            rivals = [self.ours(running), self.memory(running)]
+            rivals = [self.ours(running), self.ours(running, of_files=True), self.memory(running)]
             # Ours is one dataset of one upload, which the command `Read` cuts into endpoints; the peer keeps what each stream sends.
-            for rival, count in zip(rivals, (1, streams), strict=True):
+            for rival, count in zip(rivals, (1, 1, streams), strict=True):
                 with connections(rival.location, count) as clients:
                     rival.put(clients, kind.shares(count))
             rivals.append(enter(PyarrowMemory(python, self.place(running), files)))
@@ -110,7 +111,7 @@ class Measuring:
                     self.refusals[rival.name] = refusal_of_rows(rival)
 
     def _compare(self, case, size, rows, rivals, descriptors, running):
-        """Reads from each in turns, after a first read that warms it and shows that all rows come."""
+        """Reads from each in turns, after two reads that warm it and show that all rows come."""
         sides = {}
         for rival in rivals:
             clients = running.enter_context(connections(rival.location, case.streams))
@@ -122,6 +123,7 @@ class Measuring:
 
                 return timed(rival.process, size, whole)
 
+            get()
             get()
             sides[rival.name] = get
         self.cases.append(case.run(sides, self.options.rounds))
@@ -237,9 +239,10 @@ class Measuring:
             f"Floor: one plain TCP stream over loopback moves {self.loopback / 1e9:.2f} GB/s here with a core on each side, a memory copy "
             f"{self.copied / 1e9:.2f} GB/s, a durable file {self.disk / 1e9:.2f} GB/s.",
             "",
-            "* DoGet of a dataset decodes Parquet: a value is copied from the page cache to memory, from its page to its column, and by the "
+            "* DoGet of files decodes Parquet: a value is copied from the page cache to memory, from its page to its column, and by the "
             "kernel to the socket, where rows in memory need the last alone. `pyarrow.flight of Parquet` does the same work.",
-            "* Dictionaries leave this server as the words written out (docs/protocol.md), several times the bytes that the others send.",
+            "* The client asks ours for dictionaries as such (`volary-dictionaries: keep`, which the others pass over): one for each row group, "
+            "as the file has it, where rows that were put in memory share one.",
             "* DoPut commits: rows are encoded as Parquet and durable before the last answer, where the peer keeps a pointer. With the store "
             "in memory (tmpfs) the disk is out of it. Several streams are the parts of one upload and one version.",
             "* roapi and pysail name one endpoint for a query; each of several streams asks for a table of its own share of the rows.",

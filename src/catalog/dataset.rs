@@ -10,22 +10,20 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
-use tokio::task::JoinError;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::TaskTracker;
 
 pub(super) use commit::{NotCommitted, Whole, commit_files, match_columns};
+use kept::Kept;
 
 use super::name::{check_name, hint, shortened};
 use super::{CatalogError, JobId};
 use crate::storage::delta::{self, NewestVersion};
-use crate::storage::parquet::{FetchedRowGroup, RowsWriter, fetch_row_group, read_footer};
+use crate::storage::parquet::RowsWriter;
 use crate::storage::physical::StoredSchema;
-use crate::storage::{ObjectStore, Objects, ParquetMetaData, Path, StorageError, TableVersion};
+use crate::storage::{ObjectStore, Objects, Path, TableVersion};
 
 /// `census` or `census@3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +100,7 @@ pub struct Dataset {
     pub committed: std::time::SystemTime,
     pub(crate) store: Arc<dyn ObjectStore>,
     objects: Objects,
-    footers: Arc<Footers>,
+    kept: Arc<Kept>,
 }
 
 impl Dataset {
@@ -141,71 +139,6 @@ impl Dataset {
             fields,
             self.schema.metadata().clone(),
         )))
-    }
-
-    /// Reads one row group (all columns, or the named ones in the order given) as record batches of the dataset's schema.
-    pub async fn read_row_group(
-        &self,
-        file: usize,
-        row_group: usize,
-        columns: Option<&[String]>,
-    ) -> Result<Vec<RecordBatch>, CatalogError> {
-        let schema = self.project(columns)?;
-        self.read(file, row_group, &schema).await
-    }
-
-    /// Streams every row in file and row-group order, in batches of about [`SCAN_BATCH_BYTES`] as they are encoded: columns
-    /// of few different values are larger once decoded, and never more than their row group.
-    ///
-    /// Memory is bounded by the fetched bytes of [`ROW_GROUPS_FETCHED`] row groups and [`BATCHES_AHEAD`] decoded batches.
-    /// Dropping the stream stops the reading.
-    pub fn scan(
-        &self,
-        columns: Option<&[String]>,
-    ) -> BoxStream<'static, Result<RecordBatch, CatalogError>> {
-        self.scan_row_groups(columns, 0..usize::MAX)
-    }
-
-    /// Streams the rows of some row groups, counted over all files in order; as [`Dataset::scan`] else.
-    pub fn scan_row_groups(
-        &self,
-        columns: Option<&[String]>,
-        row_groups: Range<usize>,
-    ) -> BoxStream<'static, Result<RecordBatch, CatalogError>> {
-        let schema = match self.project(columns) {
-            Ok(schema) => schema,
-            Err(error) => return futures::stream::once(async { Err(error) }).boxed(),
-        };
-        let dataset = Arc::new(self.clone());
-        let places: Vec<(usize, usize)> = self
-            .files
-            .iter()
-            .enumerate()
-            .flat_map(|(file, data)| (0..data.row_groups.len()).map(move |group| (file, group)))
-            .skip(row_groups.start)
-            .take(row_groups.len())
-            .collect();
-        let fetched = futures::stream::iter(places)
-            .map(move |(file, row_group)| {
-                let (dataset, schema) = (Arc::clone(&dataset), Arc::clone(&schema));
-                // A task of its own, so that it reads while the row group before it is being decoded.
-                AbortOnDropHandle::new(tokio::spawn(async move {
-                    dataset.fetch(file, row_group, &schema).await
-                }))
-            })
-            .buffered(ROW_GROUPS_FETCHED);
-        let (sender, mut batches) = mpsc::channel(BATCHES_AHEAD);
-        let reader = AbortOnDropHandle::new(tokio::spawn(decode_in_order(fetched, sender)));
-        async_stream::stream! {
-            while let Some(batch) = batches.recv().await {
-                yield batch;
-            }
-            // A panic while reading must not look like the end of the rows.
-            if let Err(lost) = reader.await {
-                yield Err(reading_lost(lost));
-            }
-        }
-        .boxed()
     }
 
     /// Cuts the dataset into at most `parts` runs of whole row groups, of about as many rows each (`None`: one for every
@@ -252,108 +185,29 @@ impl Dataset {
             runs
         }
     }
-
-    async fn read(
-        &self,
-        file: usize,
-        row_group: usize,
-        schema: &SchemaRef,
-    ) -> Result<Vec<RecordBatch>, CatalogError> {
-        let fetched = self.fetch(file, row_group, schema).await?;
-        let decode = move || -> Result<Vec<RecordBatch>, StorageError> {
-            let mut rows = Vec::new();
-            for batches in fetched.decode(usize::MAX)? {
-                rows.extend(batches?);
-            }
-            Ok(rows)
-        };
-        let decoded = tokio::task::spawn_blocking(decode).await;
-        Ok(decoded.map_err(reading_lost)??)
-    }
-
-    async fn fetch(
-        &self,
-        file: usize,
-        row_group: usize,
-        schema: &SchemaRef,
-    ) -> Result<FetchedRowGroup, CatalogError> {
-        let data = self.files.get(file).ok_or_else(|| CatalogError::Corrupt {
-            what: format!("version {} of dataset {:?}", self.version, self.name),
-            reason: format!("there is no file {file}"),
-        })?;
-        let footer = self.footers.of(&self.objects, data).await?;
-        Ok(fetch_row_group(&self.objects, &data.path, footer, row_group, schema).await?)
-    }
-}
-
-/// Decodes fetched row groups one after the other, a batch at a time: a reader that is slow holds no thread.
-async fn decode_in_order(
-    fetched: impl Stream<Item = Result<Result<FetchedRowGroup, CatalogError>, JoinError>> + Send,
-    sender: mpsc::Sender<Result<RecordBatch, CatalogError>>,
-) {
-    let decode = async {
-        let mut fetched = std::pin::pin!(fetched);
-        while let Some(row_group) = fetched.next().await {
-            let row_group = row_group.map_err(reading_lost)??;
-            let rows = row_group.rows_of(SCAN_BATCH_BYTES);
-            let mut batches = row_group.decode(rows)?;
-            loop {
-                let step = tokio::task::spawn_blocking(move || {
-                    let next = batches.next();
-                    (batches, next)
-                });
-                let (rest, next) = step.await.map_err(reading_lost)?;
-                batches = rest;
-                let Some(decoded) = next else { break };
-                for batch in decoded? {
-                    if sender.send(Ok(batch)).await.is_err() {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-        Ok::<(), CatalogError>(())
-    };
-    if let Err(error) = decode.await {
-        // Nobody hears it when the stream is gone.
-        let _ = sender.send(Err(error)).await;
-    }
-}
-
-fn reading_lost(lost: JoinError) -> CatalogError {
-    CatalogError::Store {
-        doing: "reading rows".into(),
-        source: Box::new(lost),
-    }
 }
 
 /// All datasets of the store.
 #[derive(Debug)]
 pub struct Datasets {
     objects: Objects,
-    footers: Arc<Footers>,
+    kept: Arc<Kept>,
     /// The newest version of datasets as last opened: valid while the log's newest entry is the same one.
     newest: Mutex<HashMap<String, (NewestVersion, Dataset)>>,
     tracker: TaskTracker,
 }
 
-/// Row groups whose bytes a scan holds: the one being decoded, and the next.
-const ROW_GROUPS_FETCHED: usize = 2;
-/// Decoded batches that wait for whoever reads a scan.
-const BATCHES_AHEAD: usize = 2;
-/// What a scan decodes at a time: with its header one message to a client, and small enough to be in the processor's
-/// cache still when it is sent.
-const SCAN_BATCH_BYTES: usize = (2 << 20) - (64 << 10);
 /// Datasets whose newest version is remembered.
 const NEWEST_MAX: usize = 256;
 /// Datasets opened at once when all are listed.
 const OPENS_MAX: usize = 8;
 
 impl Datasets {
-    pub(crate) fn new(objects: Objects) -> Self {
+    /// Rows that are read again and again are kept decoded, at most `kept_bytes_max` of them; 0: none are.
+    pub(crate) fn new(objects: Objects, kept_bytes_max: u64) -> Self {
         Self {
             objects,
-            footers: Arc::default(),
+            kept: Arc::new(Kept::new(kept_bytes_max)),
             newest: Mutex::default(),
             tracker: TaskTracker::new(),
         }
@@ -505,7 +359,7 @@ impl Datasets {
             stored,
             taken: 0,
             objects: self.objects.clone(),
-            footers: Arc::clone(&self.footers),
+            kept: Arc::clone(&self.kept),
             tracker: self.tracker.clone(),
         }
     }
@@ -537,7 +391,7 @@ impl Datasets {
     }
 
     fn dataset(&self, name: &str, table: &TableVersion) -> Dataset {
-        dataset_of(name, table, &self.objects, &self.footers)
+        dataset_of(name, table, &self.objects, &self.kept)
     }
 
     async fn unknown(&self, name: &str) -> CatalogError {
@@ -576,7 +430,7 @@ pub struct DatasetWriter {
     rows: RowsWriter,
     taken: u64,
     objects: Objects,
-    footers: Arc<Footers>,
+    kept: Arc<Kept>,
     tracker: TaskTracker,
 }
 
@@ -642,7 +496,7 @@ impl DatasetWriter {
             stored,
             rows,
             objects,
-            footers,
+            kept,
             ..
         } = self;
         let files = rows
@@ -664,16 +518,11 @@ impl DatasetWriter {
             }
         };
         let table = commit::just_committed(&objects, &name, &folder, version).await?;
-        Ok(dataset_of(&name, &table, &objects, &footers))
+        Ok(dataset_of(&name, &table, &objects, &kept))
     }
 }
 
-fn dataset_of(
-    name: &str,
-    table: &TableVersion,
-    objects: &Objects,
-    footers: &Arc<Footers>,
-) -> Dataset {
+fn dataset_of(name: &str, table: &TableVersion, objects: &Objects, kept: &Arc<Kept>) -> Dataset {
     let files: Vec<DataFile> = table
         .files
         .iter()
@@ -694,7 +543,7 @@ fn dataset_of(
         committed: table.committed,
         store: objects.store(),
         objects: objects.clone(),
-        footers: Arc::clone(footers),
+        kept: Arc::clone(kept),
     }
 }
 
@@ -748,32 +597,9 @@ fn check_batch(name: &str, expected: &Schema, found: &Schema) -> Result<(), Cata
     }
 }
 
-/// Footers of files, which never change: read once, kept for the row groups that follow.
-#[derive(Debug, Default)]
-struct Footers(Mutex<HashMap<Path, Arc<ParquetMetaData>>>);
-
-/// Footers kept; one is some kilobytes to a megabyte. Beyond that all are read again.
-const FOOTERS_MAX: usize = 512;
-
-impl Footers {
-    async fn of(
-        &self,
-        objects: &Objects,
-        file: &DataFile,
-    ) -> Result<Arc<ParquetMetaData>, CatalogError> {
-        if let Some(known) = self.0.lock().get(&file.path) {
-            return Ok(Arc::clone(known));
-        }
-        let footer = read_footer(objects, &file.path, file.bytes).await?;
-        let mut known = self.0.lock();
-        if known.len() >= FOOTERS_MAX {
-            known.clear();
-        }
-        known.insert(file.path.clone(), Arc::clone(&footer));
-        Ok(footer)
-    }
-}
-
 mod commit;
+mod dictionaries;
+mod kept;
+mod scan;
 #[cfg(test)]
 mod tests;

@@ -45,8 +45,9 @@ pub struct Catalog {
 
 impl Catalog {
     /// Opens (and where needed creates) the store at `url`: a directory path or `file://` URL.
-    /// `server` is this server's name, written into the jobs it coordinates.
-    pub async fn open(url: &str, server: &str) -> Result<Self, CatalogError> {
+    /// `server` is this server's name, written into the jobs it coordinates. Of rows that are read again and again at most
+    /// `kept_bytes_max` are kept decoded.
+    pub async fn open(url: &str, server: &str, kept_bytes_max: u64) -> Result<Self, CatalogError> {
         let url_given = url.to_string();
         // Making and resolving the directory touches the disk.
         let objects = tokio::task::spawn_blocking(move || Objects::open(&url_given))
@@ -55,7 +56,7 @@ impl Catalog {
                 doing: format!("opening {url:?}"),
                 source: Box::new(source),
             })??;
-        let datasets = Arc::new(Datasets::new(objects.clone()));
+        let datasets = Arc::new(Datasets::new(objects.clone(), kept_bytes_max));
         let clock = Arc::new(SystemClock);
         Ok(Self {
             uploads: Arc::new(Uploads::new(objects.clone(), Arc::clone(&datasets), clock)),

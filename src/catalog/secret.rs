@@ -52,7 +52,7 @@ mod tests {
             tempfile::tempdir().expect("a directory"),
         );
         let open = async |directory: &tempfile::TempDir, server: &str| {
-            Catalog::open(directory.path().to_str().expect("text"), server)
+            Catalog::open(directory.path().to_str().expect("text"), server, 0)
                 .await
                 .expect("opened")
         };
@@ -73,7 +73,7 @@ mod tests {
         let here = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(here.path().join("cluster")).expect("made");
         std::fs::write(here.path().join("cluster/key"), b"short").expect("written");
-        let catalog = Catalog::open(here.path().to_str().expect("text"), "a")
+        let catalog = Catalog::open(here.path().to_str().expect("text"), "a", 0)
             .await
             .expect("opened");
         let error = catalog.secret("key").await.expect_err("refused");

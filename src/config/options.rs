@@ -175,6 +175,14 @@ pub const OPTIONS: &[ServerOption] = &[
          together; more are staged and read in windows that fit, in another order. So it enters the weights: its default \
          is the same on every machine, and all servers of a cluster should have the same one.",
     ),
+    value(
+        "read-cache",
+        "SIZE",
+        None,
+        "an eighth of the machine's memory",
+        "Memory for decoded rows of datasets that clients read again and again by DoGet; what is read once is not kept. \
+         0 keeps none.",
+    ),
     ServerOption {
         name: "allow-read",
         kind: OptionKind::List,

@@ -31,6 +31,7 @@ pub struct NodeConfig {
     pub threads: usize,
     pub memory_limit_bytes: u64,
     pub training_cache_bytes: u64,
+    pub read_cache_bytes: u64,
     /// Absolute directories that exist.
     pub allow_read: Vec<PathBuf>,
     pub max_message_bytes: usize,
@@ -115,6 +116,8 @@ impl NodeConfig {
                 .unwrap_or(machine.memory_bytes / 4),
             // Never of the machine: it enters the weights.
             training_cache_bytes: required(given, "training-cache", parse_size)?,
+            read_cache_bytes: setting(given, "read-cache", parse_size)?
+                .unwrap_or(machine.memory_bytes / 8),
             allow_read: list(given, "allow-read", parse_directory)?,
             max_message_bytes: required(given, "max-message-size", |text| {
                 let bytes = parse_size(text)?;
@@ -233,7 +236,9 @@ fn hint(name: &str) -> String {
         }
         "insecure" => "use true or false",
         "threads" => "leave it out for the cores of this machine",
-        "memory-limit" | "training-cache" | "max-message-size" => "write it as 256MiB",
+        "memory-limit" | "training-cache" | "read-cache" | "max-message-size" => {
+            "write it as 256MiB"
+        }
         "max-incoming-streams" => "leave it out for one per 256 MiB of memory",
         "allow-read" => "name a directory that exists",
         "drain-timeout" => "write it as 30s or 500ms",

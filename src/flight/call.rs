@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
-use super::codec::Compression;
+use super::codec::{AnswerFormat, Compression, Dictionaries};
 use super::error::FlightError;
 use super::peer::FORWARDED;
 use super::reads::Reads;
@@ -19,6 +19,10 @@ pub(super) const COMPRESSION_HEADER: &str = "volary-compression";
 /// The session's option of the same meaning.
 pub(super) const COMPRESSION_OPTION: &str = "compression";
 
+/// Asks for dictionaries as such, by header or by the session.
+pub(super) const DICTIONARIES_HEADER: &str = "volary-dictionaries";
+pub(super) const DICTIONARIES_OPTION: &str = "dictionaries";
+
 /// One call's options.
 #[derive(Debug, Clone, Default)]
 pub struct CallOptions {
@@ -27,8 +31,8 @@ pub struct CallOptions {
     pub session: Option<Session>,
     /// The call shows the cookie of a session that was closed or has expired, or that another cluster made.
     pub session_lost: bool,
-    /// How the record batches of the answer are compressed.
-    pub compression: Compression,
+    /// The form of the record batches of the answer.
+    pub format: AnswerFormat,
     cookie: Arc<OnceLock<MetadataValue<Ascii>>>,
 }
 
@@ -42,26 +46,31 @@ impl CallOptions {
     ) -> Result<Self, FlightError> {
         let session = Session::of(metadata, signer, now)
             .filter(|session| !reads.is_withdrawn(&session_key(session)));
-        let chosen = |text: &str| {
-            Compression::parse(text).ok_or_else(|| FlightError::BadHeader {
-                header: COMPRESSION_HEADER,
-                received: text.chars().take(40).collect(),
-                hint: "write none, lz4 or zstd",
-            })
+        let chosen = |header, option| match metadata.get(header) {
+            Some(value) => Some(value.to_str().unwrap_or("not text")),
+            None => session.as_ref()?.text(option),
         };
-        let header = metadata.get(COMPRESSION_HEADER);
-        let compression = match header.map(|value| value.to_str().unwrap_or("not text")) {
-            Some(text) => chosen(text)?,
-            None => session
-                .as_ref()
-                .and_then(|session| Compression::parse(session.text(COMPRESSION_OPTION)?))
-                .unwrap_or_default(),
+        let refused = |header, text: &str, hint| FlightError::BadHeader {
+            header,
+            received: text.chars().take(40).collect(),
+            hint,
         };
+        let mut format = AnswerFormat::default();
+        if let Some(text) = chosen(COMPRESSION_HEADER, COMPRESSION_OPTION) {
+            let hint = "write none, lz4 or zstd";
+            format.compression =
+                Compression::parse(text).ok_or_else(|| refused(COMPRESSION_HEADER, text, hint))?;
+        }
+        if let Some(text) = chosen(DICTIONARIES_HEADER, DICTIONARIES_OPTION) {
+            let hint = "write values or keep";
+            format.dictionaries = Dictionaries::parse(text)
+                .ok_or_else(|| refused(DICTIONARIES_HEADER, text, hint))?;
+        }
         Ok(Self {
             forwarded: metadata.contains_key(FORWARDED),
             session_lost: session.is_none() && Session::is_shown(metadata),
             session,
-            compression,
+            format,
             cookie: Arc::default(),
         })
     }
@@ -122,13 +131,22 @@ mod tests {
         );
         let cookie = session.cookie(&signer, SystemTime::now());
         let mut metadata = MetadataMap::new();
-        assert_eq!(read(&metadata).unwrap().compression, Compression::None);
+        assert_eq!(
+            read(&metadata).unwrap().format.compression,
+            Compression::None
+        );
         let pair = cookie.split(';').next().unwrap();
         metadata.insert("cookie", pair.parse().unwrap());
-        assert_eq!(read(&metadata).unwrap().compression, Compression::Zstd);
+        assert_eq!(
+            read(&metadata).unwrap().format.compression,
+            Compression::Zstd
+        );
         assert!(!read(&metadata).unwrap().session_lost);
         metadata.insert(COMPRESSION_HEADER, "LZ4".parse().unwrap());
-        assert_eq!(read(&metadata).unwrap().compression, Compression::Lz4);
+        assert_eq!(
+            read(&metadata).unwrap().format.compression,
+            Compression::Lz4
+        );
         metadata.insert(COMPRESSION_HEADER, "snappy".parse().unwrap());
         let refused = read(&metadata).unwrap_err().to_string();
         assert!(

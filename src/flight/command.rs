@@ -220,7 +220,8 @@ actions! {
     RenewFlightEndpoint(
         "arrow.flight.protocol.RenewFlightEndpointRequest" => "arrow.flight.protocol.FlightEndpoint"
     ),
-    /// Flight: sets options of the client's session, which its cookie carries: catalog, schema, compression.
+    /// Flight: sets options of the client's session, which its cookie carries: catalog, schema, compression,
+    /// dictionaries.
     SetSessionOptions(
         "arrow.flight.protocol.SetSessionOptionsRequest"
             => "arrow.flight.protocol.SetSessionOptionsResult"

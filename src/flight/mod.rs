@@ -6,13 +6,16 @@
 //!
 //! What travels is described in `docs/protocol.md`.
 
+mod body;
 mod call;
 pub mod client;
 mod codec;
 mod command;
 pub mod conformance;
 mod convert;
+mod deadline;
 mod error;
+mod http2;
 mod lease;
 mod peer;
 mod port;

@@ -17,7 +17,7 @@ use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tokio::net::TcpListener;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::metadata::MetadataMap;
-use tonic::transport::Server;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument, Span};
@@ -25,6 +25,7 @@ use tracing::{Instrument, Span};
 use super::call::CallOptions;
 use super::codec::FlightMessage;
 use super::error::FlightError;
+use super::http2;
 use super::peer::PeerClient;
 use super::port::FlightPort;
 use super::proto::DESCRIPTORS;
@@ -97,24 +98,6 @@ pub struct Services {
     pub shutdown: Shutdown,
 }
 
-/// To clients and servers alike: enough for one busy stream over a slow link, and for several on one connection.
-const STREAM_WINDOW_BYTES: u32 = 16 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
-
-/// HTTP/2's default of 16 KiB makes 128 frames of a 2 MiB message.
-const FRAME_BYTES_MAX: u32 = 1 << 20;
-
-/// Streams one connection may have open: a cluster's gradient streams share one with its actions.
-const STREAMS_MAX: u32 = 4096;
-
-/// Tokens, cookies and traces together outgrow the default of 16 KiB.
-const HEADER_BYTES_MAX: u32 = 64 << 10;
-
-/// A client that is gone without a word is noticed by these. They are long, because some gRPC libraries answer pings
-/// only while the program is inside a call, and a program may compute between two writes.
-const CLIENT_PING_EVERY: Duration = Duration::from_secs(60);
-const CLIENT_PING_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// Serves the port until the shutdown begins and the last stream has ended.
 pub async fn serve(
     listener: TcpListener,
@@ -155,7 +138,12 @@ pub async fn serve_verbs(
         .build_v1alpha()
         .map_err(|error| failed(error.to_string()))?;
     let service = VolaryService::new(verbs, Wire::new(config), shutdown.clone());
-    let flight = FlightPort::new(service, config.message_bytes_max);
+    let mut others = Routes::builder();
+    others
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(reflection_alpha);
+    let port = FlightPort::new(service, others, config.message_bytes_max);
 
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
@@ -169,21 +157,8 @@ pub async fn serve_verbs(
             .set_not_serving::<FlightServiceServer<VolaryService>>()
             .await;
     };
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES_MAX)
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_header_list_size(HEADER_BYTES_MAX)
-        .http2_keepalive_interval(Some(CLIENT_PING_EVERY))
-        .http2_keepalive_timeout(Some(CLIENT_PING_TIMEOUT))
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(reflection_alpha)
-        .add_service(flight)
-        .serve_with_incoming_shutdown(incoming, drain)
-        .await
-        .map_err(|error| failed(error.to_string()))
+    http2::serve(incoming, port, drain).await;
+    Ok(())
 }
 
 /// Arrow Flight as the port speaks it: around each verb its id, its span, its measures and what becomes of a panic.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -55,7 +55,13 @@ impl Wire {
         }
     }
 
-    /// The schema, then `batches`, in the form that the call asked for. `advertised` must be an expanded schema.
+    /// What a stream of rows of `schema` advertises to the caller.
+    pub fn advertised(&self, schema: &Schema) -> SchemaRef {
+        self.call.format.advertised(schema)
+    }
+
+    /// The schema, then `batches`, in the form that the call asked for. `advertised` must come from
+    /// [`Wire::advertised`].
     pub fn batches<E>(
         &self,
         advertised: SchemaRef,
@@ -64,7 +70,7 @@ impl Wire {
     where
         E: Into<Status> + Send + 'static,
     {
-        batch_stream(advertised, self.call.compression, KEEP_ALIVE_EVERY, batches)
+        batch_stream(advertised, self.call.format, KEEP_ALIVE_EVERY, batches)
     }
 
     /// What a ticket signed here stands for, plain or as Flight SQL wraps it; `None` when it is not of that kind.

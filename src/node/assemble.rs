@@ -51,7 +51,7 @@ pub async fn assemble(
     listener: &Listener,
     shutdown: &Shutdown,
 ) -> Result<Assembly, NodeError> {
-    let catalog = Catalog::open(&config.store, &listener.name).await?;
+    let catalog = Catalog::open(&config.store, &listener.name, config.read_cache_bytes).await?;
     let ticket_key = catalog.secret(TICKET_KEY).await?;
 
     let serving = Serving::with_config(

@@ -550,7 +550,7 @@ impl World {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = directory.path().join("store");
-        let catalog = Catalog::open(store.to_str().unwrap(), "server-1")
+        let catalog = Catalog::open(store.to_str().unwrap(), "server-1", 0)
             .await
             .unwrap();
         let serving = Serving::new(catalog.clone());

@@ -514,6 +514,14 @@ fn to_exact(array: &ArrayRef, exact: &DataType) -> Result<ArrayRef, ArrowError> 
     }
     match exact {
         Null => Ok(new_null_array(exact, array.len())),
+        Dictionary(..) if matches!(array.data_type(), Dictionary(..)) => {
+            strict_cast(array, exact).or_else(|_| {
+                // The file has more values than these keys can count; the rows at hand may need fewer.
+                let dictionary = array.as_any_dictionary();
+                let plain = take(dictionary.values(), dictionary.keys(), None)?;
+                to_exact(&plain, exact)
+            })
+        }
         Dictionary(_, value) => strict_cast(&to_exact(array, value)?, exact),
         RunEndEncoded(_, value) => strict_cast(&to_exact(array, value.data_type())?, exact),
         Interval(IntervalUnit::YearMonth) if array.data_type() == &Int32 => {

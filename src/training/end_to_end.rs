@@ -835,7 +835,7 @@ impl TestCluster {
         let mut catalogs = Vec::new();
         for number in 1..=servers {
             let name = format!("server-{number}");
-            let catalog = Catalog::open(store.path().to_str().unwrap(), &name)
+            let catalog = Catalog::open(store.path().to_str().unwrap(), &name, 0)
                 .await
                 .unwrap();
             let limits = QueryLimits {

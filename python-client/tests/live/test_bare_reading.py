@@ -10,6 +10,7 @@ import pyarrow.flight as flight
 import pytest
 
 import flight_actions
+import volary
 from adbc_connections import wait_until_idle
 from arrow_types import EVERY_TYPE, REPLACED
 from flight_actions import CANCELLED, CANCELLING, CLOSED, CLOSING, INVALID_NAME, INVALID_VALUE, Cookies
@@ -226,3 +227,49 @@ def test_errors_are_arrows_exceptions_with_the_servers_words(bare, parts):
     ):
         with pytest.raises(error, match=f"(?i){words}"):
             call()
+
+
+def test_dictionaries_are_kept_for_who_asks_and_expanded_for_who_does_not(bare, cluster):
+    words = pa.array(["a", "b", None, "a"] * 500).dictionary_encode()
+    rows = pa.table({"word": words, "number": range(2000)})
+    # Of other words in another order, so that the second file has a dictionary of its own.
+    more = pa.table({"word": pa.array(["c", "b"] * 1000).dictionary_encode(), "number": range(2000)})
+    put(bare, "words", rows, "OVERWRITE")
+    put(bare, "words", more, "APPEND")
+    whole = pa.concat_tables([rows, more])
+    plain = whole.set_column(0, "word", whole["word"].cast(pa.string()))
+    keep = headers(volary_dictionaries="keep")
+    asked = [
+        flight.FlightDescriptor.for_path("words"),
+        flight.FlightDescriptor.for_command(command("Read", dataset="words", endpoints=1)),
+    ]
+    # Again and again: the third time the rows are not read from their files.
+    for descriptor in asked * 3:
+        info = bare.get_flight_info(descriptor, keep)
+        kept = bare.do_get(info.endpoints[0].ticket, keep).read_all()
+        assert info.schema.field("word").type == pa.dictionary(pa.int32(), pa.string()), descriptor
+        assert kept.schema.equals(info.schema)
+        expanded = bare.do_get(bare.get_flight_info(descriptor).endpoints[0].ticket).read_all()
+        assert expanded.schema.field("word").type == pa.string()
+        assert kept.set_column(0, "word", kept["word"].cast(pa.string())).equals(expanded)
+        assert expanded.equals(plain)
+
+    with volary.connect(cluster.url, headers={"volary-dictionaries": "keep"}) as client:
+        frame = client.table("words").to_pandas()
+        assert str(frame["word"].dtype) == "category"
+        assert frame["word"].astype(object).where(frame["word"].notna(), None).tolist() == plain["word"].to_pylist()
+    with pytest.raises(flight.FlightError, match="write values or keep"):
+        bare.get_flight_info(asked[0], headers(volary_dictionaries="please"))
+
+
+def test_rows_that_are_read_again_and_again_stay_the_same(bare):
+    rows = pa.table({"number": range(100_000), "word": [f"word {number % 7}" for number in range(100_000)]})
+    put(bare, "again", rows, "OVERWRITE")
+    one_column = flight.FlightDescriptor.for_command(command("Read", dataset="again", columns=["word"]))
+    for _ in range(4):
+        assert read(bare, flight.FlightDescriptor.for_path("again")).equals(rows)
+        assert read(bare, one_column).equals(rows.select(["word"]))
+    other = rows.set_column(0, "number", pa.array(range(1, 100_001)))
+    put(bare, "again", other, "OVERWRITE")
+    assert read(bare, flight.FlightDescriptor.for_path("again")).equals(other)
+    assert read(bare, flight.FlightDescriptor.for_command(command("Read", dataset="again@0"))).equals(rows)

@@ -190,7 +190,7 @@ impl Datasets {
     ) -> Result<Dataset, CatalogError> {
         just_committed(&self.objects, name, &place(name), version)
             .await
-            .map(|table| dataset_of(name, &table, &self.objects, &self.footers))
+            .map(|table| dataset_of(name, &table, &self.objects, &self.kept))
     }
 
     pub(in crate::catalog) fn tracker(&self) -> &tokio_util::task::TaskTracker {

@@ -17,7 +17,10 @@ struct Store {
 
 fn store() -> Store {
     let directory = tempfile::tempdir().unwrap();
-    let datasets = Datasets::new(Objects::open(directory.path().to_str().unwrap()).unwrap());
+    let datasets = Datasets::new(
+        Objects::open(directory.path().to_str().unwrap()).unwrap(),
+        0,
+    );
     Store {
         directory,
         datasets,
@@ -796,7 +799,7 @@ async fn a_full_disk_is_said_and_leaves_everything_as_it_was() {
     }
     let told = async {
         let url = place.path().to_str().unwrap();
-        let datasets = Datasets::new(Objects::open(url).unwrap());
+        let datasets = Datasets::new(Objects::open(url).unwrap(), 0);
         let begun = datasets
             .write("t", numbers(0..1).schema(), WriteMode::Error)
             .await;

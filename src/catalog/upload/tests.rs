@@ -37,7 +37,7 @@ fn cluster() -> Cluster {
 impl Cluster {
     fn server(&self) -> Server {
         let objects = Objects::open(self.directory.path().to_str().unwrap()).unwrap();
-        let datasets = Arc::new(Datasets::new(objects.clone()));
+        let datasets = Arc::new(Datasets::new(objects.clone(), 0));
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         Server {
             uploads: Arc::new(Uploads::new(objects, Arc::clone(&datasets), clock)),

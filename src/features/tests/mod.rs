@@ -47,7 +47,7 @@ pub(super) async fn bench() -> Bench {
 pub(super) async fn bench_with(memory_bytes: usize, partitions: usize) -> Bench {
     let scratch = tempfile::tempdir().unwrap();
     let store = scratch.path().join("store");
-    let catalog = Catalog::open(store.to_str().unwrap(), "test")
+    let catalog = Catalog::open(store.to_str().unwrap(), "test", 0)
         .await
         .unwrap();
     let limits = QueryLimits {

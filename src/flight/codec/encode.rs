@@ -11,17 +11,14 @@ use arrow::buffer::Buffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{
     DictionaryTracker, IpcDataGenerator, IpcWriteOptions, StreamEncoder, StreamWriter,
 };
+use arrow::ipc::{CompressionType, root_as_message};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
-use tracing::Instrument;
 
 use super::message::{FlightMessage, shared_bytes};
 use crate::flight::error::FlightError;
@@ -30,9 +27,6 @@ use crate::telemetry::metrics;
 /// Largest body of a message to a client: half of what Go and Rust clients accept by default, and the size beyond
 /// which fresh allocations make encoding slower.
 pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
-
-/// Messages encoded ahead of the network.
-const MESSAGES_AHEAD: usize = 4;
 
 /// So many rows fill whole 64-byte lines at one byte a row or more, and whole bytes of a bitmap.
 const ROWS_ALIGNED: usize = 64;
@@ -71,6 +65,58 @@ impl Compression {
                 Self::Zstd => Some(CompressionType::ZSTD),
             })
             .map_err(encoding_failed)
+    }
+}
+
+/// Whether dictionaries leave as such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dictionaries {
+    /// As the values they stand for, which every client can read.
+    #[default]
+    Values,
+    /// A column that is a dictionary stays one; what lies deeper is expanded.
+    Keep,
+}
+
+impl Dictionaries {
+    /// Reads `values` or `keep`, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let known = [("values", Self::Values), ("keep", Self::Keep)];
+        let found = known
+            .iter()
+            .find(|(name, _)| text.eq_ignore_ascii_case(name));
+        found.map(|(_, dictionaries)| *dictionaries)
+    }
+}
+
+/// The form of a stream's record batches, as far as a client may choose it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AnswerFormat {
+    pub compression: Compression,
+    pub dictionaries: Dictionaries,
+}
+
+impl AnswerFormat {
+    /// The schema that a stream of rows of `schema` advertises.
+    pub fn advertised(self, schema: &Schema) -> SchemaRef {
+        match self.dictionaries {
+            Dictionaries::Values => expanded_schema(schema),
+            Dictionaries::Keep => Arc::new(Schema::new_with_metadata(
+                schema
+                    .fields()
+                    .iter()
+                    .map(|field| match field.data_type() {
+                        DataType::Dictionary(key, value) => {
+                            let value = Box::new(expanded_type(value));
+                            let kept = DataType::Dictionary(key.clone(), value);
+                            Arc::new(field.as_ref().clone().with_data_type(kept))
+                        }
+                        _ => expanded_field(field),
+                    })
+                    .collect::<Vec<_>>(),
+                schema.metadata().clone(),
+            )),
+        }
     }
 }
 
@@ -141,71 +187,53 @@ pub fn stream_bytes(schema: &Schema, batches: &[RecordBatch]) -> Result<Bytes, F
     write().map(Bytes::from).map_err(encoding_failed)
 }
 
-/// The schema, then `batches` in messages of at most [`MESSAGE_BYTES_MAX`], encoded on a task of their own a few
-/// messages ahead. `advertised` must be an expanded schema. Dropping the stream drops `batches`.
+/// The schema, then `batches` in messages of at most [`MESSAGE_BYTES_MAX`]. `advertised` must be what the format makes
+/// of a schema.
+/// A message is encoded when it is asked for: that costs little, and a task in between would cost two wakes for each.
 ///
 /// Where no rows come for `keep_alive`, a batch without rows goes out: boxes on the way cut streams that are silent, and
 /// HTTP/2's pings end at the first of them.
 pub fn batch_stream<E>(
     advertised: SchemaRef,
-    compression: Compression,
+    format: AnswerFormat,
     keep_alive: Duration,
     mut batches: BoxStream<'static, Result<RecordBatch, E>>,
 ) -> BoxStream<'static, Result<FlightMessage, Status>>
 where
     E: Into<Status> + Send + 'static,
 {
-    let (sender, mut receiver) = mpsc::channel(MESSAGES_AHEAD);
-    let silence = Arc::clone(&advertised);
-    let encode = async move {
-        let mut encoder = BatchEncoder::new(advertised).with_compression(compression);
-        if sender.send(Ok(encoder.schema_message())).await.is_err() {
-            return;
-        }
-        while let Some(batch) = batches.next().await {
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(error) => {
-                    let _ = sender.send(Err(error.into())).await;
-                    return;
-                }
-            };
-            for piece in encoder.conform(&batch) {
-                let piece = match piece {
-                    Ok(piece) => piece,
-                    Err(error) => {
-                        let _ = sender.send(Err(error.into())).await;
-                        return;
-                    }
-                };
-                for part in split(&piece, MESSAGE_BYTES_MAX) {
-                    let message = encoder.encode(&part).map_err(Status::from);
-                    let failed = message.is_err();
-                    if sender.send(message).await.is_err() || failed {
-                        return;
-                    }
-                }
-            }
-        }
-    };
-    let task = AbortOnDropHandle::new(tokio::spawn(encode.in_current_span()));
-    async_stream::stream! {
+    async_stream::try_stream! {
+        let mut encoder = BatchEncoder::new(Arc::clone(&advertised)).with_compression(format.compression);
+        yield encoder.schema_message();
         loop {
-            match tokio::time::timeout(keep_alive, receiver.recv()).await {
-                Ok(Some(message)) => yield message,
-                Ok(None) => break,
-                Err(_) => {
-                    let nothing = RecordBatch::new_empty(Arc::clone(&silence));
-                    yield BatchEncoder::new(Arc::clone(&silence)).encode(&nothing).map_err(Status::from);
+            match tokio::time::timeout(keep_alive, batches.next()).await {
+                Ok(Some(batch)) => {
+                    let batch = batch.map_err(E::into)?;
+                    for piece in encoder.conform(&batch) {
+                        for part in split(&piece?, MESSAGE_BYTES_MAX) {
+                            for message in encoder.encode_with_dictionaries(&part)? {
+                                yield message;
+                            }
+                        }
+                    }
                 }
+                Ok(None) => break,
+                Err(_) => yield silence(&advertised)?,
             }
-        }
-        // A panic in the source must not look like the end of the rows.
-        if let Err(error) = task.await {
-            yield Err(FlightError::Internal { doing: "reading rows", reason: error.to_string() }.into());
         }
     }
     .boxed()
+}
+
+/// A batch without rows, which changes nothing that the reader has.
+fn silence(schema: &SchemaRef) -> Result<FlightMessage, FlightError> {
+    let nothing = RecordBatch::new_empty(Arc::clone(schema));
+    let messages = BatchEncoder::new(Arc::clone(schema)).encode_with_dictionaries(&nothing)?;
+    // Its dictionaries, if there are any, are passed over: they would take the place of the stream's.
+    messages
+        .into_iter()
+        .next_back()
+        .ok_or_else(|| encoding_failed("a batch made no message"))
 }
 
 /// Encodes batches of one schema. A message shares the memory of its batch.
@@ -279,22 +307,41 @@ impl BatchEncoder {
         })
     }
 
-    /// One batch of the advertised schema as one message, whatever its size; no rows make a message without rows.
+    /// One batch of the advertised schema, which has no dictionaries, as one message, whatever its size; no rows make a
+    /// message without rows.
     pub fn encode(&mut self, batch: &RecordBatch) -> Result<FlightMessage, FlightError> {
+        let mut messages = self.encode_with_dictionaries(batch)?;
+        match (messages.pop(), messages.is_empty()) {
+            (Some(message), true) => Ok(message),
+            _ => Err(encoding_failed("a batch made other than one message")),
+        }
+    }
+
+    /// One batch of the advertised schema as a message, whatever its size, behind those of the dictionaries that it is
+    /// the first to need.
+    fn encode_with_dictionaries(
+        &mut self,
+        batch: &RecordBatch,
+    ) -> Result<Vec<FlightMessage>, FlightError> {
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
             none => none.insert(stream_encoder(&self.schema, self.compression)?),
         };
         let mut encapsulated = encoder.encode(batch).map_err(encoding_failed)?.into_iter();
-        let data_header = message_header(&mut encapsulated)?;
-        let data_body: Vec<Bytes> = encapsulated.map(shared_bytes).collect();
-        let message = FlightMessage {
-            data_header,
-            data_body,
-            ..FlightMessage::default()
-        };
-        metrics::batch_sent(batch.num_rows() as u64, message.body_bytes() as u64);
-        Ok(message)
+        let mut messages = Vec::with_capacity(1);
+        while let Some(prefix) = encapsulated.next() {
+            let data_header = message_header(&prefix, &mut encapsulated)?;
+            let data_body = message_body(&data_header, &mut encapsulated)?;
+            let message = FlightMessage {
+                data_header,
+                data_body,
+                ..FlightMessage::default()
+            };
+            messages.push(message);
+        }
+        let bytes: usize = messages.iter().map(FlightMessage::body_bytes).sum();
+        metrics::batch_sent(batch.num_rows() as u64, bytes as u64);
+        Ok(messages)
     }
 
     /// One batch of any rows as one message of the advertised schema.
@@ -324,11 +371,13 @@ fn stream_encoder(
 }
 
 /// Takes the metadata off an encapsulated IPC message (a continuation marker, the length of the metadata as four bytes,
-/// the metadata padded to that length); what is left is the body.
-fn message_header(encapsulated: &mut impl Iterator<Item = Buffer>) -> Result<Bytes, FlightError> {
-    let prefix = encapsulated.next();
-    let length = match prefix.as_deref() {
-        Some(&[0xff, 0xff, 0xff, 0xff, a, b, c, d]) => u32::from_le_bytes([a, b, c, d]) as usize,
+/// the metadata padded to that length), whose prefix was taken before; what follows is the body.
+fn message_header(
+    prefix: &[u8],
+    encapsulated: &mut impl Iterator<Item = Buffer>,
+) -> Result<Bytes, FlightError> {
+    let length = match prefix {
+        &[0xff, 0xff, 0xff, 0xff, a, b, c, d] => u32::from_le_bytes([a, b, c, d]) as usize,
         _ => return Err(encoding_failed("the encoder made no encapsulated message")),
     };
     let mut metadata = Vec::with_capacity(length);
@@ -339,6 +388,25 @@ fn message_header(encapsulated: &mut impl Iterator<Item = Buffer>) -> Result<Byt
         }
     }
     Ok(metadata.into())
+}
+
+/// Takes as many pieces as the body has that the metadata speaks of.
+fn message_body(
+    data_header: &[u8],
+    encapsulated: &mut impl Iterator<Item = Buffer>,
+) -> Result<Vec<Bytes>, FlightError> {
+    let message = root_as_message(data_header).map_err(encoding_failed)?;
+    let mut remaining = usize::try_from(message.bodyLength()).map_err(encoding_failed)?;
+    let mut pieces = Vec::new();
+    while remaining > 0 {
+        let piece = encapsulated
+            .next()
+            .filter(|piece| piece.len() <= remaining)
+            .ok_or_else(|| encoding_failed("the encoder's body has another length than it says"))?;
+        remaining -= piece.len();
+        pieces.push(shared_bytes(piece));
+    }
+    Ok(pieces)
 }
 
 /// Casts what differs, refuses what cannot be made to fit: an advertised schema is a promise.
@@ -469,6 +537,7 @@ fn body_bytes(data: &ArrayData) -> usize {
                 let size = usize::try_from(*size).unwrap_or(0);
                 child(offset * size, rows * size)
             }
+            DataType::Dictionary(key, _) => rows * key.primitive_width().unwrap_or(0),
             DataType::FixedSizeBinary(size) => rows * usize::try_from(*size).unwrap_or(0),
             DataType::Struct(_) => data
                 .child_data()
@@ -609,6 +678,71 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn dictionaries_that_are_kept_go_out_once_for_all_rows_that_share_them() {
+        let dictionary = |words: [&str; 3]| -> DictionaryArray<Int32Type> {
+            words
+                .into_iter()
+                .map(|word| (word != "-").then_some(word))
+                .collect()
+        };
+        let first = one("d", Arc::new(dictionary(["a", "b", "a"])));
+        let same = first.slice(1, 2);
+        let other = one("d", Arc::new(dictionary(["c", "-", "a"])));
+        let batches = vec![first.clone(), same, other];
+        let format = AnswerFormat {
+            dictionaries: Dictionaries::Keep,
+            ..AnswerFormat::default()
+        };
+        let schema = format.advertised(first.schema_ref());
+        assert_eq!(schema, first.schema());
+
+        let rows = futures::stream::iter(batches.clone()).map(Ok::<_, FlightError>);
+        let every = Duration::from_secs(60);
+        let messages: Vec<FlightData> = batch_stream(schema, format, every, rows.boxed())
+            .map(|message| message.unwrap().into())
+            .collect()
+            .await;
+        let dictionaries = messages.iter().filter(|message| {
+            let message = arrow::ipc::root_as_message(&message.data_header).unwrap();
+            message.header_as_dictionary_batch().is_some()
+        });
+        assert_eq!(dictionaries.count(), 2);
+        let read = arrow_flight::decode::FlightRecordBatchStream::new_from_flight_data(
+            futures::stream::iter(messages).map(Ok),
+        );
+        let read: Vec<RecordBatch> = read.map(Result::unwrap).collect().await;
+        let texts = |batches: &[RecordBatch]| -> Vec<ArrayRef> {
+            let columns = batches.iter().map(|batch| batch.column(0));
+            columns
+                .map(|column| cast(column, &DataType::Utf8).unwrap())
+                .collect()
+        };
+        assert_eq!(read[0].schema(), first.schema());
+        assert_eq!(texts(&read), texts(&batches));
+    }
+
+    #[test]
+    fn a_dictionary_is_kept_as_a_column_and_expanded_deeper_down() {
+        let words = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8View));
+        let item = Arc::new(Field::new("item", words.clone(), true));
+        let schema = Schema::new(vec![
+            Field::new("column", words, false),
+            Field::new("list", DataType::List(item), true),
+        ]);
+        let format = AnswerFormat {
+            dictionaries: Dictionaries::Keep,
+            ..AnswerFormat::default()
+        };
+        let plain = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
+        let item = Arc::new(Field::new("item", DataType::Utf8, true));
+        let expected = Schema::new(vec![
+            Field::new("column", plain, false),
+            Field::new("list", DataType::List(item), true),
+        ]);
+        assert_eq!(*format.advertised(&schema), expected);
+    }
+
+    #[tokio::test]
     async fn a_stream_that_has_nothing_to_send_yet_is_not_silent() {
         let batch = many_types(3);
         let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -617,7 +751,8 @@ mod tests {
             Ok::<_, FlightError>(many_types(3))
         });
         let every = Duration::from_millis(5);
-        let mut messages = batch_stream(batch.schema(), Compression::None, every, rows.boxed());
+        let mut messages =
+            batch_stream(batch.schema(), AnswerFormat::default(), every, rows.boxed());
         assert_eq!(messages.next().await.unwrap().unwrap().body_bytes(), 0);
         let rows_of = |message: FlightMessage| {
             let message = arrow::ipc::root_as_message(&message.data_header)

@@ -3,9 +3,12 @@
 //! `FlightData` holds a body as one run of bytes, which costs a copy of every value, and its encoder costs another.
 //! Here a body stays a list of Arrow buffers down to the socket; only what is small is gathered.
 
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
 use arrow::buffer::Buffer;
 use arrow_flight::FlightData;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 /// A piece shorter than this is cheaper to copy than to send as a frame of its own.
@@ -38,9 +41,9 @@ impl FlightMessage {
     }
 
     /// The message in protobuf's form behind `prefix`, in pieces to be sent one after the other.
-    pub fn into_pieces(self, prefix: &[u8]) -> Vec<Bytes> {
+    pub fn into_pieces(self, prefix: &[u8]) -> Pieces {
         let body_bytes = self.body_bytes();
-        let mut pieces = Vec::with_capacity(self.data_body.len() + 1);
+        let mut pieces = VecDeque::with_capacity(self.data_body.len() + 1);
         let mut gathered = BytesMut::with_capacity(
             prefix.len() + self.encoded_bytes() - body_bytes.saturating_sub(PIECE_BYTES_MIN),
         );
@@ -58,15 +61,62 @@ impl FlightMessage {
                 gathered.put_slice(&piece);
             } else {
                 if !gathered.is_empty() {
-                    pieces.push(gathered.split().freeze());
+                    pieces.push_back(gathered.split().freeze());
                 }
-                pieces.push(piece);
+                pieces.push_back(piece);
             }
         }
         if !gathered.is_empty() {
-            pieces.push(gathered.freeze());
+            pieces.push_back(gathered.freeze());
         }
-        pieces
+        Pieces(pieces)
+    }
+}
+
+/// Bytes in several places of memory, to be sent one after the other. No piece is empty.
+#[derive(Debug, Default)]
+pub struct Pieces(VecDeque<Bytes>);
+
+impl From<Bytes> for Pieces {
+    fn from(bytes: Bytes) -> Self {
+        Self(
+            Some(bytes)
+                .filter(|bytes| !bytes.is_empty())
+                .into_iter()
+                .collect(),
+        )
+    }
+}
+
+impl Buf for Pieces {
+    fn remaining(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.front().map_or(&[], |piece| piece)
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let pairs = slices.iter_mut().zip(&self.0);
+        pairs
+            .map(|(slice, piece)| *slice = IoSlice::new(piece))
+            .count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while count > 0 {
+            let piece = self
+                .0
+                .front_mut()
+                .expect("no more than what remains is taken");
+            if count < piece.len() {
+                piece.advance(count);
+                return;
+            }
+            count -= piece.len();
+            self.0.pop_front();
+        }
     }
 }
 
@@ -142,8 +192,10 @@ mod tests {
                 };
                 let whole = FlightData::from(message.clone()).encode_to_vec();
                 assert_eq!(message.encoded_bytes(), whole.len());
-                let pieces = message.into_pieces(b"prefix").concat();
-                assert_eq!(pieces, [b"prefix".as_slice(), &whole].concat());
+                let mut pieces = message.into_pieces(b"prefix");
+                assert_eq!(pieces.remaining(), b"prefix".len() + whole.len());
+                let sent = pieces.copy_to_bytes(pieces.remaining());
+                assert_eq!(sent, [b"prefix".as_slice(), &whole].concat());
             }
         }
     }
@@ -161,7 +213,28 @@ mod tests {
             ..FlightMessage::default()
         };
         let pieces = message.into_pieces(&[]);
-        assert_eq!(pieces.len(), 3);
-        assert_eq!(pieces[1].as_ptr(), large.as_ptr());
+        let mut slices = [IoSlice::new(&[]); 8];
+        assert_eq!(pieces.chunks_vectored(&mut slices), 3);
+        assert_eq!(slices[1].as_ptr(), large.as_ptr());
+    }
+
+    #[test]
+    fn pieces_that_are_sent_bit_by_bit_are_all_sent_in_their_order() {
+        let whole: Vec<u8> = (0..=255).collect();
+        for step in [1, 3, 64, 100, 256] {
+            let mut pieces = Pieces(whole.chunks(60).map(Bytes::copy_from_slice).collect());
+            let mut sent = Vec::new();
+            while pieces.has_remaining() {
+                // As a socket takes them: some bytes of a list of slices.
+                let mut slices = [IoSlice::new(&[]); 2];
+                let count = pieces.chunks_vectored(&mut slices);
+                let offered: Vec<u8> = slices[..count].iter().flat_map(|s| s.to_vec()).collect();
+                let taken = step.min(offered.len());
+                sent.extend_from_slice(&offered[..taken]);
+                pieces.advance(taken);
+            }
+            assert_eq!(sent, whole);
+            assert!(pieces.chunk().is_empty());
+        }
     }
 }

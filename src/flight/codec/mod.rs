@@ -8,5 +8,8 @@ mod encode;
 mod message;
 
 pub use decode::{DecodeLimits, Inbound, InboundItem, schema_of_message};
-pub use encode::{BatchEncoder, Compression, batch_stream, expanded_schema, stream_bytes};
-pub use message::FlightMessage;
+pub use encode::{
+    AnswerFormat, BatchEncoder, Compression, Dictionaries, batch_stream, expanded_schema,
+    stream_bytes,
+};
+pub use message::{FlightMessage, Pieces};

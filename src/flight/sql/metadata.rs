@@ -14,7 +14,6 @@ use tonic::Status;
 
 use super::server_info::server_info;
 use super::type_info::types;
-use crate::flight::codec::expanded_schema;
 use crate::flight::error::FlightError;
 use crate::flight::service::VerbContext;
 
@@ -68,7 +67,7 @@ pub(super) async fn rows(
         Command::CommandGetTables(command) => {
             let mut builder = command.clone().into_builder();
             for dataset in context.services.catalog.datasets.list().await? {
-                let schema = expanded_schema(&dataset.schema);
+                let schema = context.advertised(&dataset.schema);
                 builder
                     .append(CATALOG, SCHEMA, &dataset.name, TABLE_TYPE, &schema)
                     .map_err(failed)?;

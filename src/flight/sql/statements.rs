@@ -17,7 +17,6 @@ use tonic::Status;
 
 use super::{changes, statement_ticket};
 use crate::features::{Query, SqlStatementPlan};
-use crate::flight::codec::expanded_schema;
 use crate::flight::convert::timestamp;
 use crate::flight::error::FlightError;
 use crate::flight::proto::v1::peer::Statement;
@@ -59,7 +58,7 @@ fn query_info(
     statement: Statement,
 ) -> Result<FlightInfo, Status> {
     let query = with_values(query, &statement.parameters)?;
-    let schema = expanded_schema(&query.schema());
+    let schema = context.advertised(&query.schema());
     let rows = query.rows_expected();
     let (ticket, expires) = statement_ticket(context, statement);
     let endpoint = FlightEndpoint {
@@ -81,7 +80,7 @@ pub(in crate::flight) async fn schema(
 ) -> Result<SchemaRef, Status> {
     match context.services.queries.understand(sql).await? {
         SqlStatementPlan::Query(query) => {
-            Ok(expanded_schema(&with_values(*query, parameters)?.schema()))
+            Ok(context.advertised(&with_values(*query, parameters)?.schema()))
         }
         SqlStatementPlan::Change(_) => Ok(change_schema()),
     }
@@ -95,7 +94,7 @@ pub(in crate::flight) async fn run(
 ) -> Result<FlightStream, Status> {
     let query = context.services.queries.prepare(sql).await?;
     let query = with_values(query, parameters)?;
-    let schema = expanded_schema(&query.schema());
+    let schema = context.advertised(&query.schema());
     Ok(context.batches(schema, query.execute().await?))
 }
 

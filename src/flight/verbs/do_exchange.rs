@@ -86,7 +86,7 @@ async fn predict(
     Ok(answers(
         model,
         keep,
-        context.call.compression,
+        context.call.format.compression,
         incoming.boxed(),
     ))
 }

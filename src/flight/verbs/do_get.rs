@@ -3,6 +3,8 @@
 //! Signed tickets come from GetFlightInfo. A Query or a Flight SQL command, in either form, is taken as a ticket too,
 //! so that a bare client reads in one call.
 
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
@@ -11,8 +13,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::Status;
 
-use crate::catalog::DatasetReference;
-use crate::flight::codec::{FlightMessage, expanded_schema};
+use crate::catalog::{Dataset, DatasetReference};
+use crate::flight::codec::FlightMessage;
 use crate::flight::command::Command;
 use crate::flight::convert::job_id;
 use crate::flight::error::FlightError;
@@ -34,8 +36,7 @@ pub(crate) async fn do_get(context: &VerbContext, ticket: Ticket) -> Result<Flig
             let reference = DatasetReference::parse(&read.dataset)?;
             let dataset = context.services.catalog.datasets.open(&reference).await?;
             let columns = Some(read.columns.as_slice()).filter(|columns| !columns.is_empty());
-            let schema = expanded_schema(&*dataset.project(columns)?);
-            Ok(context.batches(schema, dataset.scan(columns)))
+            scan(context, &dataset, columns, 0..usize::MAX)
         }
         Ok((Command::Query(query), _)) => sql::statements::run(context, &query.sql, &[]).await,
         Ok((Command::Sql(command), _)) => sql::read(context, *command).await,
@@ -70,18 +71,16 @@ async fn read_rows(context: &VerbContext, rows: Rows) -> Result<FlightStream, St
         Rows::Table(reference) => {
             let reference = DatasetReference::parse(&reference)?;
             let dataset = context.services.catalog.datasets.open(&reference).await?;
-            let schema = expanded_schema(&dataset.schema);
-            Ok(context.batches(schema, dataset.scan(None)))
+            scan(context, &dataset, None, 0..usize::MAX)
         }
         Rows::TablePart(part) => {
             let reference = DatasetReference::parse(&part.table)?;
             let dataset = context.services.catalog.datasets.open(&reference).await?;
             let columns = Some(part.columns.as_slice()).filter(|columns| !columns.is_empty());
-            let schema = expanded_schema(&*dataset.project(columns)?);
             let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
             let first = place(part.first);
             let run = first..first.saturating_add(place(part.row_groups));
-            Ok(context.batches(schema, dataset.scan_row_groups(columns, run)))
+            scan(context, &dataset, columns, run)
         }
         Rows::History(id) => {
             let history = context.services.catalog.jobs.history(job_id(&id)?).await?;
@@ -93,9 +92,21 @@ async fn read_rows(context: &VerbContext, rows: Rows) -> Result<FlightStream, St
     }
 }
 
+/// The rows of some row groups, read from the files as the values that the stream advertises.
+fn scan(
+    context: &VerbContext,
+    dataset: &Dataset,
+    columns: Option<&[String]>,
+    row_groups: Range<usize>,
+) -> Result<FlightStream, Status> {
+    let schema = context.advertised(&*dataset.project(columns)?);
+    let rows = dataset.serve(Arc::clone(&schema), row_groups);
+    Ok(context.batches(schema, rows))
+}
+
 /// A stream of one batch that is already in memory.
 pub(crate) fn one_batch(context: &VerbContext, batch: RecordBatch) -> FlightStream {
-    let schema = expanded_schema(batch.schema_ref());
+    let schema = context.advertised(batch.schema_ref());
     let batches = futures::stream::once(async { Ok::<_, FlightError>(batch) });
     context.batches(schema, batches.boxed())
 }

@@ -14,7 +14,6 @@ use tonic::Status;
 use super::{Target, reference_text};
 use crate::catalog::{Dataset, DatasetReference};
 use crate::cluster::MemberState;
-use crate::flight::codec::expanded_schema;
 use crate::flight::command::Command;
 use crate::flight::convert::timestamp;
 use crate::flight::error::FlightError;
@@ -54,7 +53,7 @@ pub(crate) async fn get_flight_info(
         Target::Command(Command::Read(read), _) => read_info(context, &read).await?,
         Target::Command(Command::Query(query), _) => {
             let planned = context.services.queries.prepare(&query.sql).await?;
-            let schema = expanded_schema(&planned.schema());
+            let schema = context.advertised(&planned.schema());
             let rows = planned.rows_expected();
             let statement = Statement {
                 sql: query.sql,
@@ -84,7 +83,7 @@ pub(crate) async fn target_schema(
     Ok(match target {
         Target::Dataset(reference) => {
             let dataset = context.services.catalog.datasets.open(&reference).await?;
-            expanded_schema(&dataset.schema)
+            context.advertised(&dataset.schema)
         }
         Target::Model { name, version } => {
             let (schema, _, _) = model_schema(context, &name, version).await?;
@@ -96,7 +95,7 @@ pub(crate) async fn target_schema(
             schema
         }
         Target::Command(Command::Query(query), _) => {
-            expanded_schema(&context.services.queries.prepare(&query.sql).await?.schema())
+            context.advertised(&context.services.queries.prepare(&query.sql).await?.schema())
         }
         Target::Command(Command::Sql(command), _) => sql::schema(context, &command).await?,
         other => {
@@ -113,7 +112,7 @@ pub(crate) async fn target_schema(
 /// A dataset at the version it was opened at.
 pub(crate) fn dataset_info(context: &VerbContext, dataset: &Dataset) -> Result<FlightInfo, Status> {
     let rows = Rows::Table(reference_text(&dataset.name, dataset.version));
-    let info = readable(context, &expanded_schema(&dataset.schema), rows)?;
+    let info = readable(context, &context.advertised(&dataset.schema), rows)?;
     Ok(info
         .with_descriptor(FlightDescriptor::new_path(vec![dataset.name.clone()]))
         .with_total_records(count(dataset.rows))
@@ -200,7 +199,7 @@ async fn opened(context: &VerbContext, read: &v1::Read) -> Result<(Dataset, Sche
     let reference = DatasetReference::parse(&read.dataset)?;
     let dataset = context.services.catalog.datasets.open(&reference).await?;
     let columns = Some(read.columns.as_slice()).filter(|columns| !columns.is_empty());
-    let schema = expanded_schema(&*dataset.project(columns)?);
+    let schema = context.advertised(&*dataset.project(columns)?);
     Ok((dataset, schema))
 }
 

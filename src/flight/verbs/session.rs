@@ -6,8 +6,8 @@ use arrow_flight::Action;
 use tonic::Status;
 
 use super::cancel::tell_the_others;
-use crate::flight::call::{COMPRESSION_OPTION, session_key};
-use crate::flight::codec::Compression;
+use crate::flight::call::{COMPRESSION_OPTION, DICTIONARIES_OPTION, session_key};
+use crate::flight::codec::{Compression, Dictionaries};
 use crate::flight::command::ActionKind;
 use crate::flight::error::FlightError;
 use crate::flight::proto::session::{
@@ -27,6 +27,9 @@ const OPTIONS: &[(&str, fn(&str) -> bool)] = &[
     ("schema", |text| text == SCHEMA),
     (COMPRESSION_OPTION, |text| {
         Compression::parse(text).is_some()
+    }),
+    (DICTIONARIES_OPTION, |text| {
+        Dictionaries::parse(text).is_some()
     }),
 ];
 
@@ -113,6 +116,8 @@ mod tests {
             ("schema", text("public"), Ok(())),
             ("compression", text("lz4"), Ok(())),
             ("compression", text("none"), Ok(())),
+            ("dictionaries", text("keep"), Ok(())),
+            ("dictionaries", text("drop"), Err(ErrorValue::InvalidValue)),
             ("compression", text("gzip"), Err(ErrorValue::InvalidValue)),
             (
                 "compression",

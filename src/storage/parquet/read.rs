@@ -1,18 +1,18 @@
 //! Parquet files into rows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, new_null_array};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use bytes::Bytes;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
+use parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
@@ -174,9 +174,8 @@ impl FetchedRowGroup {
             what: what.to_owned(),
             reason,
         };
-        // The types come from Parquet alone: what another writer left about Arrow is not ours to follow.
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let batches = ArrowReaderMetadata::try_new(metadata, options)
+        let batches = reader_options(&metadata, &exact)
+            .and_then(|options| ArrowReaderMetadata::try_new(metadata, options))
             .and_then(|metadata| {
                 ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, metadata)
                     .with_row_groups(vec![row_group])
@@ -200,6 +199,38 @@ impl FetchedRowGroup {
             restore(&columns, batch.num_rows(), &exact, &what)
         }))
     }
+}
+
+/// The types come from Parquet alone: what another writer left about Arrow is not ours to follow. But where a dictionary
+/// of texts is wanted, the file's own dictionary is taken over, instead of every text looked up anew.
+fn reader_options(
+    metadata: &ParquetMetaData,
+    exact: &SchemaRef,
+) -> Result<ArrowReaderOptions, ParquetError> {
+    let options = ArrowReaderOptions::new();
+    let of_texts = |field: &FieldRef| match field.data_type() {
+        DataType::Dictionary(_, value) => value.is_string() || value.is_binary(),
+        _ => false,
+    };
+    let wanted: HashSet<&str> = exact
+        .fields()
+        .iter()
+        .filter(|field| of_texts(field))
+        .map(|field| field.name().as_str())
+        .collect();
+    if wanted.is_empty() {
+        return Ok(options.with_skip_arrow_metadata(true));
+    }
+    let stored = parquet_to_arrow_schema(metadata.file_metadata().schema_descr(), None)?;
+    let fields = stored.fields().iter().map(|field| match field.data_type() {
+        DataType::Utf8 | DataType::Binary if wanted.contains(field.name().as_str()) => {
+            let value = Box::new(field.data_type().clone());
+            let dictionary = DataType::Dictionary(Box::new(DataType::Int32), value);
+            Arc::new(field.as_ref().clone().with_data_type(dictionary))
+        }
+        _ => Arc::clone(field),
+    });
+    Ok(options.with_schema(Arc::new(Schema::new(fields.collect::<Vec<_>>()))))
 }
 
 /// The fetched parts of a file, by their first byte.

@@ -1,0 +1,249 @@
+//! One dictionary for all kept row groups of a column.
+//!
+//! A Parquet file has a dictionary for each row group, in the order in which its values came. Sent as they are, every
+//! row group brings its own along. Kept rows are written over to one that grows: row groups that come later share it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, DictionaryArray, PrimitiveArray, RecordBatch,
+    UInt64Array, downcast_dictionary_array,
+};
+use arrow::compute::{concat, take};
+use arrow::datatypes::{ArrowDictionaryKeyType, ArrowNativeType, ByteArrayType, DataType};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatchOptions;
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+
+use crate::storage::Path;
+
+/// A dictionary of more values is about as large as the keys of a row group, and is left to its row group.
+const VALUES_MAX: usize = 1 << 16;
+const VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// Columns whose dictionaries are remembered.
+const COLUMNS_MAX: usize = 256;
+
+/// The dictionaries of kept rows, by folder of the table, name and type of the column.
+#[derive(Debug)]
+pub(super) struct Dictionaries(Cache<(Path, String, DataType), Arc<Mutex<SharedValues>>>);
+
+impl Dictionaries {
+    pub(super) fn new() -> Self {
+        Self(Cache::new(COLUMNS_MAX))
+    }
+
+    /// The rows of a file in `folder` with the dictionaries that its other row groups have.
+    pub(super) fn share(&self, folder: &Path, rows: Vec<RecordBatch>) -> Vec<RecordBatch> {
+        rows.into_iter()
+            .map(|batch| self.share_columns(folder, &batch).unwrap_or(batch))
+            .collect()
+    }
+
+    /// `None` where nothing is to be shared.
+    fn share_columns(&self, folder: &Path, batch: &RecordBatch) -> Option<RecordBatch> {
+        let mut shared_any = false;
+        let columns = batch.schema_ref().fields().iter().zip(batch.columns());
+        let columns = columns
+            .map(|(field, column)| {
+                let DataType::Dictionary(_, value) = field.data_type() else {
+                    return Arc::clone(column);
+                };
+                if !matches!(**value, DataType::Utf8 | DataType::Binary) {
+                    return Arc::clone(column);
+                }
+                let key = (
+                    folder.clone(),
+                    field.name().clone(),
+                    field.data_type().clone(),
+                );
+                let values = self
+                    .0
+                    .get_or_insert_with(&key, || Ok::<_, ArrowError>(Arc::default()));
+                match values.and_then(|values| values.lock().written_over(column)) {
+                    Ok(Some(column)) => {
+                        shared_any = true;
+                        column
+                    }
+                    // What cannot be shared is right as it is.
+                    Ok(None) | Err(_) => Arc::clone(column),
+                }
+            })
+            .collect();
+        if !shared_any {
+            return None;
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(batch.schema(), columns, &options).ok()
+    }
+}
+
+/// The values of a dictionary so far.
+#[derive(Debug, Default)]
+struct SharedValues {
+    places: HashMap<Box<[u8]>, usize>,
+    bytes: usize,
+    /// `None` as long as there are none.
+    values: Option<ArrayRef>,
+    /// The dictionary that was written over last, and where its values stand in this one: batches of one row group have
+    /// the same.
+    last: Option<(ArrayRef, Vec<usize>)>,
+}
+
+impl SharedValues {
+    /// The column by this dictionary; `None` where that would be too large, or has more values than the keys can count.
+    fn written_over(&mut self, column: &ArrayRef) -> Result<Option<ArrayRef>, ArrowError> {
+        let values = column.as_any_dictionary().values();
+        if values.null_count() > 0 {
+            return Ok(None);
+        }
+        let known = self.last.as_ref();
+        if !known.is_some_and(|(last, _)| Arc::ptr_eq(last, values)) {
+            let Some(places) = self.adopt(values)? else {
+                return Ok(None);
+            };
+            self.last = Some((Arc::clone(values), places));
+        }
+        let (Some((_, places)), Some(shared)) = (&self.last, &self.values) else {
+            return Ok(None);
+        };
+        downcast_dictionary_array!(
+            column => with_keys(column, places, shared),
+            _ => Ok(None)
+        )
+    }
+
+    /// Where each value stands; those that are new are put at the end.
+    fn adopt(&mut self, values: &ArrayRef) -> Result<Option<Vec<usize>>, ArrowError> {
+        let texts = match values.data_type() {
+            DataType::Utf8 => bytes_of(values.as_string::<i32>()),
+            _ => values.as_binary::<i32>().clone(),
+        };
+        let before = self.places.len();
+        let mut new = Vec::new();
+        let mut places = Vec::with_capacity(texts.len());
+        for (row, text) in texts.iter().flatten().enumerate() {
+            if let Some(place) = self.places.get(text) {
+                places.push(*place);
+                continue;
+            }
+            let place = before + new.len();
+            if place >= VALUES_MAX || self.bytes + text.len() > VALUE_BYTES_MAX {
+                // Begun anew with the next row group, which may have fewer.
+                *self = Self::default();
+                return Ok(None);
+            }
+            self.bytes += text.len();
+            self.places.insert(text.into(), place);
+            places.push(place);
+            new.push(row as u64);
+        }
+        if !new.is_empty() {
+            let added = take(values, &UInt64Array::from(new), None)?;
+            self.values = Some(match &self.values {
+                Some(values) => concat(&[values.as_ref(), added.as_ref()])?,
+                None => added,
+            });
+        }
+        Ok(Some(places))
+    }
+}
+
+fn bytes_of<T: ByteArrayType<Offset = i32>>(
+    array: &arrow::array::GenericByteArray<T>,
+) -> BinaryArray {
+    let (offsets, values, nulls) = array.clone().into_parts();
+    BinaryArray::new(offsets, values, nulls)
+}
+
+/// The same rows by keys into `shared`.
+fn with_keys<K: ArrowDictionaryKeyType>(
+    column: &DictionaryArray<K>,
+    places: &[usize],
+    shared: &ArrayRef,
+) -> Result<Option<ArrayRef>, ArrowError> {
+    let countable = |place: &usize| K::Native::from_usize(*place);
+    let Some(places) = places.iter().map(countable).collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    // The key below a null may be anything.
+    let nothing = K::Native::default();
+    let place = |key: &K::Native| places.get(key.as_usize()).copied().unwrap_or(nothing);
+    let keys = column.keys().values().iter().map(place).collect();
+    let keys = PrimitiveArray::<K>::try_new(keys, column.nulls().cloned())?;
+    let column = DictionaryArray::try_new(keys, Arc::clone(shared))?;
+    Ok(Some(Arc::new(column)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::StringArray;
+    use arrow::compute::cast;
+    use arrow::datatypes::{Int8Type, Int32Type};
+
+    fn batch<K: ArrowDictionaryKeyType>(words: &[Option<&str>]) -> RecordBatch {
+        let words: DictionaryArray<K> = words.iter().copied().collect();
+        RecordBatch::try_from_iter([("word", Arc::new(words) as ArrayRef)]).unwrap()
+    }
+
+    fn texts(batch: &RecordBatch) -> ArrayRef {
+        cast(batch.column(0), &DataType::Utf8).unwrap()
+    }
+
+    fn values(batch: &RecordBatch) -> ArrayRef {
+        Arc::clone(batch.column(0).as_any_dictionary().values())
+    }
+
+    #[test]
+    fn row_groups_with_the_same_words_in_another_order_share_one_dictionary() {
+        let folder = Path::from("datasets/t");
+        let dictionaries = Dictionaries::new();
+        let rows = [
+            batch::<Int32Type>(&[Some("a"), Some("b"), None, Some("a")]),
+            batch::<Int32Type>(&[Some("b"), Some("a")]),
+            batch::<Int32Type>(&[None, Some("c"), Some("b")]),
+            batch::<Int32Type>(&[Some("c"), Some("a")]),
+        ];
+        let shared: Vec<RecordBatch> = rows
+            .iter()
+            .flat_map(|batch| dictionaries.share(&folder, vec![batch.clone()]))
+            .collect();
+        for (shared, rows) in shared.iter().zip(&rows) {
+            assert_eq!(shared.schema(), rows.schema());
+            assert_eq!(&texts(shared), &texts(rows));
+        }
+        assert!(Arc::ptr_eq(&values(&shared[0]), &values(&shared[1])));
+        assert!(Arc::ptr_eq(&values(&shared[2]), &values(&shared[3])));
+        let words = StringArray::from(vec!["a", "b", "c"]);
+        assert_eq!(values(&shared[3]).as_string::<i32>(), &words);
+        // Another table's column of the same name has its own.
+        let other = dictionaries.share(&Path::from("datasets/u"), vec![rows[3].clone()]);
+        assert_eq!(values(&other[0]).len(), 2);
+    }
+
+    #[test]
+    fn a_dictionary_that_grows_beyond_its_keys_is_left_as_it_is() {
+        let dictionaries = Dictionaries::new();
+        for part in 0..4 {
+            let words: Vec<String> = (0..100).map(|word| format!("{part} {word}")).collect();
+            let words: Vec<Option<&str>> = words.iter().map(|word| Some(word.as_str())).collect();
+            let rows = batch::<Int8Type>(&words);
+            let shared = dictionaries.share(&Path::from("t"), vec![rows.clone()]);
+            assert_eq!(&texts(&shared[0]), &texts(&rows));
+            assert_eq!(shared[0].schema(), rows.schema());
+        }
+    }
+
+    #[test]
+    fn a_dictionary_of_very_many_words_is_left_to_its_row_group() {
+        let dictionaries = Dictionaries::new();
+        let words: Vec<String> = (0..VALUES_MAX + 1).map(|word| word.to_string()).collect();
+        let words: Vec<Option<&str>> = words.iter().map(|word| Some(word.as_str())).collect();
+        let rows = batch::<Int32Type>(&words);
+        let shared = dictionaries.share(&Path::from("t"), vec![rows.clone()]);
+        assert!(Arc::ptr_eq(&values(&shared[0]), &values(&rows)));
+    }
+}

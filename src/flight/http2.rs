@@ -1,0 +1,98 @@
+//! The port's HTTP/2 connections, from the first byte to the last. Knows no verb.
+//!
+//! tonic's server takes bodies of whole `Bytes` alone, and then every column of a message is a frame and a system call of
+//! its own. Served by hyper itself, a message goes out as one list of pieces, in as few calls as the kernel allows.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use hyper::server::conn::http2::Builder;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::port::FlightPort;
+
+/// To clients and servers alike: enough for one busy stream over a slow link, and for several on one connection.
+const STREAM_WINDOW_BYTES: u32 = 16 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+
+/// HTTP/2's default of 16 KiB makes 128 frames of a 2 MiB message.
+const FRAME_BYTES_MAX: u32 = 1 << 20;
+
+/// Bytes of a stream that wait for the socket: beyond them no further message is asked for.
+const SEND_BYTES_MAX: usize = 2 << 20;
+
+/// Streams one connection may have open: a cluster's gradient streams share one with its actions.
+const STREAMS_MAX: u32 = 4096;
+
+/// Tokens, cookies and traces together outgrow the default of 16 KiB.
+const HEADER_BYTES_MAX: u32 = 64 << 10;
+
+/// A client that is gone without a word is noticed by these. They are long, because some gRPC libraries answer pings
+/// only while the program is inside a call, and a program may compute between two writes.
+const CLIENT_PING_EVERY: Duration = Duration::from_secs(60);
+const CLIENT_PING_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Serves what comes in until `stopping` is done; then closes the door, and ends when the last stream has ended.
+pub(super) async fn serve<IO, E>(
+    incoming: impl Stream<Item = Result<IO, E>>,
+    port: FlightPort,
+    stopping: impl Future<Output = ()>,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    E: std::fmt::Display,
+{
+    let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+    {
+        // Dropped at the end of this block, which closes the listening socket.
+        let mut incoming = std::pin::pin!(incoming);
+        let mut stopping = std::pin::pin!(stopping);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stopping => break,
+                accepted = incoming.next() => accepted,
+            };
+            match accepted {
+                Some(Ok(io)) => {
+                    connections.spawn(serve_connection(io, port.clone(), stop.clone()));
+                }
+                Some(Err(error)) => tracing::debug!(%error, "a connection was not made"),
+                None => break,
+            }
+        }
+    }
+    stop.cancel();
+    connections.close();
+    connections.wait().await;
+}
+
+/// One connection; once `stop` is given it takes no new stream.
+async fn serve_connection<IO>(io: IO, port: FlightPort, stop: CancellationToken)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_send_buf_size(SEND_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .keep_alive_interval(CLIENT_PING_EVERY)
+        .keep_alive_timeout(CLIENT_PING_TIMEOUT);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), port));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
