@@ -188,7 +188,7 @@ def transforms(options, model, frame, theirs, words, versions, server, stations)
         result.floor = (
             f"Floor: {floor} makes {measure.number(statistics.median(rates[floor]))} rows/s: what Spark takes for reading, for the way to a "
             f"Python worker and back, and for the rows that it makes of the batches. In processor seconds the peer takes {bound:.2f} times "
-            "that, and no model however fast is further ahead of it this way."
+            "that; with both cores busy, no model however fast is further ahead of it this way."
         )
         result.limit = f"The answers of all differ by at most {difference:.1e}."
         yield result

@@ -24,6 +24,7 @@ from .columns import Column, arrow_schema, columns_of, converted
 from .servers import DEFAULT, Servers
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import DataFrame
 
 __all__ = ["upload", "write_dataframe"]
@@ -156,20 +157,11 @@ UNCOUNTED_BYTES = (1 << 31) - 1
 def _uncounted_bytes(df: DataFrame, schema: pa.Schema) -> Iterator[None]:
     """Spare Spark the counting of bytes in the jobs of this thread, for the time of the block, where no batch reaches its limit.
 
-    Before each row Spark 4.1 adds up the bytes of all columns of the batch so far, which for many columns takes as long as
+    Before each row Spark 4.3 adds up the bytes of all columns of the batch so far, which for many columns takes as long as
     writing them. The session stays as it is, and a limit that is set there holds.
     """
-    from pyspark.errors import PySparkException
-
-    session = df.sparkSession
-    try:
-        context = session.sparkContext
-        records, limit = int(session.conf.get(RECORDS_PER_BATCH) or 0), session.conf.get(BYTES_PER_BATCH) or ""
-    except PySparkException:  # Spark Connect has no local properties, Spark before 4.1 no such limit
-        yield
-        return
-    width = _row_bytes(schema)
-    if width is None or records <= 0 or not limit.rstrip("b").isdigit() or records * width > int(limit.rstrip("b")):
+    context = _counting_in_vain(df, schema)
+    if context is None:
         yield
         return
     before = context.getLocalProperty(BYTES_PER_BATCH)
@@ -178,6 +170,22 @@ def _uncounted_bytes(df: DataFrame, schema: pa.Schema) -> Iterator[None]:
         yield
     finally:
         context.setLocalProperty(BYTES_PER_BATCH, before)  # type: ignore[arg-type]
+
+
+def _counting_in_vain(df: DataFrame, schema: pa.Schema) -> SparkContext | None:
+    """The context of a DataFrame whose batches have their full number of rows before they reach the limit of bytes."""
+    from pyspark.errors import PySparkException
+
+    session = df.sparkSession
+    try:
+        context = session.sparkContext
+        records, limit = int(session.conf.get(RECORDS_PER_BATCH) or 0), session.conf.get(BYTES_PER_BATCH) or ""
+    except PySparkException:  # Spark Connect has no local properties, an older Spark no such limit
+        return None
+    width, limit = _row_bytes(schema), limit.removesuffix("b")
+    if width is None or records <= 0 or not limit.isdigit() or records * width > int(limit):
+        return None
+    return context
 
 
 def _row_bytes(fields: Iterable[pa.Field]) -> int | None:
