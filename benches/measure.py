@@ -255,14 +255,14 @@ def keep(page, what, directory, name=None):
     print(f"\nwritten: {path}\n", flush=True)
 
 
-def write_page(what, title, results, binary, directory, method="", name=None):
-    """A page of comparisons with one peer each: the table, what limits, and every raw number."""
+def write_page(what, title, results, binary, directory, method="", name=None, further=()):
+    """A page of comparisons with one peer each: the table, what limits, `further` lines, and every raw number."""
     page = opening(title, binary, set().union(*(result.versions for result in results)))
     page += [method, ""] if method else []
     page += [table([result.row() for result in results], HEADER), ""]
     for comparisons, words in what_limits(results).items():
         page += [f"**{'; '.join(comparisons)}.** {words}", ""]
-    page += ["## Raw numbers", ""]
+    page += [*further, "## Raw numbers", ""]
     for result in results:
         page.append(f"* {result.what} ({result.unit}): volary {[float(f'{value:.6g}') for value in result.ours]}")
         if result.theirs:

@@ -1,7 +1,7 @@
 """PySpark beside itself: a model's answers as new columns, and a DataFrame on its way out.
 
 One session, whose JVM is warm before anything counts, runs both sides in turns. Spark's workers run on the peers' Python, so that
-onnxruntime is where the rows are.
+onnxruntime is where the rows are. Beside them run what Spark does without any model, and what each process spent.
 """
 
 import datetime
@@ -10,7 +10,9 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import census
 import measure
@@ -20,10 +22,19 @@ import pyarrow.parquet as pq
 from measure import ROOT, Result, pairs
 from server import BINARY, Server
 
+from doors import processor
+
 CORES = 2
 #: Files of each input; Spark makes a partition of each, or of several small ones.
 FILES = 8
 NUMBERS = tuple(f"x{column}" for column in range(28))
+#: Spark 4.3 adds up the bytes of every column after each row that it writes, unless the limit is the largest there is. And its Arrow
+#: UDFs take rows of Parquet files for columns of Arrow, which they are not, and convert them twice.
+TUNED = {
+    "spark.sql.execution.arrow.maxBytesPerBatch": str((1 << 31) - 1),
+    "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
+}
+TUNED_WORDS = "two settings"
 
 
 def spark(options, work):
@@ -37,7 +48,7 @@ def spark(options, work):
         return
     from volary.spark import VolaryModel, write_dataframe
 
-    results = []
+    results, stations = [], []
     with session(options.python, work) as spark, Server(work / "store") as server:
         version = {f"pyspark {spark.version}", *worker_versions(spark)}
         location = f"grpc://{server.grpc}"
@@ -49,15 +60,17 @@ def spark(options, work):
             frame = spark.read.parquet(rows(work, options.frame_rows))
             (weights,) = (work / f"store/models/{name}").glob("*/weights.safetensors")
             model = VolaryModel(name, server=location)
-            results += transforms(options, model, frame, scoring(str(weights), numbers, training), words, version)
+            theirs = scoring(str(weights), numbers, training)
+            results += transforms(options, model, frame, theirs, words, version, server.process.pid, stations)
         results.append(upload(options, work, spark, write_dataframe, location, version))
     method = (
         f"Spark local[{CORES}], driver memory 4g, its other settings as they come; one session, both sides run once "
         f"before the rounds. The server has two threads and shares the two cores with Spark. `transform`: {options.frame_rows:,} rows "
         f"are read from {FILES} Parquet files in the page cache, every column is kept, the answers are added, and Spark's `noop` writer takes the "
-        "rows. Upload: the DataFrame is cached in Spark's memory; the peer writes Parquet files with Spark's own writer."
+        f"rows. \"{TUNED_WORDS}\" is {' and '.join(f'`{key}={value}`' for key, value in TUNED.items())}, for both sides. "
+        "Upload: the DataFrame is cached in Spark's memory; the peer writes Parquet files with Spark's own writer."
     )
-    measure.write_page("spark", "PySpark: answers as columns, and a DataFrame on its way out", results, BINARY, options.out, method)
+    measure.write_page("spark", "PySpark: answers as columns, and a DataFrame on its way out", results, BINARY, options.out, method, further=stations)
 
 
 @contextmanager
@@ -111,45 +124,116 @@ def scoring(weights, numbers, training):
     return Scoring(weights, numbers, training)
 
 
-def transforms(options, model, frame, theirs, words, versions):
-    """The model's transform, and its function of columns, against both ways of running onnxruntime in the workers."""
+@dataclass(frozen=True)
+class Run:
+    """One pass over all rows: rows per second, and processor seconds per million rows."""
+
+    rate: float
+    spent: processor.Seconds
+
+
+def transforms(options, model, frame, theirs, words, versions, server, stations):
+    """The model's transform, and its function of columns, against both ways of running onnxruntime in the workers.
+
+    Appends to `stations` the lines that say what each process spent.
+    """
+    from pyspark.sql.functions import arrow_udf
     from pyspark.sql.types import DoubleType, StructField, StructType
     from volary.spark import predict_udf
 
     schema = StructType([*frame.schema.fields, StructField("probability", DoubleType())])
+    inputs = [frame[name] for name in model.describe().inputs]
     function = predict_udf(model.getModelName(), output="probability", server=model.getServer())
+    zeros = arrow_udf(zeros_of_columns(), "double")
     frames = {
         "transform": model.transform(frame),
-        "predict_udf": frame.withColumn("probability", function(*(frame[name] for name in model.describe().inputs))),
+        "predict_udf": frame.withColumn("probability", function(*inputs)),
         "mapInPandas + onnxruntime": frame.mapInPandas(theirs.of_pandas, schema),
         "mapInArrow + onnxruntime": frame.mapInArrow(theirs.of_arrow, schema),
-        "nothing": frame.mapInArrow(theirs.nothing, frame.schema),
+        READ: frame,
+        NOTHING: frame.mapInArrow(theirs.nothing, frame.schema),
+        ZEROS: frame.withColumn("probability", zeros(*inputs)),
     }
     difference = max(largest_difference(frames["transform"], frames[name]) for name in list(frames)[1:4])
-    for each in frames.values():
-        drained(each)
+    sides = {name: (each, {}) for name, each in frames.items()}
+    sides |= {f"{name}, {TUNED_WORDS}": (frames[name], TUNED) for name in frames if name not in (READ, "mapInArrow + onnxruntime")}
+
+    def run(name):
+        before = processor.spent(server)
+        seconds = drained(*sides[name])
+        return Run(options.frame_rows / seconds, (processor.spent(server) - before) / (options.frame_rows / 1e6))
+
+    for name in sides:
+        run(name)
     print(f"  {words}", flush=True)
-    sides = {name: lambda each=each: options.frame_rows / drained(each) for name, each in frames.items()}
-    rates = measure.take_turns(sides, options.rounds, lambda rate: f"{measure.number(rate)} rows/s")
+    runs = measure.take_turns(
+        {name: lambda name=name: run(name) for name in sides}, options.rounds,
+        lambda each: f"{measure.number(each.rate)} rows/s ({each.spent.all:.2f} s of processors)",
+    )  # fmt: skip
+    rates = {name: [each.rate for each in those] for name, those in runs.items()}
+    stations += spent_lines(words, runs)
+    tuned = f", {TUNED_WORDS}"
     for ours, peer, bar in (
         ("transform", "mapInPandas + onnxruntime", "2.0x"),
         ("predict_udf", "mapInPandas + onnxruntime", ""),
         ("transform", "mapInArrow + onnxruntime", ""),
+        (f"transform{tuned}", f"mapInPandas + onnxruntime{tuned}", ""),
+        (f"predict_udf{tuned}", f"mapInPandas + onnxruntime{tuned}", ""),
     ):
         result = Result(f"{ours}, {words}", "rows/s", peer, rates[ours], rates[peer], bar, versions=versions)
+        floor = NOTHING if ours.startswith("transform") else ZEROS
+        if ours.endswith(tuned):
+            floor += tuned
+        bound = measure.ratio([each.spent.all for each in runs[peer]], [each.spent.all for each in runs[floor]])
         result.floor = (
-            f"Floor: a mapInArrow that hands every batch on as it came makes {measure.number(statistics.median(rates['nothing']))} rows/s: "
-            "what Spark takes for reading, for the way to a Python worker and back, and for the rows that it makes of the batches."
+            f"Floor: {floor} makes {measure.number(statistics.median(rates[floor]))} rows/s: what Spark takes for reading, for the way to a "
+            f"Python worker and back, and for the rows that it makes of the batches. In processor seconds the peer takes {bound:.2f} times "
+            "that; with both cores busy, no model however fast is further ahead of it this way."
         )
         result.limit = f"The answers of all differ by at most {difference:.1e}."
         yield result
 
 
-def drained(frame):
-    """Seconds until Spark has computed every row and column."""
-    start = time.perf_counter()
-    frame.write.format("noop").mode("overwrite").save()
-    return time.perf_counter() - start
+READ, NOTHING, ZEROS = "reading alone", "a mapInArrow that hands every batch on", "an Arrow UDF that answers zeros"
+
+
+def zeros_of_columns():
+    """A function of the same columns that computes nothing; made here, so that it travels to the workers by value."""
+
+    def zeros(columns: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
+        import numpy
+        import pyarrow
+
+        for each in columns:
+            yield pyarrow.array(numpy.zeros(len(each[0])))
+
+    return zeros
+
+
+def spent_lines(words, runs):
+    """A table of what each process spent."""
+    header = ["processor seconds per million rows", "JVM", "workers", "server", "all", "mapInPandas' is"]
+    all_of = {name: [each.spent.all for each in those] for name, those in runs.items()}
+    rows = []
+    for name, those in runs.items():
+        medians = [statistics.median(getattr(each.spent, process) for each in those) for process in ("jvm", "workers", "server", "all")]
+        peer = "mapInPandas + onnxruntime" + (f", {TUNED_WORDS}" if name.endswith(TUNED_WORDS) else "")
+        times = measure.ratio(all_of[name], all_of[peer], less_is_better=True)
+        rows.append([name, *(f"{value:.2f}" for value in medians), f"{times:.2f}x"])
+    return [f"## Where the time goes: {words}", "", measure.table(rows, header), ""]
+
+
+def drained(frame, settings):
+    """Seconds until Spark has computed every row and column, under these settings of its session."""
+    for key, value in settings.items():
+        frame.sparkSession.conf.set(key, value)
+    try:
+        start = time.perf_counter()
+        frame.write.format("noop").mode("overwrite").save()
+        return time.perf_counter() - start
+    finally:
+        for key in settings:
+            frame.sparkSession.conf.unset(key)
 
 
 def largest_difference(ours, theirs, rows=1_000):

@@ -4,6 +4,7 @@ Imported in Spark's workers, whose Python is the peers'; the driver only names t
 those of `onnx_scoring.py`; where a model has no pipeline, its inputs are columns of numbers in their order.
 """
 
+import functools
 from dataclasses import dataclass
 
 
@@ -15,8 +16,12 @@ class Scoring:
     numbers: tuple[str, ...] = ()
     training: str | None = None
 
+    @functools.cache
     def prepared(self):
-        """The session, and the function from a record batch to its input. One thread: Spark runs a task on each core."""
+        """The session, and the function from a record batch to its input; once for each worker, which Spark keeps for further tasks.
+
+        One thread: Spark runs a task on each core.
+        """
         import numpy as np
         import pyarrow.parquet as pq
         from onnx_scoring import CATEGORIES, NUMBERS, Features, network

@@ -51,6 +51,43 @@ def test_partitions_become_one_version_in_their_order(spark, servers, client, da
     assert open_uploads(client) == []
 
 
+@pytest.mark.parametrize(
+    ("column", "set_by_the_user", "in_the_tasks"),
+    [
+        ("id", None, str((1 << 31) - 1)),
+        ("id", "1000b", "1000b"),
+        ("cast(id AS string) AS word", None, None),
+    ],
+)
+def test_spark_counts_the_bytes_of_rows_only_where_they_could_be_too_many(
+    spark, servers, client, dataset, column, set_by_the_user, in_the_tasks
+):
+    from volary.spark import write_dataframe
+
+    limit = "spark.sql.execution.arrow.maxBytesPerBatch"
+
+    def told(batches):
+        from pyspark import TaskContext
+
+        got = TaskContext.get().getLocalProperty(limit)
+        for batch in batches:
+            seen = pa.array([-1 if got is None else int(got.rstrip("b"))] * batch.num_rows, pa.int64())
+            yield pa.RecordBatch.from_arrays([*batch.columns, seen], [*batch.schema.names, "seen"])
+
+    frame = spark.range(10).selectExpr(column)
+    schema = ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in frame.schema.fields)
+    df = frame.mapInArrow(told, f"{schema}, seen bigint")
+    if set_by_the_user is not None:
+        spark.conf.set(limit, set_by_the_user)
+    try:
+        written = write_dataframe(df, dataset, server=servers)
+    finally:
+        spark.conf.unset(limit)
+    expected = -1 if in_the_tasks is None else int(in_the_tasks.rstrip("b"))
+    assert set(client.table(written.reference).to_arrow()["seen"].to_pylist()) == {expected}
+    assert spark.sparkContext.getLocalProperty(limit) is None, "nothing is left behind"
+
+
 def test_a_dataset_is_refused_appended_to_or_replaced(spark, servers, client, dataset):
     from volary.spark import write_dataframe
 

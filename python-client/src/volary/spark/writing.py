@@ -24,6 +24,7 @@ from .columns import Column, arrow_schema, columns_of, converted
 from .servers import DEFAULT, Servers
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import DataFrame
 
 __all__ = ["upload", "write_dataframe"]
@@ -84,7 +85,8 @@ def upload(
     """Write the DataFrame, whose columns travel as `columns` say; answers the version and its rows."""
     schema = arrow_schema(columns)
     with client.begin_upload(dataset, mode, schema, lifetime_seconds) as begun:
-        with server_words(), _signs_of_life(servers, begun.id, schema, lifetime_seconds or LIFETIME_SECONDS):
+        alive = _signs_of_life(servers, begun.id, schema, lifetime_seconds or LIFETIME_SECONDS)
+        with server_words(), alive, _uncounted_bytes(df, schema):
             answered = df.mapInArrow(PartSender(servers, begun.id, tuple(columns)), REPORTED).collect()
         parts = [Part(str(row.part), row.attempt, row.rows) for row in sorted(answered)]
         committed = parts or [begun.put_part(DRIVER_PART, schema.empty_table())]
@@ -143,6 +145,67 @@ def _signs_of_life(servers: Servers, number: str, schema: pa.Schema, lifetime_se
     finally:
         over.set()
         teller.join()
+
+
+BYTES_PER_BATCH = "spark.sql.execution.arrow.maxBytesPerBatch"
+RECORDS_PER_BATCH = "spark.sql.execution.arrow.maxRecordsPerBatch"
+#: The limit under which Spark does not count.
+UNCOUNTED_BYTES = (1 << 31) - 1
+
+
+@contextlib.contextmanager
+def _uncounted_bytes(df: DataFrame, schema: pa.Schema) -> Iterator[None]:
+    """Spare Spark the counting of bytes in the jobs of this thread, for the time of the block, where no batch reaches its limit.
+
+    Before each row Spark 4.3 adds up the bytes of all columns of the batch so far, which for many columns takes as long as
+    writing them. The session stays as it is, and a limit that is set there holds.
+    """
+    context = _counting_in_vain(df, schema)
+    if context is None:
+        yield
+        return
+    before = context.getLocalProperty(BYTES_PER_BATCH)
+    context.setLocalProperty(BYTES_PER_BATCH, str(UNCOUNTED_BYTES))
+    try:
+        yield
+    finally:
+        context.setLocalProperty(BYTES_PER_BATCH, before)  # type: ignore[arg-type]
+
+
+def _counting_in_vain(df: DataFrame, schema: pa.Schema) -> SparkContext | None:
+    """The context of a DataFrame whose batches have their full number of rows before they reach the limit of bytes."""
+    from pyspark.errors import PySparkException
+
+    session = df.sparkSession
+    try:
+        context = session.sparkContext
+        records, limit = int(session.conf.get(RECORDS_PER_BATCH) or 0), session.conf.get(BYTES_PER_BATCH) or ""
+    except PySparkException:  # Spark Connect has no local properties, an older Spark no such limit
+        return None
+    width, limit = _row_bytes(schema), limit.removesuffix("b")
+    if width is None or records <= 0 or not limit.isdigit() or records * width > int(limit):
+        return None
+    return context
+
+
+def _row_bytes(fields: Iterable[pa.Field]) -> int | None:
+    """The bytes that a row takes at most in Arrow; none where a value may be of any length.
+
+    >>> _row_bytes(pa.schema({"a": pa.float64(), "b": pa.bool_(), "c": pa.struct({"d": pa.int16()})}))
+    15
+    >>> _row_bytes(pa.schema({"a": pa.float64(), "b": pa.string()}))
+    """
+    total = 0
+    for field in fields:
+        if pa.types.is_struct(field.type):
+            within = _row_bytes(field.type.field(at) for at in range(field.type.num_fields))
+        else:
+            fixed = pa.types.is_primitive(field.type) or pa.types.is_decimal(field.type)
+            within = (field.type.bit_width + 7) // 8 if fixed else None
+        if within is None:
+            return None
+        total += within + 1  # whether it is null
+    return total
 
 
 _RAISED = re.compile(r"^volary\.errors\.(?P<kind>\w+Error): (?P<message>.*)$", re.MULTILINE)
