@@ -70,7 +70,7 @@ pub fn withdraw_flight(wire: &Wire, info: &FlightInfo) -> Result<bool, FlightErr
     for ticket in &tickets {
         // It may have been renewed, by anybody and until now.
         let expires = ticket.expires.max(now + lifetime);
-        wire.reads.withdraw(&ticket.id, expires, now)?;
+        wire.reads.cancel(&ticket.id, expires, now)?;
     }
     Ok(!tickets.is_empty())
 }

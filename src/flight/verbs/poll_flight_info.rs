@@ -61,7 +61,8 @@ pub(crate) async fn poll_flight_info(
             | Command::PutPart(_)
             | Command::Predict(_)
             | Command::StartWorker(_)
-            | Command::OpenGradientStream(_),
+            | Command::OpenGradientStream(_)
+            | Command::ListWithdrawn(_),
             _,
         ) => Err(FlightError::WrongCommand {
             verb: "PollFlightInfo",
