@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
-use super::{CatalogError, TrainingRecord};
+use super::{CatalogError, Datasets, TrainingRecord};
 use crate::storage::{Objects, Path};
 use crate::support::fault::Fault;
 
@@ -91,6 +91,27 @@ pub struct JobStatus {
     /// Epochs of which checkpoints are kept, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<u32>,
+    #[serde(default, skip_serializing_if = "JobTerms::is_default")]
+    pub terms: JobTerms,
+}
+
+/// What is agreed of a job's end with whoever asked for it. In the journal, so that whoever ends the job keeps to it: the
+/// server that drives it, or another one when that is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobTerms {
+    /// The job ends when nobody has watched it or asked about it for so long; 0: it runs to its end.
+    #[serde(default)]
+    pub lease_seconds: u32,
+    /// Datasets that were made for the job alone: they are gone when it has ended.
+    #[serde(default)]
+    pub drop_datasets: Vec<String>,
+}
+
+impl JobTerms {
+    /// Whether nothing is agreed.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl JobStatus {
@@ -166,6 +187,8 @@ impl LiveJob {
             }
             other => other,
         });
+        // First the rows: who is told of the end finds them gone.
+        self.board.keep_terms(&self.status()).await;
         self.driven.conclude(outcome);
         self.board.save_last(&self.driven).await;
     }
@@ -182,7 +205,11 @@ impl Drop for LiveJob {
         })));
         if tokio::runtime::Handle::try_current().is_ok() {
             let (board, driven) = (Arc::clone(&self.board), Arc::clone(&self.driven));
-            let save = async move { board.save_last(&driven).await };
+            let save = async move {
+                let status = Arc::clone(&driven.status.borrow());
+                board.keep_terms(&status).await;
+                board.save_last(&driven).await;
+            };
             self.board.tracker.spawn(save);
         }
     }
@@ -269,6 +296,7 @@ pub struct JobBoard {
 #[derive(Debug)]
 struct Board {
     objects: Objects,
+    datasets: Arc<Datasets>,
     server: String,
     /// Driven here and not yet in the journal with their end: as many as the engines run.
     driven: Mutex<HashMap<JobId, Arc<Driven>>>,
@@ -286,6 +314,18 @@ impl Board {
                 self.server,
                 status.way_on()
             ),
+        }
+    }
+
+    /// Drops the datasets that were made for a job which ends.
+    async fn keep_terms(&self, status: &JobStatus) {
+        for name in &status.terms.drop_datasets {
+            match self.datasets.remove(name).await {
+                Ok(()) | Err(CatalogError::UnknownDataset { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(job = %status.id, dataset = name, %error, "a dataset that was made for a job is left");
+                }
+            }
         }
     }
 
@@ -309,10 +349,11 @@ const HISTORY: &str = "history.arrow";
 const READS_MAX: usize = 16;
 
 impl JobBoard {
-    pub(crate) fn new(objects: Objects, server: &str) -> Self {
+    pub(crate) fn new(objects: Objects, datasets: Arc<Datasets>, server: &str) -> Self {
         Self {
             board: Arc::new(Board {
                 objects,
+                datasets,
                 server: server.to_string(),
                 driven: Mutex::new(HashMap::new()),
                 stops: AtomicBool::new(false),
@@ -327,6 +368,7 @@ impl JobBoard {
         kind: JobKind,
         name: &str,
         epochs: u32,
+        terms: JobTerms,
     ) -> Result<LiveJob, CatalogError> {
         let id = Uuid::now_v7();
         let status = JobStatus {
@@ -351,6 +393,7 @@ impl JobBoard {
             notes: Vec::new(),
             training: None,
             checkpoints: Vec::new(),
+            terms,
         };
         let path = place(id, STATUS);
         if !self
@@ -437,17 +480,20 @@ impl JobBoard {
             && self.driven(status.id).is_none()
     }
 
-    /// Writes down the end of a job that an earlier process of this server's name drove.
+    /// Ends a job whose server is gone: an earlier process of this server's name, or another server that was lost. What
+    /// was agreed of its end is kept to first.
     pub async fn end_left_over(&self, mut status: JobStatus) -> Result<(), CatalogError> {
+        self.board.keep_terms(&status).await;
+        let what = if status.coordinator == self.board.server {
+            " was stopped while it drove the job"
+        } else {
+            ", which drove the job, was lost"
+        };
         status.state = JobState::Failed;
         status.finished_ms = Some(now_ms());
         status.error = Some(JobError {
             code: Fault::Unavailable.name().into(),
-            message: format!(
-                "server {:?} was stopped while it drove the job; {}",
-                self.board.server,
-                status.way_on()
-            ),
+            message: format!("server {:?}{what}; {}", status.coordinator, status.way_on()),
         });
         let journal = encode_status(&status)?;
         let path = place(status.id, STATUS);
@@ -601,9 +647,10 @@ mod tests {
 
     fn boards_on(directory: &tempfile::TempDir) -> (JobBoard, JobBoard) {
         let objects = Objects::open(directory.path().to_str().unwrap()).unwrap();
+        let datasets = Arc::new(Datasets::new(objects.clone()));
         (
-            JobBoard::new(objects.clone(), "server-1"),
-            JobBoard::new(objects, "server-2"),
+            JobBoard::new(objects.clone(), Arc::clone(&datasets), "server-1"),
+            JobBoard::new(objects, datasets, "server-2"),
         )
     }
 
@@ -611,7 +658,10 @@ mod tests {
     async fn every_server_reads_the_journal_and_the_driver_tells_more() {
         let directory = tempfile::tempdir().unwrap();
         let (driver, other) = boards_on(&directory);
-        let job = driver.create(JobKind::Train, "census", 2).await.unwrap();
+        let job = driver
+            .create(JobKind::Train, "census", 2, JobTerms::default())
+            .await
+            .unwrap();
         let id = job.id;
         assert_eq!(other.status(id).await.unwrap().state, JobState::Queued);
         assert_eq!(other.status(id).await.unwrap().coordinator, "server-1");
@@ -663,7 +713,10 @@ mod tests {
     async fn a_job_that_is_dropped_is_written_down_as_failed() {
         let directory = tempfile::tempdir().unwrap();
         let (driver, other) = boards_on(&directory);
-        let job = driver.create(JobKind::Score, "census", 0).await.unwrap();
+        let job = driver
+            .create(JobKind::Score, "census", 0, JobTerms::default())
+            .await
+            .unwrap();
         let id = job.id;
         assert!(driver.cancel(id));
         assert!(job.cancelled.is_cancelled());
@@ -680,11 +733,20 @@ mod tests {
     async fn a_stopping_server_ends_its_jobs_and_says_so() {
         let directory = tempfile::tempdir().unwrap();
         let (driver, other) = boards_on(&directory);
-        let asked = driver.create(JobKind::Score, "asked", 0).await.unwrap();
-        let early = driver.create(JobKind::Train, "early", 2).await.unwrap();
+        let asked = driver
+            .create(JobKind::Score, "asked", 0, JobTerms::default())
+            .await
+            .unwrap();
+        let early = driver
+            .create(JobKind::Train, "early", 2, JobTerms::default())
+            .await
+            .unwrap();
         assert!(driver.cancel(asked.id));
         driver.stop_all();
-        let late = driver.create(JobKind::Train, "late", 2).await.unwrap();
+        let late = driver
+            .create(JobKind::Train, "late", 2, JobTerms::default())
+            .await
+            .unwrap();
         for job in [&asked, &early, &late] {
             assert!(job.cancelled.is_cancelled());
         }
@@ -715,7 +777,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (killed, other) = boards_on(&directory);
         let (restarted, _) = boards_on(&directory);
-        let job = killed.create(JobKind::Train, "census", 2).await.unwrap();
+        let job = killed
+            .create(JobKind::Train, "census", 2, JobTerms::default())
+            .await
+            .unwrap();
         let status = other.status(job.id).await.unwrap();
         assert!(restarted.is_left_over(&status));
         assert!(!other.is_left_over(&status));
@@ -731,8 +796,14 @@ mod tests {
     async fn a_journal_that_cannot_be_read_hides_no_other() {
         let directory = tempfile::tempdir().unwrap();
         let (driver, other) = boards_on(&directory);
-        let broken = driver.create(JobKind::Score, "a", 0).await.unwrap();
-        let whole = driver.create(JobKind::Score, "b", 0).await.unwrap();
+        let broken = driver
+            .create(JobKind::Score, "a", 0, JobTerms::default())
+            .await
+            .unwrap();
+        let whole = driver
+            .create(JobKind::Score, "b", 0, JobTerms::default())
+            .await
+            .unwrap();
         let path = place(broken.id, STATUS);
         let junk = Bytes::from_static(b"{");
         driver.board.objects.put(&path, junk).await.unwrap();

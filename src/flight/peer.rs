@@ -3,7 +3,7 @@
 //! One channel per server, kept; messages of any size inside the cluster; a server that no longer answers pings is
 //! seen within [`PING_EVERY`] + [`PING_TIMEOUT`], so nothing waits for it for longer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,6 +223,15 @@ impl PeerNetwork for PeerClient {
                 address: member.address,
                 cores: member.cores,
             })
+            .collect()
+    }
+
+    fn alive(&self) -> BTreeSet<String> {
+        self.cluster
+            .members()
+            .into_iter()
+            .filter(|member| member.state != MemberState::Dead)
+            .map(|member| member.name)
             .collect()
     }
 
