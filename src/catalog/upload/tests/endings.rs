@@ -69,6 +69,30 @@ async fn a_dataset_dropped_between_a_commit_and_its_repetition_is_not_filled_wit
 }
 
 #[tokio::test]
+async fn a_folder_without_a_record_is_left_alone_while_its_upload_may_just_begin() {
+    let cluster = cluster();
+    let server = cluster.server();
+    let begun_ms = server.uploads.clock.now_ms();
+    let time = uuid::Timestamp::from_unix(uuid::NoContext, begun_ms / 1000, 0);
+    let id = UploadId::new_v7(time);
+    let objects = Objects::open(server.uploads.records.objects.url()).unwrap();
+    let note = crate::storage::Path::from(format!("uploads/{id}/parts/late.json"));
+    objects.put(&note, "{}".into()).await.unwrap();
+    let minute = Duration::from_secs(60);
+
+    let due_ms = server.uploads.sweep().await.unwrap();
+    assert_eq!(due_ms, begun_ms + 60_000);
+    assert!(objects.read(&note).await.unwrap().is_some());
+    cluster.clock.advance(minute - Duration::from_millis(1));
+    server.uploads.sweep().await.unwrap();
+    assert!(objects.read(&note).await.unwrap().is_some());
+    cluster.clock.advance(Duration::from_millis(1));
+    assert_eq!(server.uploads.sweep().await.unwrap(), u64::MAX);
+    assert!(objects.read(&note).await.unwrap().is_none());
+    assert!(server.uploads.records.ids().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_dataset_dropped_before_the_commit_is_created_anew() {
     let cluster = cluster();
     let server = cluster.server();
