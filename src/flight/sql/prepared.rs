@@ -17,8 +17,9 @@ use futures::stream::BoxStream;
 use prost::Message;
 use tonic::Status;
 
+use super::statements::described_schema;
 use crate::features::SqlStatementPlan;
-use crate::flight::codec::{Inbound, InboundItem, expanded_schema, stream_bytes};
+use crate::flight::codec::{Inbound, InboundItem, stream_bytes};
 use crate::flight::command::sql_command;
 use crate::flight::error::FlightError;
 use crate::flight::proto::Packed;
@@ -57,7 +58,7 @@ pub(in crate::flight) async fn action(
             });
             let (dataset_schema, parameters, is_update) = match planned {
                 SqlStatementPlan::Query(query) => (
-                    ipc_schema(&expanded_schema(&query.schema()))?,
+                    ipc_schema(&described_schema(&query))?,
                     query.parameters(),
                     false,
                 ),
