@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, Float64Array, Int32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Schema};
@@ -16,6 +17,7 @@ use futures::StreamExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -59,7 +61,7 @@ pub struct JobError {
     pub message: String,
 }
 
-/// What anybody may know of a job. Written to the journal at every change of state and every epoch.
+/// What anybody may know of a job. Written to the journal at every change of state and with epochs, at most once a second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobStatus {
     pub id: JobId,
@@ -157,6 +159,37 @@ impl LiveJob {
         self.driven.save(&self.board.objects).await
     }
 
+    /// The same for what comes often: at most once in [`SAVE_EVERY`]. What comes in between is written then, together; until
+    /// then this server alone tells of it.
+    pub async fn save_soon(&self) -> Result<(), CatalogError> {
+        let due = {
+            let mut pace = self.driven.pace.lock();
+            let due = pace.written.map(|written| written + SAVE_EVERY);
+            let due = due.filter(|due| *due > Instant::now());
+            if due.is_some() && std::mem::replace(&mut pace.is_behind, true) {
+                // Somebody waits to write it.
+                return Ok(());
+            }
+            due
+        };
+        let Some(due) = due else {
+            return self.save().await;
+        };
+        let (board, driven, id) = (Arc::clone(&self.board), Arc::clone(&self.driven), self.id);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(due).await;
+            if let Err(error) = driven.save_if_behind(&board.objects).await {
+                tracing::warn!(job = %id, %error, "a job's journal is behind");
+            }
+        });
+        Ok(())
+    }
+
+    /// Writes what [`Self::save_soon`] has put off.
+    pub async fn save_if_behind(&self) -> Result<(), CatalogError> {
+        self.driven.save_if_behind(&self.board.objects).await
+    }
+
     /// One more row of history (one per epoch); columns are the same at every call. Nulls where a value is not known.
     /// `epoch` becomes the Int32 column; without it rows count from 1.
     pub fn record(&self, row: BTreeMap<String, Option<f64>>) {
@@ -232,6 +265,16 @@ struct Driven {
     history: Mutex<Vec<BTreeMap<String, Option<f64>>>>,
     /// One writer of the journal at a time, so that an older status never covers a newer one.
     journal: tokio::sync::Mutex<()>,
+    pace: Mutex<Pace>,
+}
+
+/// How the journal keeps up with the job.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When it was begun to be written last; its creation does not count.
+    written: Option<Instant>,
+    /// Whether something was put off.
+    is_behind: bool,
 }
 
 impl Driven {
@@ -274,6 +317,24 @@ impl Driven {
     /// History first: a status that tells of an epoch finds it written.
     async fn save(&self, objects: &Objects) -> Result<(), CatalogError> {
         let _one_at_a_time = self.journal.lock().await;
+        self.write(objects).await
+    }
+
+    async fn save_if_behind(&self, objects: &Objects) -> Result<(), CatalogError> {
+        let _one_at_a_time = self.journal.lock().await;
+        // Looked at with the lock held: what is written after a job's end is not written over.
+        if !self.pace.lock().is_behind {
+            return Ok(());
+        }
+        self.write(objects).await
+    }
+
+    /// With the lock of the journal held.
+    async fn write(&self, objects: &Objects) -> Result<(), CatalogError> {
+        *self.pace.lock() = Pace {
+            written: Some(Instant::now()),
+            is_behind: false,
+        };
         let status = Arc::clone(&self.status.borrow());
         let history = history_batch(&self.history.lock())?;
         if history.num_rows() > 0 {
@@ -342,6 +403,9 @@ impl Board {
         }
     }
 }
+
+/// A journal of an epoch after the other is written this often: each time is flushed to the disk twice.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 const STATUS: &str = "status.json";
 const HISTORY: &str = "history.arrow";
@@ -413,6 +477,7 @@ impl JobBoard {
             status: watch::Sender::new(Arc::new(status)),
             history: Mutex::new(Vec::new()),
             journal: tokio::sync::Mutex::new(()),
+            pace: Mutex::default(),
         });
         // Counted before it is entered, so that a stop never sees it entered and not counted.
         let counted = self.board.tracker.token();
@@ -707,6 +772,48 @@ mod tests {
             assert_eq!(board.list().await.unwrap().len(), 1);
             assert_eq!(board.history(id).await.unwrap().num_rows(), 1);
         }
+    }
+
+    #[tokio::test]
+    async fn epochs_that_follow_each_other_quickly_are_written_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let (driver, other) = boards_on(&directory);
+        let job = driver
+            .create(JobKind::Train, "census", 9, JobTerms::default())
+            .await
+            .unwrap();
+        let id = job.id;
+        let epoch = async |epoch: u32| {
+            job.update(|status| status.epoch = epoch);
+            job.record(BTreeMap::from([("loss".into(), Some(0.5))]));
+            job.save_soon().await.unwrap();
+        };
+        let written = async || {
+            let rows = other.history(id).await.unwrap().num_rows();
+            (other.status(id).await.unwrap().epoch, rows)
+        };
+        let began = Instant::now();
+        epoch(1).await;
+        assert_eq!(written().await, (1, 1), "the first is written at once");
+        for number in 2..=5 {
+            epoch(number).await;
+        }
+        let behind = written().await;
+        // Unless the machine is so slow that the second is over.
+        assert!(behind == (1, 1) || began.elapsed() > SAVE_EVERY);
+        assert_eq!(driver.history(id).await.unwrap().num_rows(), 5);
+        assert_eq!(driver.status(id).await.unwrap().epoch, 5);
+        while written().await != (5, 5) {
+            assert!(began.elapsed() < SAVE_EVERY * 60);
+        }
+
+        // A checkpoint does not wait, and neither does the end.
+        epoch(6).await;
+        job.save_if_behind().await.unwrap();
+        assert_eq!(written().await, (6, 6));
+        epoch(7).await;
+        job.finish(Ok(None)).await;
+        assert_eq!(written().await, (7, 7));
     }
 
     #[tokio::test]
