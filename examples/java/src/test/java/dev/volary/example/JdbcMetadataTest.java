@@ -138,7 +138,7 @@ class JdbcMetadataTest {
       assertFalse(columns.isAutoIncrement(column));
       assertEquals(column == 2, columns.isCaseSensitive(column), "of text alone");
       assertEquals(column == 5, columns.isReadOnly(column), "of what is computed alone");
-      assertEquals(column == 5 ? "" : Jdbc.TYPES, columns.getTableName(column));
+      assertEquals(column == 5 ? null : Jdbc.TYPES, columns.getTableName(column));
     }
     assertEquals("volary", columns.getCatalogName(1));
     assertEquals("public", columns.getSchemaName(1));
