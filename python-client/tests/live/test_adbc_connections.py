@@ -100,6 +100,21 @@ def test_columns_are_described_by_the_names_of_their_types_and_where_they_are_fr
     assert b"ARROW:FLIGHT:SQL:TABLE_NAME" not in computed.metadata
 
 
+def test_a_result_that_is_written_again_leaves_its_description_behind(opened, client, cluster):
+    with opened.cursor() as asking:
+        asking.execute('SELECT a FROM "told-one"')
+        result = asking.fetch_arrow_table()
+        assert result.schema.field("a").metadata[b"ARROW:FLIGHT:SQL:TABLE_NAME"] == b"told-one"
+        asking.adbc_ingest("told_by_ingest", result, mode="replace")
+    client.put("told_by_put", result, mode="overwrite")
+    for name in ("told_by_ingest", "told_by_put"):
+        with flight.connect(cluster.url) as plain:
+            info = plain.get_flight_info(flight.FlightDescriptor.for_path(name))
+        assert not info.schema.field("a").metadata
+        described = opened.adbc_get_table_schema(name).field("a").metadata
+        assert described[b"ARROW:FLIGHT:SQL:TABLE_NAME"] == name.encode()
+
+
 def result_of(opened, sql: str) -> pa.Schema:
     """The schema of a result, as its stream has it."""
     with opened.cursor() as asking:

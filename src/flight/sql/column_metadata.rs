@@ -28,6 +28,25 @@ pub(super) fn described<'a>(
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
+/// The schema without such descriptions: a result that was read is written again with those of its own columns.
+pub(in crate::flight) fn undescribed(schema: SchemaRef) -> SchemaRef {
+    let is_described = |field: &Field| field.metadata().keys().any(|key| key.starts_with(PREFIX));
+    if !schema.fields().iter().any(|field| is_described(field)) {
+        return schema;
+    }
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let mut metadata = field.metadata().clone();
+            metadata.retain(|key, _| !key.starts_with(PREFIX));
+            Field::clone(field).with_metadata(metadata)
+        })
+        .collect();
+    let metadata = schema.metadata().clone();
+    Arc::new(Schema::new_with_metadata(fields, metadata))
+}
+
 fn describe(field: &Field, table: Option<&str>) -> Field {
     let kind = Kind::of(field.data_type());
     let mut metadata = field.metadata().clone();
@@ -170,6 +189,10 @@ mod tests {
             Field::new("name", DataType::Utf8, true),
             Field::new("day", DataType::Date32, false),
         ]);
+        let bare = undescribed(Arc::new(schema.clone()));
+        assert!(told(bare.field(0)).is_empty());
+        assert_eq!(bare.field(0).metadata()["mine"], "kept");
+        assert_eq!(undescribed(Arc::clone(&bare)), bare);
         let described = described(&schema, |column| (column < 2).then_some("sales"));
         let price = told(described.field(0));
         let expected = HashMap::from([

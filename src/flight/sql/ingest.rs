@@ -4,6 +4,7 @@ use arrow_flight::sql::{CommandStatementIngest, TableExistsOption, TableNotExist
 use tonic::Status;
 
 use super::metadata::{CATALOG, SCHEMA};
+use super::undescribed;
 use crate::catalog::WriteMode;
 use crate::flight::codec::{Inbound, InboundItem};
 use crate::flight::error::FlightError;
@@ -22,7 +23,7 @@ pub(super) async fn put(
     let datasets = &context.services.catalog.datasets;
     let schema = loop {
         match inbound.next().await? {
-            Some(InboundItem::Schema(schema)) => break schema,
+            Some(InboundItem::Schema(schema)) => break undescribed(schema),
             Some(_) => {}
             None => return Err(FlightError::NoSchema.into()),
         }

@@ -13,6 +13,7 @@ mod server_info;
 pub(super) mod statements;
 mod type_info;
 
+pub(super) use column_metadata::undescribed;
 pub(super) use metadata::{CATALOG, SCHEMA};
 
 use arrow::datatypes::SchemaRef;
