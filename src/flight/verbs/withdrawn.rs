@@ -22,6 +22,9 @@ use crate::training::PeerNetwork;
 /// How long an asker's own gossip may take to reach the server that it asks; it is answered in any case.
 const UNTIL_SEEN_MAX: Duration = Duration::from_secs(3);
 
+/// A server that has not said all by then is asked again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// A server that could not be asked is asked again after this long.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -72,7 +75,11 @@ pub(in crate::flight) async fn keep_asking(services: Services, withdrawn: Withdr
             let Some(own) = own.as_deref().filter(|_| !asked.contains(&key)) else {
                 continue;
             };
-            match ask(&services, member, own, &withdrawn).await {
+            let asking = ask(&services, member, own, &withdrawn);
+            let answered = tokio::time::timeout(ANSWER_TIMEOUT, asking).await;
+            let answered = answered
+                .unwrap_or_else(|_| Err(Status::deadline_exceeded("it does not answer in time")));
+            match answered {
                 Ok(()) => {
                     asked.insert(key);
                 }
