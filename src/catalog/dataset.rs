@@ -74,6 +74,16 @@ pub enum WriteMode {
     Append,
     /// Leave them to older versions; the dataset is created when it does not exist.
     Overwrite,
+    /// Keep them; refuse when the dataset does not exist, be it that it was removed while the rows were written.
+    AppendExisting,
+    /// Leave them to older versions; refuse when the dataset does not exist, as above.
+    OverwriteExisting,
+}
+
+impl WriteMode {
+    fn needs_dataset(self) -> bool {
+        matches!(self, Self::AppendExisting | Self::OverwriteExisting)
+    }
 }
 
 /// One Parquet file of a dataset version.
@@ -329,6 +339,9 @@ impl Datasets {
         schema: SchemaRef,
         mode: WriteMode,
     ) -> Result<DatasetWriter, CatalogError> {
+        if mode.needs_dataset() && delta::newest(&self.objects, &folder).await?.is_none() {
+            return Err(self.unknown(name).await);
+        }
         let (stored, order) = commit::fit(&self.objects, name, &folder, &schema, mode).await?;
         let stored = Arc::new(stored);
         let rows = RowsWriter::new(&self.objects, &folder, Arc::clone(&stored), &self.tracker);

@@ -2,26 +2,29 @@
 //!
 //! Knows what a job looks like from outside (state, progress, error, history); the engines know what it does.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod history;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, Float64Array, Int32Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Schema};
-use arrow::error::ArrowError;
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
+use arrow::array::{Array as _, AsArray as _, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int32Type};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
-use super::{CatalogError, TrainingRecord};
+use history::{decode_history, encode_history, history_batch};
+
+use super::{CatalogError, Datasets, TrainingRecord};
 use crate::storage::{Objects, Path};
 use crate::support::fault::Fault;
 
@@ -59,7 +62,7 @@ pub struct JobError {
     pub message: String,
 }
 
-/// What anybody may know of a job. Written to the journal at every change of state and every epoch.
+/// What anybody may know of a job. Written to the journal at every change of state and with epochs, at most once a second.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobStatus {
     pub id: JobId,
@@ -91,6 +94,27 @@ pub struct JobStatus {
     /// Epochs of which checkpoints are kept, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checkpoints: Vec<u32>,
+    #[serde(default, skip_serializing_if = "JobTerms::is_default")]
+    pub terms: JobTerms,
+}
+
+/// What is agreed of a job's end with whoever asked for it. In the journal, so that whoever ends the job keeps to it: the
+/// server that drives it, or another one when that is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobTerms {
+    /// The job ends when nobody has watched it or asked about it for so long; 0: it runs to its end.
+    #[serde(default)]
+    pub lease_seconds: u32,
+    /// Datasets that were made for the job alone: they are gone when it has ended.
+    #[serde(default)]
+    pub drop_datasets: Vec<String>,
+}
+
+impl JobTerms {
+    /// Whether nothing is agreed.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl JobStatus {
@@ -136,6 +160,37 @@ impl LiveJob {
         self.driven.save(&self.board.objects).await
     }
 
+    /// The same for what comes often: at most once in [`SAVE_EVERY`]. What comes in between is written then, together; until
+    /// then this server alone tells of it.
+    pub async fn save_soon(&self) -> Result<(), CatalogError> {
+        let due = {
+            let mut pace = self.driven.pace.lock();
+            let due = pace.written.map(|written| written + SAVE_EVERY);
+            let due = due.filter(|due| *due > Instant::now());
+            if due.is_some() && std::mem::replace(&mut pace.is_behind, true) {
+                // Somebody waits to write it.
+                return Ok(());
+            }
+            due
+        };
+        let Some(due) = due else {
+            return self.save().await;
+        };
+        let (board, driven, id) = (Arc::clone(&self.board), Arc::clone(&self.driven), self.id);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(due).await;
+            if let Err(error) = driven.save_if_behind(&board.objects).await {
+                tracing::warn!(job = %id, %error, "a job's journal is behind");
+            }
+        });
+        Ok(())
+    }
+
+    /// Writes what [`Self::save_soon`] has put off.
+    pub async fn save_if_behind(&self) -> Result<(), CatalogError> {
+        self.driven.save_if_behind(&self.board.objects).await
+    }
+
     /// One more row of history (one per epoch); columns are the same at every call. Nulls where a value is not known.
     /// `epoch` becomes the Int32 column; without it rows count from 1.
     pub fn record(&self, row: BTreeMap<String, Option<f64>>) {
@@ -166,6 +221,8 @@ impl LiveJob {
             }
             other => other,
         });
+        // First the rows: who is told of the end finds them gone.
+        self.board.keep_terms(&self.status()).await;
         self.driven.conclude(outcome);
         self.board.save_last(&self.driven).await;
     }
@@ -182,7 +239,11 @@ impl Drop for LiveJob {
         })));
         if tokio::runtime::Handle::try_current().is_ok() {
             let (board, driven) = (Arc::clone(&self.board), Arc::clone(&self.driven));
-            let save = async move { board.save_last(&driven).await };
+            let save = async move {
+                let status = Arc::clone(&driven.status.borrow());
+                board.keep_terms(&status).await;
+                board.save_last(&driven).await;
+            };
             self.board.tracker.spawn(save);
         }
     }
@@ -205,6 +266,16 @@ struct Driven {
     history: Mutex<Vec<BTreeMap<String, Option<f64>>>>,
     /// One writer of the journal at a time, so that an older status never covers a newer one.
     journal: tokio::sync::Mutex<()>,
+    pace: Mutex<Pace>,
+}
+
+/// How the journal keeps up with the job.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When it was begun to be written last; its creation does not count.
+    written: Option<Instant>,
+    /// Whether something was put off.
+    is_behind: bool,
 }
 
 impl Driven {
@@ -247,6 +318,24 @@ impl Driven {
     /// History first: a status that tells of an epoch finds it written.
     async fn save(&self, objects: &Objects) -> Result<(), CatalogError> {
         let _one_at_a_time = self.journal.lock().await;
+        self.write(objects).await
+    }
+
+    async fn save_if_behind(&self, objects: &Objects) -> Result<(), CatalogError> {
+        let _one_at_a_time = self.journal.lock().await;
+        // Looked at with the lock held: what is written after a job's end is not written over.
+        if !self.pace.lock().is_behind {
+            return Ok(());
+        }
+        self.write(objects).await
+    }
+
+    /// With the lock of the journal held.
+    async fn write(&self, objects: &Objects) -> Result<(), CatalogError> {
+        *self.pace.lock() = Pace {
+            written: Some(Instant::now()),
+            is_behind: false,
+        };
         let status = Arc::clone(&self.status.borrow());
         let history = history_batch(&self.history.lock())?;
         if history.num_rows() > 0 {
@@ -269,6 +358,7 @@ pub struct JobBoard {
 #[derive(Debug)]
 struct Board {
     objects: Objects,
+    datasets: Arc<Datasets>,
     server: String,
     /// Driven here and not yet in the journal with their end: as many as the engines run.
     driven: Mutex<HashMap<JobId, Arc<Driven>>>,
@@ -289,6 +379,18 @@ impl Board {
         }
     }
 
+    /// Drops the datasets that were made for a job which ends.
+    async fn keep_terms(&self, status: &JobStatus) {
+        for name in &status.terms.drop_datasets {
+            match self.datasets.remove(name).await {
+                Ok(()) | Err(CatalogError::UnknownDataset { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(job = %status.id, dataset = name, %error, "a dataset that was made for a job is left");
+                }
+            }
+        }
+    }
+
     /// Writes a final state. When the store refuses, this server goes on telling of it from memory.
     async fn save_last(&self, driven: &Driven) {
         let id = driven.status.borrow().id;
@@ -303,16 +405,20 @@ impl Board {
     }
 }
 
+/// A journal of an epoch after the other is written this often: each time is flushed to the disk twice.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
 const STATUS: &str = "status.json";
 const HISTORY: &str = "history.arrow";
 /// Journals read at once when jobs are listed.
 const READS_MAX: usize = 16;
 
 impl JobBoard {
-    pub(crate) fn new(objects: Objects, server: &str) -> Self {
+    pub(crate) fn new(objects: Objects, datasets: Arc<Datasets>, server: &str) -> Self {
         Self {
             board: Arc::new(Board {
                 objects,
+                datasets,
                 server: server.to_string(),
                 driven: Mutex::new(HashMap::new()),
                 stops: AtomicBool::new(false),
@@ -327,6 +433,7 @@ impl JobBoard {
         kind: JobKind,
         name: &str,
         epochs: u32,
+        terms: JobTerms,
     ) -> Result<LiveJob, CatalogError> {
         let id = Uuid::now_v7();
         let status = JobStatus {
@@ -351,6 +458,7 @@ impl JobBoard {
             notes: Vec::new(),
             training: None,
             checkpoints: Vec::new(),
+            terms,
         };
         let path = place(id, STATUS);
         if !self
@@ -370,6 +478,7 @@ impl JobBoard {
             status: watch::Sender::new(Arc::new(status)),
             history: Mutex::new(Vec::new()),
             journal: tokio::sync::Mutex::new(()),
+            pace: Mutex::default(),
         });
         // Counted before it is entered, so that a stop never sees it entered and not counted.
         let counted = self.board.tracker.token();
@@ -437,17 +546,20 @@ impl JobBoard {
             && self.driven(status.id).is_none()
     }
 
-    /// Writes down the end of a job that an earlier process of this server's name drove.
+    /// Ends a job whose server is gone: an earlier process of this server's name, or another server that was lost. What
+    /// was agreed of its end is kept to first.
     pub async fn end_left_over(&self, mut status: JobStatus) -> Result<(), CatalogError> {
+        self.board.keep_terms(&status).await;
+        let what = if status.coordinator == self.board.server {
+            " was stopped while it drove the job"
+        } else {
+            ", which drove the job, was lost"
+        };
         status.state = JobState::Failed;
         status.finished_ms = Some(now_ms());
         status.error = Some(JobError {
             code: Fault::Unavailable.name().into(),
-            message: format!(
-                "server {:?} was stopped while it drove the job; {}",
-                self.board.server,
-                status.way_on()
-            ),
+            message: format!("server {:?}{what}; {}", status.coordinator, status.way_on()),
         });
         let journal = encode_status(&status)?;
         let path = place(status.id, STATUS);
@@ -544,200 +656,5 @@ fn encode_status(status: &JobStatus) -> Result<Bytes, CatalogError> {
         })
 }
 
-fn history_failed(source: ArrowError) -> CatalogError {
-    CatalogError::Store {
-        doing: "writing a job's history".into(),
-        source: Box::new(source),
-    }
-}
-
-fn history_batch(rows: &[BTreeMap<String, Option<f64>>]) -> Result<RecordBatch, CatalogError> {
-    let names: BTreeSet<&String> = rows
-        .iter()
-        .flat_map(BTreeMap::keys)
-        .filter(|name| *name != "epoch")
-        .collect();
-    let epochs: Int32Array = rows
-        .iter()
-        .enumerate()
-        .map(|(row, values)| match values.get("epoch") {
-            Some(Some(epoch)) => *epoch as i32,
-            _ => i32::try_from(row + 1).unwrap_or(i32::MAX),
-        })
-        .collect::<Vec<_>>()
-        .into();
-    let mut fields = vec![Field::new("epoch", DataType::Int32, false)];
-    let mut columns: Vec<ArrayRef> = vec![Arc::new(epochs)];
-    for name in names {
-        let values: Float64Array = rows
-            .iter()
-            .map(|row| row.get(name).copied().flatten())
-            .collect();
-        fields.push(Field::new(name, DataType::Float64, true));
-        columns.push(Arc::new(values));
-    }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(history_failed)
-}
-
-fn encode_history(history: &RecordBatch) -> Result<Bytes, CatalogError> {
-    let mut writer =
-        StreamWriter::try_new(Vec::new(), &history.schema()).map_err(history_failed)?;
-    writer.write(history).map_err(history_failed)?;
-    writer.finish().map_err(history_failed)?;
-    Ok(Bytes::from(writer.into_inner().map_err(history_failed)?))
-}
-
-fn decode_history(bytes: &[u8]) -> Result<RecordBatch, ArrowError> {
-    let mut reader = StreamReader::try_new(bytes, None)?;
-    match reader.next() {
-        Some(batch) => batch,
-        None => Ok(RecordBatch::new_empty(reader.schema())),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn boards_on(directory: &tempfile::TempDir) -> (JobBoard, JobBoard) {
-        let objects = Objects::open(directory.path().to_str().unwrap()).unwrap();
-        (
-            JobBoard::new(objects.clone(), "server-1"),
-            JobBoard::new(objects, "server-2"),
-        )
-    }
-
-    #[tokio::test]
-    async fn every_server_reads_the_journal_and_the_driver_tells_more() {
-        let directory = tempfile::tempdir().unwrap();
-        let (driver, other) = boards_on(&directory);
-        let job = driver.create(JobKind::Train, "census", 2).await.unwrap();
-        let id = job.id;
-        assert_eq!(other.status(id).await.unwrap().state, JobState::Queued);
-        assert_eq!(other.status(id).await.unwrap().coordinator, "server-1");
-        assert!(other.watch(id).is_none());
-        assert!(!other.cancel(id));
-
-        let mut watcher = driver.watch(id).unwrap();
-        job.update(|status| {
-            status.state = JobState::Running;
-            status.epoch = 1;
-            status.metrics.insert("loss".into(), f64::NAN);
-        });
-        watcher.changed().await.unwrap();
-        assert_eq!(watcher.borrow().epoch, 1);
-        assert!(watcher.borrow().started_ms.is_some());
-        job.record(BTreeMap::from([
-            ("val_loss".into(), None),
-            ("loss".into(), Some(0.5)),
-        ]));
-        assert_eq!(other.status(id).await.unwrap().epoch, 0);
-        job.save().await.unwrap();
-        let read = other.status(id).await.unwrap();
-        assert_eq!(read.epoch, 1);
-        assert!(read.metrics["loss"].is_nan());
-
-        let history = other.history(id).await.unwrap();
-        let names: Vec<&str> = history
-            .schema_ref()
-            .fields()
-            .iter()
-            .map(|f| f.name().as_str())
-            .collect();
-        assert_eq!(names, ["epoch", "loss", "val_loss"]);
-        assert_eq!(history, driver.history(id).await.unwrap());
-
-        job.finish(Ok(Some(4))).await;
-        assert!(watcher.borrow_and_update().state.is_final());
-        for board in [&driver, &other] {
-            let status = board.status(id).await.unwrap();
-            assert_eq!(status.state, JobState::Succeeded);
-            assert_eq!(status.version, Some(4));
-            assert!(board.watch(id).is_none());
-            assert_eq!(board.list().await.unwrap().len(), 1);
-            assert_eq!(board.history(id).await.unwrap().num_rows(), 1);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_job_that_is_dropped_is_written_down_as_failed() {
-        let directory = tempfile::tempdir().unwrap();
-        let (driver, other) = boards_on(&directory);
-        let job = driver.create(JobKind::Score, "census", 0).await.unwrap();
-        let id = job.id;
-        assert!(driver.cancel(id));
-        assert!(job.cancelled.is_cancelled());
-        drop(job);
-        driver.settled().await;
-        let status = other.status(id).await.unwrap();
-        assert_eq!(status.state, JobState::Failed);
-        assert_eq!(status.error.unwrap().code, "INTERNAL");
-        assert!(!driver.cancel(id));
-        let unknown = other.status(Uuid::now_v7()).await.unwrap_err();
-        assert!(matches!(unknown, CatalogError::UnknownJob { .. }));
-    }
-    #[tokio::test]
-    async fn a_stopping_server_ends_its_jobs_and_says_so() {
-        let directory = tempfile::tempdir().unwrap();
-        let (driver, other) = boards_on(&directory);
-        let asked = driver.create(JobKind::Score, "asked", 0).await.unwrap();
-        let early = driver.create(JobKind::Train, "early", 2).await.unwrap();
-        assert!(driver.cancel(asked.id));
-        driver.stop_all();
-        let late = driver.create(JobKind::Train, "late", 2).await.unwrap();
-        for job in [&asked, &early, &late] {
-            assert!(job.cancelled.is_cancelled());
-        }
-        let ids = [asked.id, early.id, late.id];
-        let settled = driver.settled();
-        tokio::pin!(settled);
-        assert!(futures::poll!(settled.as_mut()).is_pending());
-        for job in [asked, early, late] {
-            job.finish(Err(JobOutcome::Cancelled)).await;
-        }
-        settled.await;
-        let by_client = other.status(ids[0]).await.unwrap();
-        assert_eq!(by_client.state, JobState::Cancelled);
-        for id in &ids[1..] {
-            let status = other.status(*id).await.unwrap();
-            assert_eq!(status.state, JobState::Failed);
-            let error = status.error.unwrap();
-            assert_eq!(error.code, "UNAVAILABLE");
-            assert_eq!(
-                error.message,
-                "server \"server-1\" is stopping; start the job again on another one"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn a_restarted_server_ends_the_jobs_it_was_killed_with() {
-        let directory = tempfile::tempdir().unwrap();
-        let (killed, other) = boards_on(&directory);
-        let (restarted, _) = boards_on(&directory);
-        let job = killed.create(JobKind::Train, "census", 2).await.unwrap();
-        let status = other.status(job.id).await.unwrap();
-        assert!(restarted.is_left_over(&status));
-        assert!(!other.is_left_over(&status));
-        assert!(!killed.is_left_over(&status));
-        restarted.end_left_over(status).await.unwrap();
-        let ended = other.status(job.id).await.unwrap();
-        assert_eq!(ended.state, JobState::Failed);
-        assert_eq!(ended.error.clone().unwrap().code, "UNAVAILABLE");
-        assert!(!restarted.is_left_over(&ended));
-    }
-
-    #[tokio::test]
-    async fn a_journal_that_cannot_be_read_hides_no_other() {
-        let directory = tempfile::tempdir().unwrap();
-        let (driver, other) = boards_on(&directory);
-        let broken = driver.create(JobKind::Score, "a", 0).await.unwrap();
-        let whole = driver.create(JobKind::Score, "b", 0).await.unwrap();
-        let path = place(broken.id, STATUS);
-        let junk = Bytes::from_static(b"{");
-        driver.board.objects.put(&path, junk).await.unwrap();
-        let listed = other.list().await.unwrap();
-        assert_eq!(listed.len(), 1);
-        assert_eq!(listed[0].id, whole.id);
-    }
-}
+mod tests;

@@ -18,7 +18,9 @@ pub use dataset::{
     DataFile, Dataset, DatasetReference, DatasetWriter, Datasets, WriteMode, restore_column,
 };
 pub use error::CatalogError;
-pub use job::{JobBoard, JobError, JobId, JobKind, JobOutcome, JobState, JobStatus, LiveJob};
+pub use job::{
+    JobBoard, JobError, JobId, JobKind, JobOutcome, JobState, JobStatus, JobTerms, LiveJob,
+};
 pub use model::{LabelColumn, ModelManifest, ModelOutput, ModelVersion, Models, TrainingRecord};
 pub use upload::{UploadError, UploadId, Uploads};
 
@@ -60,10 +62,14 @@ impl Catalog {
         let clock = Arc::new(SystemClock);
         Ok(Self {
             uploads: Arc::new(Uploads::new(objects.clone(), Arc::clone(&datasets), clock)),
-            datasets,
             models: Arc::new(Models::new(objects.clone())),
-            jobs: Arc::new(JobBoard::new(objects.clone(), server)),
+            jobs: Arc::new(JobBoard::new(
+                objects.clone(),
+                Arc::clone(&datasets),
+                server,
+            )),
             checkpoints: Arc::new(Checkpoints::new(objects.clone())),
+            datasets,
             objects,
         })
     }

@@ -216,3 +216,105 @@ impl PhysicalExpr for Watched {
         self.expression.fmt_sql(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use datafusion::arrow::array::BooleanArray;
+    use datafusion::physical_plan::displayable;
+    use datafusion::physical_plan::expressions::{Column, lit};
+    use datafusion::prelude::SessionContext;
+
+    async fn planned(sql: &str) -> Arc<dyn ExecutionPlan> {
+        let session = SessionContext::new();
+        let query = session.sql(sql).await.unwrap();
+        query.create_physical_plan().await.unwrap()
+    }
+
+    fn paused(plan: &Arc<dyn ExecutionPlan>, stop: &Arc<AtomicBool>) -> String {
+        let plan = with_pauses(Arc::clone(plan), stop).unwrap();
+        displayable(plan.as_ref()).indent(false).to_string()
+    }
+
+    #[tokio::test]
+    async fn every_operator_that_makes_many_rows_of_few_is_made_to_pause_and_no_other() {
+        const A: &str = "(VALUES (1), (2)) a(x)";
+        const B: &str = "(VALUES (2), (3)) b(y)";
+        for (sql, operator) in [
+            (format!("SELECT * FROM {A} CROSS JOIN {B}"), "CrossJoinExec"),
+            (
+                format!("SELECT * FROM {A} JOIN {B} ON x = y"),
+                "HashJoinExec",
+            ),
+            (
+                format!("SELECT * FROM {A} JOIN {B} ON x < y"),
+                "NestedLoopJoinExec",
+            ),
+            (String::from("SELECT unnest([1, 2, 3])"), "UnnestExec"),
+        ] {
+            let plan = planned(&sql).await;
+            let told = paused(&plan, &Arc::default());
+            let lines: Vec<&str> = told.lines().map(str::trim).collect();
+            let at = lines.iter().position(|line| line.starts_with(operator));
+            let at = at.unwrap_or_else(|| panic!("no {operator} in\n{told}"));
+            assert!(
+                at > 0 && lines[at - 1].starts_with("CooperativeExec"),
+                "{told}"
+            );
+        }
+        let plain = planned(&format!("SELECT x + 1 FROM {A} WHERE x > 1 ORDER BY x")).await;
+        let before = displayable(plain.as_ref()).indent(false).to_string();
+        assert_eq!(paused(&plain, &Arc::default()), before);
+    }
+
+    #[tokio::test]
+    async fn a_nested_loop_answers_as_before_until_nobody_waits_and_then_fails() {
+        const SQL: &str =
+            "SELECT count(*) FROM (VALUES (1), (2)) a(x) JOIN (VALUES (2), (3)) b(y) ON x < y";
+        let stop = Arc::new(AtomicBool::new(false));
+        let context = SessionContext::new().task_ctx();
+        let watched = with_pauses(planned(SQL).await, &stop).unwrap();
+        let counted = datafusion::physical_plan::collect(watched, Arc::clone(&context)).await;
+        let expected =
+            datafusion::physical_plan::collect(planned(SQL).await, Arc::clone(&context)).await;
+        assert_eq!(counted.unwrap(), expected.unwrap());
+
+        stop.store(true, Ordering::Relaxed);
+        let watched = with_pauses(planned(SQL).await, &stop).unwrap();
+        let stopped = datafusion::physical_plan::collect(watched, context).await;
+        let text = stopped.unwrap_err().to_string();
+        assert!(text.contains("nobody waits for this query"), "{text}");
+    }
+
+    #[test]
+    fn a_watched_filter_is_the_filter_itself_to_whoever_rewrites_plans() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let watched = |expression: Arc<dyn PhysicalExpr>| {
+            Arc::new(Watched {
+                expression,
+                stop: Arc::clone(&stop),
+            })
+        };
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new("is_good", 0));
+        let one = watched(Arc::clone(&column));
+        assert_eq!(one, watched(column));
+        assert_ne!(one, watched(lit(true)));
+        assert_eq!(one.to_string(), "is_good@0");
+        let schema = Schema::new(vec![datafusion::arrow::datatypes::Field::new(
+            "is_good",
+            DataType::Boolean,
+            true,
+        )]);
+        assert_eq!(one.data_type(&schema).unwrap(), DataType::Boolean);
+        assert!(one.nullable(&schema).unwrap());
+
+        // Rewritten, it still listens.
+        let rewritten = Arc::clone(&one).with_new_children(vec![lit(true)]).unwrap();
+        let rows = BooleanArray::from(vec![true, false]);
+        let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(rows)]).unwrap();
+        assert!(rewritten.evaluate(&batch).is_ok() && one.evaluate(&batch).is_ok());
+        stop.store(true, Ordering::Relaxed);
+        assert!(rewritten.evaluate(&batch).is_err() && one.evaluate(&batch).is_err());
+    }
+}

@@ -21,6 +21,7 @@ pub mod source;
 mod statements;
 mod stored_types;
 mod tables;
+mod tables_of_columns;
 mod transforms;
 mod vectors;
 pub mod writing;

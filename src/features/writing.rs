@@ -81,7 +81,7 @@ impl QueryEngine {
         let schema = insert.rows.schema();
         let datasets = &self.catalog().datasets;
         let writer = datasets
-            .write(&insert.name, Arc::clone(&schema), WriteMode::Append)
+            .write(&insert.name, Arc::clone(&schema), WriteMode::AppendExisting)
             .await?;
         Ok(Insertion {
             schema,

@@ -3,15 +3,14 @@
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 
 use super::codec::{AnswerFormat, Compression, Dictionaries};
 use super::error::FlightError;
 use super::peer::FORWARDED;
-use super::reads::Reads;
 use super::session::Session;
 use super::ticket::Signer;
+use super::withdrawn::Withdrawn;
 
 /// Asks for compressed record batches in the answer. A header outweighs the session's option of that name.
 pub(super) const COMPRESSION_HEADER: &str = "volary-compression";
@@ -41,11 +40,11 @@ impl CallOptions {
     pub(super) fn of(
         metadata: &MetadataMap,
         signer: &Signer,
-        reads: &Reads,
+        withdrawn: &Withdrawn,
         now: SystemTime,
     ) -> Result<Self, FlightError> {
         let session = Session::of(metadata, signer, now)
-            .filter(|session| !reads.is_withdrawn(&session_key(session)));
+            .filter(|session| !withdrawn.has_session(&session.id));
         let chosen = |header, option| match metadata.get(header) {
             Some(value) => Some(value.to_str().unwrap_or("not text")),
             None => session.as_ref()?.text(option),
@@ -90,11 +89,6 @@ impl CallOptions {
     }
 }
 
-/// The name under which a closed session is withdrawn.
-pub(super) fn session_key(session: &Session) -> Bytes {
-    Bytes::copy_from_slice(session.id.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +98,7 @@ mod tests {
 
     fn read(metadata: &MetadataMap) -> Result<CallOptions, FlightError> {
         let signer = Signer::new([1; 32], Duration::from_secs(60));
-        CallOptions::of(metadata, &signer, &Reads::default(), SystemTime::now())
+        CallOptions::of(metadata, &signer, &Withdrawn::default(), SystemTime::now())
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub enum Command {
     JobHandle(v1::JobHandle),
     StartWorker(peer::StartWorker),
     OpenGradientStream(peer::OpenGradientStream),
+    ListWithdrawn(peer::ListWithdrawn),
     Sql(Box<sql::Command>),
 }
 
@@ -64,6 +65,8 @@ impl Command {
             Self::StartWorker(packed.read()?)
         } else if packed.is::<peer::OpenGradientStream>() {
             Self::OpenGradientStream(packed.read()?)
+        } else if packed.is::<peer::ListWithdrawn>() {
+            Self::ListWithdrawn(packed.read()?)
         } else if packed.name.starts_with(SQL_PACKAGE) {
             return Ok(sql_command(packed)?.map(|command| Self::Sql(Box::new(command))));
         } else {
@@ -84,6 +87,7 @@ impl Command {
             Self::JobHandle(message) => pack(message, form),
             Self::StartWorker(message) => pack(message, form),
             Self::OpenGradientStream(message) => pack(message, form),
+            Self::ListWithdrawn(message) => pack(message, form),
             Self::Sql(command) => command.as_ref().clone().into_any().encode_to_vec().into(),
         }
     }
@@ -101,6 +105,7 @@ impl Command {
             Self::JobHandle(_) => v1::JobHandle::NAME,
             Self::StartWorker(_) => peer::StartWorker::NAME,
             Self::OpenGradientStream(_) => peer::OpenGradientStream::NAME,
+            Self::ListWithdrawn(_) => peer::ListWithdrawn::NAME,
             Self::Sql(command) => {
                 let url = command.type_url();
                 url.rsplit_once('.').map_or(url, |(_, name)| name)
@@ -372,6 +377,9 @@ mod tests {
             Command::OpenGradientStream(peer::OpenGradientStream {
                 to_worker: 2,
                 ..Default::default()
+            }),
+            Command::ListWithdrawn(peer::ListWithdrawn {
+                address: "localhost:1".to_owned(),
             }),
         ]
     }

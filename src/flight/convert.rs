@@ -6,7 +6,8 @@ use super::error::FlightError;
 use super::proto::{object_of, struct_of, v1};
 use crate::catalog::upload::{CommittedUpload, Upload, UploadId, UploadState};
 use crate::catalog::{
-    Dataset, DatasetReference, JobId, JobKind, JobState, JobStatus, ModelManifest, WriteMode,
+    Dataset, DatasetReference, JobId, JobKind, JobState, JobStatus, JobTerms, ModelManifest,
+    WriteMode,
 };
 use crate::cluster::{Member, MemberState};
 use crate::features::Source;
@@ -115,6 +116,10 @@ pub(super) fn train_request(train: v1::Train) -> Result<TrainRequest, tonic::Sta
             every: asked.every.max(1),
             keep: asked.keep.max(1),
         }),
+        terms: JobTerms {
+            lease_seconds: train.lease_seconds,
+            drop_datasets: train.drop_datasets,
+        },
     })
 }
 
@@ -125,6 +130,7 @@ pub(super) fn resume_request(resume: &v1::Resume) -> Result<ResumeRequest, Fligh
         epoch: given(resume.epoch),
         epochs: given(resume.epochs),
         learning_rate: resume.learning_rate,
+        terms: leased(resume.lease_seconds),
     })
 }
 
@@ -136,7 +142,15 @@ pub(super) fn score_request(score: v1::Score) -> Result<ScoreRequest, tonic::Sta
         into: score.into,
         mode: write_mode(score.mode)?,
         keep: score.keep,
+        terms: leased(score.lease_seconds),
     })
+}
+
+fn leased(lease_seconds: u32) -> JobTerms {
+    JobTerms {
+        lease_seconds,
+        ..JobTerms::default()
+    }
 }
 
 pub(super) fn job(status: &JobStatus) -> v1::Job {
@@ -212,8 +226,8 @@ pub(super) fn upload(upload: &Upload) -> v1::Upload {
         dataset: upload.dataset.clone(),
         mode: match upload.mode {
             WriteMode::Error => v1::put::Mode::Error,
-            WriteMode::Append => v1::put::Mode::Append,
-            WriteMode::Overwrite => v1::put::Mode::Overwrite,
+            WriteMode::Append | WriteMode::AppendExisting => v1::put::Mode::Append,
+            WriteMode::Overwrite | WriteMode::OverwriteExisting => v1::put::Mode::Overwrite,
         }
         .into(),
         state: match upload.state {

@@ -33,10 +33,8 @@ pub enum FlightError {
     CancelledTicket,
     #[error("the read was cancelled by CancelFlightInfo")]
     CancelledRead,
-    #[error(
-        "{limit} cancelled tickets and closed sessions that have not expired are as many as are remembered; try again later"
-    )]
-    TooManyCancelled { limit: usize },
+    #[error("{limit} {what} that have not expired are as many as are remembered; try again later")]
+    TooManyWithdrawn { what: &'static str, limit: usize },
     #[error("{what}; it needs {needs}")]
     Incomplete {
         what: &'static str,
@@ -194,7 +192,7 @@ impl Faulty for FlightError {
             | Self::MessageTooLarge { .. }
             | Self::BatchTooLarge { .. }
             | Self::TooManyStreams { .. }
-            | Self::TooManyCancelled { .. } => Fault::ResourceExhausted,
+            | Self::TooManyWithdrawn { .. } => Fault::ResourceExhausted,
             Self::NotServed { .. } | Self::NoTransactions => Fault::Unimplemented,
             Self::GivenUp => Fault::Aborted,
             Self::CancelledTicket | Self::CancelledRead => Fault::Cancelled,

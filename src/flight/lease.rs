@@ -1,8 +1,9 @@
 //! Jobs that are to end when nobody cares for them any more: a notebook whose kernel was killed in the middle of a fit
 //! leaves no job that trains for hours.
 //!
-//! A job asked for with a lease is cancelled when nobody has watched it or asked about it for that long. Only the server
-//! that drives a job keeps its lease: whoever asks elsewhere is passed on to it.
+//! A job asked for with a lease is cancelled when nobody has watched it or asked about it for that long. The length stands
+//! in the job's journal. Only the server that drives a job knows how it is renewed: whoever asks elsewhere is passed on to
+//! it; and when it is gone, other servers end the job (`training/left_overs.rs`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,11 +29,15 @@ struct Lease {
 }
 
 impl Leases {
-    /// Cancels `job` when nobody has held or touched its lease for `length`; nothing when that is zero.
-    pub(super) fn grant(&self, jobs: &Arc<JobBoard>, job: JobId, length: Duration) {
-        let Some(mut live) = jobs.watch(job).filter(|_| !length.is_zero()) else {
+    /// Cancels `job` when nobody has held or touched its lease for as long as its terms say; nothing where they do not.
+    pub(super) fn grant(&self, jobs: &Arc<JobBoard>, job: JobId) {
+        let Some(mut live) = jobs.watch(job) else {
             return;
         };
+        let length = Duration::from_secs(live.borrow().terms.lease_seconds.into());
+        if length.is_zero() {
+            return;
+        }
         let until = Instant::now() + length;
         let lease = Lease {
             length,

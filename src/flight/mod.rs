@@ -29,6 +29,7 @@ mod ticket;
 mod trace;
 mod verbs;
 mod wire;
+mod withdrawn;
 
 pub use error::FlightError;
 pub use peer::PeerClient;

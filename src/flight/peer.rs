@@ -3,7 +3,7 @@
 //! One channel per server, kept; messages of any size inside the cluster; a server that no longer answers pings is
 //! seen within [`PING_EVERY`] + [`PING_TIMEOUT`], so nothing waits for it for longer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ use super::command::Command;
 use super::error::FlightError;
 use super::proto::Form;
 use super::proto::v1::peer::{
-    OpenGradientStream, Piece, StartWorker as StartWorkerMessage, WorkerEvent as WorkerEventMessage,
+    ListWithdrawn, OpenGradientStream, Piece, StartWorker as StartWorkerMessage, Withdrawn,
+    WorkerEvent as WorkerEventMessage,
 };
 use super::status::fault_of;
 use super::trace;
@@ -99,6 +100,26 @@ impl PeerClient {
         trace::pass_on(metadata);
         let mut client = self.client(&server.name, &server.address)?;
         Ok(client.do_action(request).await?.into_inner())
+    }
+
+    /// What another server has withdrawn; `own_address` is where it tells this one of what it withdraws later.
+    pub(super) async fn list_withdrawn(
+        &self,
+        server: &Member,
+        own_address: &str,
+    ) -> Result<BoxStream<'static, Result<Withdrawn, Status>>, Status> {
+        let asked = descriptor_message(&Command::ListWithdrawn(ListWithdrawn {
+            address: own_address.to_owned(),
+        }));
+        let mut client = self.client(&server.name, &server.address)?;
+        let asked = futures::stream::once(async { asked });
+        let answers = client.do_exchange(asked).await?.into_inner();
+        let read = |answer: Result<FlightData, Status>| {
+            Withdrawn::decode(answer?.app_metadata).map_err(|error| {
+                Status::internal(format!("what was withdrawn cannot be read: {error}"))
+            })
+        };
+        Ok(answers.map(read).boxed())
     }
 
     fn client(
@@ -202,6 +223,15 @@ impl PeerNetwork for PeerClient {
                 address: member.address,
                 cores: member.cores,
             })
+            .collect()
+    }
+
+    fn alive(&self) -> BTreeSet<String> {
+        self.cluster
+            .members()
+            .into_iter()
+            .filter(|member| member.state != MemberState::Dead)
+            .map(|member| member.name)
             .collect()
     }
 

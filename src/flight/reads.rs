@@ -1,7 +1,4 @@
-//! Which tickets are being read at this moment, so that a read can be stopped from outside, and what is good no more
-//! although its signature is: cancelled tickets and closed sessions.
-//!
-//! Both are this server's memory alone; `verbs/cancel.rs` tells the other servers.
+//! Which tickets are being read at this moment on this server, so that a read can be stopped from outside.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,57 +12,53 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::error::FlightError;
-
-/// Withdrawn ids kept at a time; each is forgotten when what it names has expired.
-const WITHDRAWN_MAX: usize = 100_000;
+use super::withdrawn::Withdrawn;
 
 /// The reads of this server. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Reads {
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Debug, Default)]
-struct State {
     /// By ticket id: how many reads there are, and what stops them.
-    running: HashMap<Bytes, (usize, CancellationToken)>,
-    withdrawn: HashMap<Bytes, SystemTime>,
+    running: Arc<Mutex<HashMap<Bytes, (usize, CancellationToken)>>>,
+    withdrawn: Withdrawn,
 }
 
 impl Reads {
-    /// Notes that the ticket of this id is read until the answer is dropped. A withdrawn one is refused.
-    pub(super) fn begin(&self, id: &Bytes) -> Result<Read, FlightError> {
-        let mut state = self.state.lock();
-        if state.withdrawn.contains_key(id) {
-            return Err(FlightError::CancelledTicket);
+    /// Reads of tickets, but of those that are withdrawn.
+    pub(super) fn new(withdrawn: Withdrawn) -> Self {
+        Self {
+            running: Arc::default(),
+            withdrawn,
         }
-        let (readers, stop) = state.running.entry(id.clone()).or_default();
-        *readers += 1;
-        Ok(Read {
-            reads: self.clone(),
-            id: id.clone(),
-            stop: stop.clone(),
-        })
     }
 
-    /// Makes this id good no more until it would have expired, and stops whoever reads it.
-    pub(super) fn withdraw(
+    /// Notes that the ticket of this id is read until the answer is dropped. A withdrawn one is refused.
+    pub(super) fn begin(&self, id: &Bytes) -> Result<Read, FlightError> {
+        let read = {
+            let mut running = self.running.lock();
+            let (readers, stop) = running.entry(id.clone()).or_default();
+            *readers += 1;
+            Read {
+                reads: self.clone(),
+                id: id.clone(),
+                stop: stop.clone(),
+            }
+        };
+        // After it is entered: either this look or the one of `cancel` finds the other.
+        if self.withdrawn.has_ticket(id) {
+            return Err(FlightError::CancelledTicket);
+        }
+        Ok(read)
+    }
+
+    /// Withdraws the ticket of this id until it would have expired, and stops whoever reads it.
+    pub(super) fn cancel(
         &self,
         id: &Bytes,
         expires: SystemTime,
         now: SystemTime,
     ) -> Result<(), FlightError> {
-        let mut state = self.state.lock();
-        if state.withdrawn.len() >= WITHDRAWN_MAX {
-            state.withdrawn.retain(|_, expires| *expires >= now);
-        }
-        if state.withdrawn.len() >= WITHDRAWN_MAX {
-            return Err(FlightError::TooManyCancelled {
-                limit: WITHDRAWN_MAX,
-            });
-        }
-        state.withdrawn.insert(id.clone(), expires);
-        if let Some((_, stop)) = state.running.get(id) {
+        self.withdrawn.add_ticket(id, expires, now)?;
+        if let Some((_, stop)) = self.running.lock().get(id) {
             stop.cancel();
         }
         Ok(())
@@ -101,10 +94,6 @@ impl Reads {
         }
         .boxed())
     }
-
-    pub(super) fn is_withdrawn(&self, id: &Bytes) -> bool {
-        self.state.lock().withdrawn.contains_key(id)
-    }
 }
 
 /// One read under way.
@@ -124,11 +113,11 @@ impl Read {
 
 impl Drop for Read {
     fn drop(&mut self) {
-        let mut state = self.reads.state.lock();
-        if let Some((readers, _)) = state.running.get_mut(&self.id) {
+        let mut running = self.reads.running.lock();
+        if let Some((readers, _)) = running.get_mut(&self.id) {
             *readers -= 1;
             if *readers == 0 {
-                state.running.remove(&self.id);
+                running.remove(&self.id);
             }
         }
     }
@@ -148,7 +137,7 @@ mod tests {
         let untouched = reads.begin(&other).unwrap();
         let now = SystemTime::now();
         reads
-            .withdraw(&mine, now + Duration::from_secs(9), now)
+            .cancel(&mine, now + Duration::from_secs(9), now)
             .unwrap();
         first.stopped().await;
         second.stopped().await;
@@ -158,25 +147,6 @@ mod tests {
         ));
         assert!(!untouched.stop.is_cancelled());
         drop((first, second, untouched));
-        assert!(reads.state.lock().running.is_empty());
-    }
-
-    #[test]
-    fn what_was_withdrawn_is_forgotten_when_it_has_expired() {
-        let reads = Reads::default();
-        let now = SystemTime::now();
-        for number in 0..WITHDRAWN_MAX as u32 {
-            let id = Bytes::copy_from_slice(&number.to_le_bytes());
-            reads.withdraw(&id, now, now).unwrap();
-        }
-        let id = Bytes::from_static(b"one more");
-        assert!(matches!(
-            reads.withdraw(&id, now, now),
-            Err(FlightError::TooManyCancelled { .. })
-        ));
-        reads
-            .withdraw(&id, now, now + Duration::from_millis(1))
-            .unwrap();
-        assert_eq!(reads.state.lock().withdrawn.len(), 1);
+        assert!(reads.running.lock().is_empty());
     }
 }

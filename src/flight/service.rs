@@ -15,6 +15,7 @@ use arrow_flight::{
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
@@ -31,7 +32,7 @@ use super::port::FlightPort;
 use super::proto::DESCRIPTORS;
 use super::status::code_name;
 use super::trace::{self, Trace};
-use super::verbs::{Ours, Verbs};
+use super::verbs::{Ours, Verbs, withdrawn};
 pub(super) use super::wire::VerbContext;
 use super::wire::Wire;
 use crate::catalog::Catalog;
@@ -105,14 +106,29 @@ pub async fn serve(
     config: FlightConfig,
 ) -> Result<(), FlightError> {
     let shutdown = services.shutdown.clone();
+    let wire = Wire::new(&config);
+    let _asking = AbortOnDropHandle::new(tokio::spawn(withdrawn::keep_asking(
+        services.clone(),
+        wire.withdrawn.clone(),
+    )));
     let verbs = Arc::new(Ours::new(services, config.direct_endpoints));
-    serve_verbs(listener, verbs, &config, shutdown).await
+    serve_wire(listener, verbs, wire, &config, shutdown).await
 }
 
 /// Serves `verbs` as the port serves ours.
 pub async fn serve_verbs(
     listener: TcpListener,
     verbs: Arc<dyn Verbs>,
+    config: &FlightConfig,
+    shutdown: Shutdown,
+) -> Result<(), FlightError> {
+    serve_wire(listener, verbs, Wire::new(config), config, shutdown).await
+}
+
+async fn serve_wire(
+    listener: TcpListener,
+    verbs: Arc<dyn Verbs>,
+    wire: Wire,
     config: &FlightConfig,
     shutdown: Shutdown,
 ) -> Result<(), FlightError> {
@@ -137,7 +153,7 @@ pub async fn serve_verbs(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1alpha()
         .map_err(|error| failed(error.to_string()))?;
-    let service = VolaryService::new(verbs, Wire::new(config), shutdown.clone());
+    let service = VolaryService::new(verbs, wire, shutdown.clone());
     let mut others = Routes::builder();
     others
         .add_service(health_service)
@@ -222,7 +238,7 @@ impl VolaryService {
         let options = CallOptions::of(
             metadata,
             &self.wire.signer,
-            &self.wire.reads,
+            &self.wire.withdrawn,
             SystemTime::now(),
         );
         let options = match options {

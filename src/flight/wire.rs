@@ -19,6 +19,7 @@ use super::reads::Reads;
 use super::service::{FlightConfig, Services};
 use super::sql;
 use super::ticket::{OpenedTicket, Signer};
+use super::withdrawn::Withdrawn;
 
 /// Compressed batches may decode to this many times the largest message.
 const DECODED_RATIO: u64 = 8;
@@ -32,16 +33,19 @@ pub struct Wire {
     pub call: CallOptions,
     pub signer: Signer,
     pub reads: Reads,
+    pub withdrawn: Withdrawn,
     pub limits: DecodeLimits,
     pub(super) incoming: IncomingStreams,
 }
 
 impl Wire {
     pub(super) fn new(config: &FlightConfig) -> Self {
+        let withdrawn = Withdrawn::default();
         Self {
             call: CallOptions::default(),
             signer: Signer::new(config.ticket_key, config.ticket_lifetime),
-            reads: Reads::default(),
+            reads: Reads::new(withdrawn.clone()),
+            withdrawn,
             limits: DecodeLimits {
                 message_bytes_max: config.message_bytes_max,
                 batch_bytes_max: (config.message_bytes_max as u64).saturating_mul(DECODED_RATIO),

@@ -66,6 +66,10 @@ pub async fn run(
             .with_graceful_shutdown(ended(http_ended))
             .into_future(),
     ));
+    let _lost = AbortOnDropHandle::new(tokio::spawn({
+        let (training, shutdown) = (Arc::clone(&services.training), shutdown.clone());
+        async move { training.keep_ending_lost(shutdown).await }
+    }));
     let mut grpc_server =
         AbortOnDropHandle::new(tokio::spawn(flight::serve(grpc, services, flight_config)));
     let _members = AbortOnDropHandle::new(tokio::spawn(count_members(cluster.watch())));

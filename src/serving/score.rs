@@ -16,7 +16,8 @@ use super::ordered::{Piece, in_order};
 use super::{ScoringSession, ServingError};
 use crate::catalog::job::{JobOutcome, LiveJob};
 use crate::catalog::{
-    CatalogError, Dataset, DatasetWriter, Datasets, JobError, JobId, JobKind, JobState, WriteMode,
+    CatalogError, Dataset, DatasetWriter, Datasets, JobError, JobId, JobKind, JobState, JobTerms,
+    WriteMode,
 };
 use crate::features::{Query, QueryEngine, Source};
 use crate::support::admission::Place;
@@ -40,6 +41,7 @@ pub struct ScoreRequest {
     pub into: String,
     pub mode: WriteMode,
     pub keep: Vec<String>,
+    pub terms: JobTerms,
 }
 
 impl super::Serving {
@@ -71,7 +73,7 @@ impl super::Serving {
         answers.write().await?.abort().await;
         let job = catalog
             .jobs
-            .create(JobKind::Score, &answers.into, 0)
+            .create(JobKind::Score, &answers.into, 0, request.terms)
             .await?;
         let id = job.id;
         let workers = self.config().threads;

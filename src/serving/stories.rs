@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use super::score::{QUEUED_MAX, RUNNING_MAX};
 use super::{ScoreRequest, Serving, ServingError};
 use crate::catalog::{
-    Catalog, DatasetReference, JobId, JobState, JobStatus, LabelColumn, ModelManifest, WriteMode,
+    Catalog, DatasetReference, JobId, JobState, JobStatus, JobTerms, LabelColumn, ModelManifest,
+    WriteMode,
 };
 use crate::features::{ModelFunctions, PipelineSpec, QueryEngine, QueryLimits, Source};
 use crate::support::fault::{Fault, Faulty};
@@ -689,6 +690,7 @@ impl World {
             into: into.to_owned(),
             mode: WriteMode::Error,
             keep: keep.iter().map(|name| (*name).to_owned()).collect(),
+            terms: JobTerms::default(),
         };
         self.serving.score(&self.queries, request).await
     }

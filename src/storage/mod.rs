@@ -9,10 +9,12 @@ pub mod error;
 pub mod objects;
 pub mod parquet;
 pub mod physical;
+mod unfinished;
 
 pub use delta::{TableChange, TableFile, TableVersion};
 pub use error::StorageError;
 pub use objects::Objects;
+pub use unfinished::TOUCH_EVERY;
 
 /// What a Parquet file's footer says.
 pub use ::parquet::file::metadata::ParquetMetaData;

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -21,9 +22,11 @@ use object_store::{
     ObjectStoreExt as _, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     UploadPart,
 };
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::StorageError;
+use super::unfinished::{self, TOUCH_EVERY};
 
 /// One store, below one root. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -153,10 +156,29 @@ impl Objects {
             .path_to_filesystem(folder)
             .map_err(|source| StorageError::failed(format!("tidying {folder}"), source))?;
         let stem = stem.to_owned();
-        tokio::task::spawn_blocking(move || remove_waiting(&place, &stem))
+        tokio::task::spawn_blocking(move || unfinished::remove_by_stem(&place, &stem))
             .await
             .map_err(|source| StorageError::failed(format!("tidying {folder}"), source))?
             .map_err(failed)
+    }
+
+    /// Removes what broke off anywhere below `folder` and has been left alone since `before`; answers how many objects.
+    /// A process that lives and writes an object touches it every [`TOUCH_EVERY`].
+    pub async fn remove_abandoned(
+        &self,
+        folder: &Path,
+        before: SystemTime,
+    ) -> Result<usize, StorageError> {
+        let doing = || format!("looking for what broke off in {folder}");
+        let place = self
+            .directory
+            .inner
+            .path_to_filesystem(folder)
+            .map_err(|source| StorageError::failed(doing(), source))?;
+        tokio::task::spawn_blocking(move || unfinished::remove_untouched(&place, before))
+            .await
+            .map_err(|source| StorageError::failed(doing(), source))?
+            .map_err(|source| StorageError::failed(doing(), source))
     }
 }
 
@@ -263,10 +285,12 @@ impl ObjectStore for DurableDirectory {
         location: &Path,
         options: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        let target = self.inner.path_to_filesystem(location)?;
         Ok(Box::new(DurableUpload {
             inner: self.inner.put_multipart_opts(location, options).await?,
             root: self.root.clone(),
-            target: self.inner.path_to_filesystem(location)?,
+            _touched: unfinished::keep_touched(target.clone(), TOUCH_EVERY),
+            target,
         }))
     }
 
@@ -373,6 +397,8 @@ struct DurableUpload {
     inner: Box<dyn MultipartUpload>,
     root: PathBuf,
     target: PathBuf,
+    /// So that a slow writer's file is told from one that broke off.
+    _touched: AbortOnDropHandle<()>,
 }
 
 #[async_trait::async_trait]
@@ -397,34 +423,6 @@ impl MultipartUpload for DurableUpload {
     async fn abort(&mut self) -> object_store::Result<()> {
         self.inner.abort().await
     }
-}
-
-/// See [`Objects::remove_unfinished`]; such names end in `#` and digits.
-fn remove_waiting(folder: &FilePath, stem: &str) -> std::io::Result<()> {
-    let absent = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if absent(&error) => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let waits = name.to_str().is_some_and(|name| {
-            name.starts_with(stem)
-                && name.rsplit_once('#').is_some_and(|(_, digits)| {
-                    !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit())
-                })
-        });
-        if waits {
-            match std::fs::remove_file(entry.path()) {
-                Err(error) if absent(&error) => {}
-                removed => removed?,
-            }
-        }
-    }
-    // Refused while anything else is in it.
-    let _ = std::fs::remove_dir(folder);
-    Ok(())
 }
 
 fn generic(source: impl std::error::Error + Send + Sync + 'static) -> object_store::Error {
@@ -506,32 +504,6 @@ fn flush_folders(root: &FilePath, target: &FilePath) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn what_a_killed_process_left_half_written_is_removed_by_the_beginning_of_its_name() {
-        let directory = tempfile::tempdir().unwrap();
-        let objects = Objects::open(directory.path().to_str().unwrap()).unwrap();
-        let folder = directory.path().join("a");
-        std::fs::create_dir(&folder).unwrap();
-        for name in ["mine-1#7", "mine#x", "mine", "other#7"] {
-            std::fs::write(folder.join(name), b"").unwrap();
-        }
-        let prefix = Path::from("a");
-        objects.remove_unfinished(&prefix, "mine").await.unwrap();
-        let left = || {
-            let entries = std::fs::read_dir(&folder).unwrap();
-            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-            names.collect::<std::collections::BTreeSet<String>>()
-        };
-        let expected = ["mine", "mine#x", "other#7"].map(String::from);
-        assert_eq!(left(), expected.into());
-        for name in ["mine#x", "mine"] {
-            std::fs::remove_file(folder.join(name)).unwrap();
-        }
-        objects.remove_unfinished(&prefix, "other").await.unwrap();
-        assert!(!folder.exists());
-        objects.remove_unfinished(&prefix, "").await.unwrap();
-    }
 
     #[tokio::test]
     async fn an_object_is_created_once_and_read_back() {

@@ -14,7 +14,7 @@ use super::job::{EarlyStopping, ReduceOnPlateau, TrainRequest, Validation};
 use super::memory_network::MemoryCluster;
 use super::network::{GradientStream, StartWorker};
 use super::{Training, TrainingConfig, TrainingError};
-use crate::catalog::{Catalog, DatasetReference, JobId, JobState, JobStatus, WriteMode};
+use crate::catalog::{Catalog, DatasetReference, JobId, JobState, JobStatus, JobTerms, WriteMode};
 use crate::features::{ModelFunction, ModelFunctions, QueryEngine, QueryLimits, Source};
 use crate::frames::data_plan::is_held_out;
 use crate::support::fault::{Fault, Faulty};
@@ -987,6 +987,7 @@ fn request() -> TrainRequest {
         class_weight: BTreeMap::new(),
         sample_weight: None,
         checkpoints: None,
+        terms: JobTerms::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{CheckpointReference, CheckpointRule};
 use super::early_stopping::StoppingRule;
-use crate::catalog::{JobId, ModelOutput};
+use crate::catalog::{JobId, JobTerms, ModelOutput};
 use crate::features::Source;
 use crate::frames::data_plan::SplitPart;
 use crate::optim::PlateauRule;
@@ -37,6 +37,7 @@ pub struct TrainRequest {
     pub class_weight: BTreeMap<String, f64>,
     pub sample_weight: Option<String>,
     pub checkpoints: Option<CheckpointRule>,
+    pub terms: JobTerms,
 }
 
 /// A job that ended is to go on from one of its checkpoints.
@@ -50,6 +51,7 @@ pub struct ResumeRequest {
     pub epochs: Option<u32>,
     /// In place of the optimizer's, from here on; a plateau begins anew.
     pub learning_rate: Option<f64>,
+    pub terms: JobTerms,
 }
 
 /// How one of a network's outputs is to be trained.

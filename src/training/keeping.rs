@@ -108,6 +108,8 @@ impl<'a> Keeping<'a> {
         let (id, checkpoints) = (self.live.id, &self.catalog.checkpoints);
         let checkpoint = Checkpoint::new(self.name, self.prepared, epoch, self.workers, standing);
         let manifest = checkpoint.to_bytes()?;
+        // Who goes on from it takes over the history up to it.
+        self.live.save_if_behind().await?;
         // The status first: whoever breaks off in between leaves one checkpoint too many told of, and the rows for it.
         self.live.update(|status| status.checkpoints.push(epoch));
         if let Err(error) = checkpoints.commit(id, epoch, manifest).await {

@@ -93,6 +93,10 @@ impl PeerNetwork for MemoryNetwork {
         servers.keys().filter(seen).map(peer).collect()
     }
 
+    fn alive(&self) -> BTreeSet<String> {
+        self.peers().into_iter().map(|peer| peer.name).collect()
+    }
+
     fn own_name(&self) -> &str {
         &self.own
     }

@@ -4,7 +4,7 @@
 //! `docs/training.md` says how. In reading order: what a job is (`job`, `defaults`, `label`, `rows`, `memory`, `prepare`), the sums
 //! (`reduction`), one worker (`crew`, `feed`, `decode`, `step`, `update`, `exchange`, `report`, `early_stopping`, `news`,
 //! `worker`), the workers of this server (`host`), the server that drives jobs (`admission`, `coordinator`, `watch`), and what is kept
-//! of a job for another to go on from (`checkpoint`, `saving`, `keeping`, `resume`).
+//! of a job for another to go on from (`checkpoint`, `saving`, `keeping`, `resume`), and jobs whose server is gone (`left_overs`).
 
 mod admission;
 #[cfg(test)]
@@ -28,6 +28,7 @@ mod invariance;
 pub mod job;
 mod keeping;
 mod label;
+mod left_overs;
 mod memory;
 #[cfg(test)]
 mod memory_network;
@@ -73,9 +74,6 @@ use coordinator::Work;
 use crate::catalog::{Catalog, JobId, JobKind};
 use crate::features::QueryEngine;
 
-/// Jobs of an earlier run that are looked after at once when a server starts.
-const LEFT_OVERS_AT_ONCE: usize = 16;
-
 /// Settings of training on one server.
 #[derive(Debug, Clone)]
 pub struct TrainingConfig {
@@ -119,46 +117,16 @@ impl Training {
         let place = self.admission.admit()?;
         let checked = prepare::check(request, &self.queries).await?;
         let (name, epochs) = (&checked.request.name, checked.request.epochs);
+        let terms = checked.request.terms.clone();
         let live = self
             .catalog
             .jobs
-            .create(JobKind::Train, name, epochs)
+            .create(JobKind::Train, name, epochs, terms)
             .await?;
         let id = live.id;
         let work = Work::New(Box::new(checked));
         tokio::spawn(Arc::clone(self).drive(live, work, place));
         Ok(id)
-    }
-
-    /// For the start of a server: ends the jobs that an earlier process of its name was killed with, and removes the rows
-    /// that they, and jobs that have ended, left staged. A store that refuses is logged; the server starts all the same.
-    pub async fn end_left_overs(&self) {
-        let jobs = &self.catalog.jobs;
-        let listed = match jobs.list().await {
-            Ok(listed) => listed,
-            Err(error) => {
-                tracing::warn!(%error, "jobs of an earlier run were not looked for");
-                return;
-            }
-        };
-        let ending = listed.into_iter().map(|status| async move {
-            let left_over = jobs.is_left_over(&status);
-            if (left_over || status.state.is_final()) && status.checkpoints.is_empty() {
-                rows::clean_up(status.id, &self.catalog).await;
-            }
-            // The rows first: a job that has ended is not expected to have any.
-            if left_over {
-                let id = status.id;
-                match jobs.end_left_over(status).await {
-                    Ok(()) => tracing::info!(job = %id, "a job of an earlier run has failed"),
-                    Err(error) => tracing::warn!(job = %id, %error, "a job's end was not written"),
-                }
-            }
-        });
-        futures::stream::iter(ending)
-            .buffer_unordered(LEFT_OVERS_AT_ONCE)
-            .collect::<()>()
-            .await;
     }
 
     /// Becomes a worker of a job; ends the work when the returned stream is dropped.

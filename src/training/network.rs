@@ -1,5 +1,7 @@
 //! What training needs of other servers, as a trait; `flight/peer.rs` fulfils it over DoExchange, tests in memory.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -54,6 +56,8 @@ pub struct GradientStream {
 pub trait PeerNetwork: std::fmt::Debug + Send + Sync {
     /// Servers that are ready, this one included, sorted by name.
     fn peers(&self) -> Vec<TrainingPeer>;
+    /// Names of all servers that are alive, those included that take no new work.
+    fn alive(&self) -> BTreeSet<String>;
     /// Name of this server.
     fn own_name(&self) -> &str;
     /// Resolves when the named server is no longer alive.

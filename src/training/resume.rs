@@ -112,7 +112,7 @@ impl Training {
         let record = record.clone();
         let live = catalog
             .jobs
-            .create(JobKind::Train, &checkpoint.name, epochs)
+            .create(JobKind::Train, &checkpoint.name, epochs, request.terms)
             .await?;
         live.record_earlier(&history, over as usize);
         live.update(|status| {

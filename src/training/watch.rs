@@ -306,7 +306,7 @@ impl Watch<'_> {
                     }
                 });
                 self.live.record(row);
-                self.live.save().await?;
+                self.live.save_soon().await?;
             }
             WorkerNews::Saved {
                 epoch,

@@ -74,6 +74,54 @@ def test_columns_are_described(opened):
     assert not table["table_constraints"]
 
 
+def test_columns_are_described_by_the_names_of_their_types_and_where_they_are_from(opened, client):
+    priced = {"price": pa.array([None], pa.decimal128(12, 3)), "at": pa.array([None], pa.timestamp("us", "UTC"))}
+    client.put("told_prices", pa.table(priced), mode="overwrite")
+    [catalog] = opened.adbc_get_objects(depth="all", table_name_filter="told_prices").read_all().to_pylist()
+    [table] = catalog["catalog_db_schemas"][0]["db_schema_tables"]
+    price, at = table["table_columns"]
+    assert price["xdbc_type_name"] == "DECIMAL"
+    assert at["xdbc_type_name"] == "TIMESTAMP WITH TIME ZONE"
+    for column in (price, at):
+        assert column["xdbc_is_autoincrement"] is False
+        assert column["xdbc_scope_catalog"] == "volary"
+        assert column["xdbc_scope_schema"] == "public"
+        assert column["xdbc_scope_table"] == "told_prices"
+    # The driver has no place for the rest; it stands in the schema of the table.
+    for field in (
+        opened.adbc_get_table_schema("told_prices").field("price"),
+        result_of(opened, "SELECT price FROM told_prices").field("price"),
+    ):
+        said = {key.decode().removeprefix("ARROW:FLIGHT:SQL:"): value for key, value in field.metadata.items()}
+        assert (said["PRECISION"], said["SCALE"], said["TABLE_NAME"]) == (b"12", b"3", b"told_prices")
+        assert (said["IS_READ_ONLY"], said["IS_SEARCHABLE"], said["IS_CASE_SENSITIVE"]) == (b"0", b"1", b"0")
+    [computed] = result_of(opened, "SELECT price * 2 AS twice FROM told_prices")
+    assert computed.metadata[b"ARROW:FLIGHT:SQL:IS_READ_ONLY"] == b"1"
+    assert b"ARROW:FLIGHT:SQL:TABLE_NAME" not in computed.metadata
+
+
+def test_a_result_that_is_written_again_leaves_its_description_behind(opened, client, cluster):
+    with opened.cursor() as asking:
+        asking.execute('SELECT a FROM "told-one"')
+        result = asking.fetch_arrow_table()
+        assert result.schema.field("a").metadata[b"ARROW:FLIGHT:SQL:TABLE_NAME"] == b"told-one"
+        asking.adbc_ingest("told_by_ingest", result, mode="replace")
+    client.put("told_by_put", result, mode="overwrite")
+    for name in ("told_by_ingest", "told_by_put"):
+        with flight.connect(cluster.url) as plain:
+            info = plain.get_flight_info(flight.FlightDescriptor.for_path(name))
+        assert not info.schema.field("a").metadata
+        described = opened.adbc_get_table_schema(name).field("a").metadata
+        assert described[b"ARROW:FLIGHT:SQL:TABLE_NAME"] == name.encode()
+
+
+def result_of(opened, sql: str) -> pa.Schema:
+    """The schema of a result, as its stream has it."""
+    with opened.cursor() as asking:
+        asking.execute(sql)
+        return asking.fetch_arrow_table().schema
+
+
 def test_a_table_tells_its_schema_and_the_server_its_types_of_table(opened):
     assert opened.adbc_get_table_schema("told_two").equals(EVERY_TYPE.schema)
     assert opened.adbc_get_table_schema("told-one", catalog_filter="volary", db_schema_filter="public").names == [

@@ -17,7 +17,7 @@ import pytest
 
 import volary
 from cluster import Cluster
-from raw_flight import SERVICE, RawFlight, command_descriptor, field, fields
+from raw_flight import SERVICE, RawFlight, command_descriptor, field, fields, number
 
 ENDLESS = (
     "SELECT count(*) FROM generate_series(1, 1000000) a CROSS JOIN generate_series(1, 100000000) b "
@@ -113,6 +113,34 @@ def test_a_query_that_has_sent_nothing_yet_is_cancelled(first, second):
     reading.join(30)
     assert len(outcome) == 1
     assert isinstance(outcome[0], flight.FlightCancelledError)
+
+
+def cancel_query(connection: flight.FlightClient, info: bytes) -> int:
+    """CancelQuery of Flight SQL, whose messages go in an Any: 1 cancelled, 2 cancelling, 3 not cancellable."""
+    package = b"type.googleapis.com/arrow.flight.protocol.sql."
+    [answer] = act(
+        connection, "CancelQuery", field(1, package + b"ActionCancelQueryRequest") + field(2, field(1, info))
+    )
+    wrapped = fields(answer)
+    assert wrapped[1] == [package + b"ActionCancelQueryResult"]
+    return number(fields(wrapped[2][0])[1][0], 0)[0]
+
+
+def test_cancel_query_of_flight_sql_stops_a_read_on_another_server(first, second):
+    info = first.get_flight_info(command("Query", sql=SLOW))
+    reader = first.do_get(info.endpoints[0].ticket)
+    reader.read_chunk()
+    assert cancel_query(second, info.serialize()) == 1
+    with pytest.raises(flight.FlightCancelledError, match="CancelFlightInfo"):
+        while True:
+            reader.read_chunk()
+    for connection in (first, second):
+        with pytest.raises(flight.FlightCancelledError, match="the ticket was cancelled"):
+            connection.do_get(info.endpoints[0].ticket).read_all()
+    nothing = flight.FlightInfo(pa.schema([]), flight.FlightDescriptor.for_path("x"), [], -1, -1)
+    assert cancel_query(first, nothing.serialize()) == 3
+    with pytest.raises(pa.ArrowInvalid, match="FlightInfo of CancelQuery"):
+        cancel_query(first, b"\x0a\xff")
 
 
 def test_what_cannot_be_cancelled_is_said(first):

@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
-import subprocess
-import sys
-import threading
-import time
-from pathlib import Path
 
 import pytest
 
 import volary
-from cluster import Server
-
-SOURCES = Path(volary.__file__).resolve().parents[1]
-PATIENCE_SECONDS = 60
-
-# Would train for hours; says by its lines when it has begun.
-ENDLESS_FIT = """
-import sys
-import numpy as np
-import volary
-from volary import layers
-
-volary.connect(sys.argv[1])
-random = np.random.default_rng(0)
-rows = {"a": random.normal(size=2000), "b": random.normal(size=2000), "y": random.normal(size=2000)}
-model = volary.Sequential([layers.Dense(16, activation="relu"), layers.Dense(1)], name=sys.argv[2])
-model.compile(loss="mse")
-try:
-    model.fit(rows, "y", epochs=1_000_000, batch_size=100, seed=1, verbose=2, lease_seconds=2)
-except KeyboardInterrupt:
-    print("interrupted; the job is", model.job.status().state, flush=True)
-    raise
-"""
+from cluster import Cluster, Server
+from fitting_processes import ENDLESS_FIT, PATIENCE_SECONDS, fitting, job_of, kill, until
 
 
 @pytest.fixture(scope="module")
@@ -51,35 +25,8 @@ def watcher(server):
         yield client
 
 
-def fitting(server: Server, name: str) -> subprocess.Popen[str]:
-    """A process in the middle of a fit: its first epoch is over."""
-    path = os.pathsep.join([str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.Popen(
-        [sys.executable, "-c", ENDLESS_FIT, server.url, name],
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    patience = threading.Timer(PATIENCE_SECONDS, process.kill)
-    patience.start()
-    try:
-        for line in process.stderr:
-            if line.startswith("epoch "):
-                return process
-    finally:
-        patience.cancel()
-    raise AssertionError(f"no epoch came to its end: {process.communicate()}")
-
-
-def job_of(client: volary.Client, name: str) -> volary.listing.Job:
-    """The job that trains the model."""
-    [job] = [each for each in client.jobs() if each.name == name]
-    return job
-
-
 def test_ctrl_c_cancels_the_job_and_drops_the_rows_before_the_process_ends(server, watcher):
-    process = fitting(server, "interrupted")
+    process = fitting(ENDLESS_FIT, server.url, "interrupted")
     assert job_of(watcher, "interrupted").state == "RUNNING"
     process.send_signal(signal.SIGINT)
     told, complaint = process.communicate(timeout=PATIENCE_SECONDS)
@@ -93,7 +40,7 @@ def test_ctrl_c_cancels_the_job_and_drops_the_rows_before_the_process_ends(serve
 
 
 def test_sigterm_cancels_the_job_and_drops_the_rows_before_it_ends_the_process(server, watcher):
-    process = fitting(server, "terminated")
+    process = fitting(ENDLESS_FIT, server.url, "terminated")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == -signal.SIGTERM
@@ -102,15 +49,56 @@ def test_sigterm_cancels_the_job_and_drops_the_rows_before_it_ends_the_process(s
 
 
 def test_the_job_of_a_client_that_is_killed_is_cancelled_when_its_lease_ends(server, watcher):
-    process = fitting(server, "orphaned")
-    process.kill()
-    process.communicate(timeout=PATIENCE_SECONDS)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    # By the list of jobs: to ask about this one would be to care for it.
-    while job_of(watcher, "orphaned").state == "RUNNING":
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    process = fitting(ENDLESS_FIT, server.url, "orphaned")
+    kill(process)
+    until(lambda: job_of(watcher, "orphaned").state != "RUNNING", lambda: job_of(watcher, "orphaned"))
     assert job_of(watcher, "orphaned").state == "CANCELLED"
-    while watcher.datasets():
-        assert time.monotonic() < deadline, "the rows go with the job that they were made for"
-        time.sleep(0.1)
+    assert watcher.datasets() == [], "the rows go with the job that they were made for"
+
+
+def test_a_list_of_jobs_asked_of_another_server_renews_no_lease(tmp_path):
+    with Cluster(2, tmp_path / "store", tmp_path / "logs") as cluster:
+        driver, other = cluster.servers
+        process = fitting(ENDLESS_FIT, driver.url, "orphaned")
+        with volary.connect(other.url) as client:
+            assert job_of(client, "orphaned").coordinator == driver.name
+            kill(process)
+            until(lambda: job_of(client, "orphaned").state != "RUNNING", lambda: job_of(client, "orphaned"))
+            assert job_of(client, "orphaned").state == "CANCELLED"
+
+
+def status_in(store, name: str) -> dict:
+    """What the journal says of the job that trains the model."""
+    journals = [json.loads(path.read_text()) for path in store.glob("jobs/*/status.json")]
+    [status] = [journal for journal in journals if journal["name"] == name]
+    return status
+
+
+def test_a_server_that_starts_again_drops_the_rows_of_the_job_that_it_was_killed_with(tmp_path):
+    store, logs = tmp_path / "store", tmp_path / "logs"
+    server = Server("killed", store, logs)
+    process = fitting(ENDLESS_FIT, server.url, "orphaned")
+    server.kill()
+    kill(process)
+    assert status_in(store, "orphaned")["state"] in ("queued", "running")
+    server = Server("killed", store, logs)
+    try:
+        with volary.connect(server.url) as client:
+            assert job_of(client, "orphaned").state == "FAILED"
+            assert client.datasets() == []
+    finally:
+        server.stop()
+
+
+def test_another_server_drops_the_rows_of_a_job_whose_server_was_killed_with_its_client(tmp_path):
+    with Cluster(2, tmp_path / "store", tmp_path / "logs") as cluster:
+        driver, other = cluster.servers
+        process = fitting(ENDLESS_FIT, driver.url, "orphaned")
+        driver.kill()
+        kill(process)
+        with volary.connect(other.url) as client:
+            assert len(client.datasets()) == 1
+            until(lambda: client.datasets() == [], client.datasets)
+            # The rows go first: then the end is written.
+            until(lambda: status_in(tmp_path / "store", "orphaned")["state"] == "failed", client.jobs)
+            assert "was lost" in job_of(client, "orphaned").error

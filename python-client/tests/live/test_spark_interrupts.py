@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 import volary
 from cluster import Server
-
-SOURCES = Path(volary.__file__).resolve().parents[1]
-HERE = Path(__file__).resolve().parent
-PATIENCE_SECONDS = 120
+from fitting_processes import PATIENCE_SECONDS, fitting, job_of, kill, until
 
 # Would train for hours; says by its lines when it has begun.
 ENDLESS_FIT = """
@@ -56,46 +49,17 @@ def watcher(server):
 
 
 def driver(server: Server, name: str, folder: Path) -> subprocess.Popen[str]:
-    """A Spark driver in the middle of a fit: its first epoch is over. It and its Java are a group of their own."""
-    path = os.pathsep.join([str(SOURCES), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    process = subprocess.Popen(
-        [sys.executable, "-c", ENDLESS_FIT, server.url, name, str(folder)],
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    patience = threading.Timer(PATIENCE_SECONDS, process.kill)
-    patience.start()
-    heard = []
-    try:
-        for line in process.stderr:
-            heard.append(line)
-            if line.startswith("epoch "):
-                return process
-    finally:
-        patience.cancel()
-    raise AssertionError(f"no epoch came to its end: {''.join(heard)}{process.communicate()}")
-
-
-def job_of(client: volary.Client, name: str) -> volary.listing.Job:
-    """The job that trains the model."""
-    [job] = [each for each in client.jobs() if each.name == name]
-    return job
+    """A Spark driver in the middle of a fit, with its Java."""
+    return fitting(ENDLESS_FIT, server.url, name, str(folder))
 
 
 def test_a_driver_that_is_killed_leaves_neither_a_job_nor_rows(server, watcher, tmp_path):
     process = driver(server, "orphaned", tmp_path)
     assert job_of(watcher, "orphaned").state == "RUNNING"
     assert len(watcher.datasets()) == 2, "rows to train on, and rows to validate on"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=PATIENCE_SECONDS)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    # By the list of jobs: to ask about this one would be to care for it.
-    while job_of(watcher, "orphaned").state == "RUNNING" or watcher.datasets():
-        assert time.monotonic() < deadline, (job_of(watcher, "orphaned"), watcher.datasets())
-        time.sleep(0.1)
+    kill(process)
+    until(lambda: job_of(watcher, "orphaned").state != "RUNNING", lambda: job_of(watcher, "orphaned"))
+    assert watcher.datasets() == []
     assert job_of(watcher, "orphaned").state == "CANCELLED"
     assert watcher.uploads() == []
 

@@ -91,19 +91,19 @@ pub(super) async fn fit(
     let about = |error| CatalogError::about(name, error);
     let uploaded = StoredSchema::of(schema).map_err(about)?;
     match mode {
-        WriteMode::Overwrite => Ok((uploaded, None)),
+        WriteMode::Overwrite | WriteMode::OverwriteExisting => Ok((uploaded, None)),
         WriteMode::Error => {
             refuse_existing(objects, name, folder).await?;
             Ok((uploaded, None))
         }
-        WriteMode::Append => match delta::open(objects, folder, None).await.map_err(about)? {
-            None => Ok((uploaded, None)),
-            Some(table) => {
-                let order = match_columns(name, Whole::Dataset, &table.schema, schema)?;
-                let stored = StoredSchema::of(&table.schema).map_err(about)?;
-                Ok((stored, Some(order)))
-            }
-        },
+        WriteMode::Append | WriteMode::AppendExisting => {
+            let Some(table) = delta::open(objects, folder, None).await.map_err(about)? else {
+                return Ok((uploaded, None));
+            };
+            let order = match_columns(name, Whole::Dataset, &table.schema, schema)?;
+            let stored = StoredSchema::of(&table.schema).map_err(about)?;
+            Ok((stored, Some(order)))
+        }
     }
 }
 
@@ -138,7 +138,7 @@ impl Datasets {
     ) -> Result<(), CatalogError> {
         match (mode, schema) {
             (WriteMode::Error, _) => refuse_existing(&self.objects, name, &place(name)).await,
-            (WriteMode::Append, Some(schema)) => {
+            (WriteMode::Append | WriteMode::AppendExisting, Some(schema)) => {
                 self.schema_for(name, schema, mode).await.map(drop)
             }
             _ => Ok(()),
@@ -232,12 +232,18 @@ fn change_for(
     stored: &StoredSchema,
 ) -> Result<TableChange, CatalogError> {
     match (mode, base) {
+        (mode, None) if mode.needs_dataset() => Err(CatalogError::UnknownDataset {
+            name: name.to_string(),
+            hint: "it was removed while rows were written to it, and they are in no version".into(),
+        }),
         (_, None) => Ok(TableChange::Create),
         (WriteMode::Error, Some(_)) => Err(CatalogError::DatasetExists {
             name: name.to_string(),
         }),
-        (WriteMode::Overwrite, Some(_)) => Ok(TableChange::Overwrite),
-        (WriteMode::Append, Some(base)) => {
+        (WriteMode::Overwrite | WriteMode::OverwriteExisting, Some(_)) => {
+            Ok(TableChange::Overwrite)
+        }
+        (WriteMode::Append | WriteMode::AppendExisting, Some(base)) => {
             // The columns were matched when the upload began; an overwrite may have come in between.
             match_columns(name, Whole::Dataset, &base.schema, &stored.exact)?;
             Ok(TableChange::Append)

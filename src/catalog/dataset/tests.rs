@@ -735,6 +735,34 @@ async fn an_upload_to_a_table_that_was_removed_meanwhile_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_needs_a_table_makes_none_whenever_it_was_removed() {
+    let store = store();
+    for mode in [WriteMode::AppendExisting, WriteMode::OverwriteExisting] {
+        let never = store.put("t", mode, &[numbers(0..1)]).await.unwrap_err();
+        assert!(matches!(never, CatalogError::UnknownDataset { .. }));
+
+        store
+            .put("t", WriteMode::Error, &[numbers(0..1)])
+            .await
+            .unwrap();
+        let dataset = store.put("t", mode, &[numbers(1..2)]).await.unwrap();
+        let expected = match mode {
+            WriteMode::AppendExisting => vec![0, 1],
+            _ => vec![1],
+        };
+        assert_eq!(count(&dataset).await, expected);
+
+        let begun = store.datasets.write("t", numbers(0..1).schema(), mode);
+        let mut writer = begun.await.unwrap();
+        writer.write(numbers(5..6)).await.unwrap();
+        store.datasets.remove("t").await.unwrap();
+        let removed = writer.commit().await.unwrap_err();
+        assert!(matches!(removed, CatalogError::UnknownDataset { .. }));
+        assert_eq!(store.files(), Vec::<std::path::PathBuf>::new());
+    }
+}
+
+#[tokio::test]
 async fn large_uploads_are_cut_into_row_groups_and_checkpoints_are_read_back() {
     let store = store();
     let dataset = store

@@ -126,6 +126,8 @@ pub struct Uploads {
     /// Uploads that have ended and whose files are tidied, with the time at which their records go.
     tidied: Mutex<HashMap<UploadId, u64>>,
     tallies: Mutex<HashMap<UploadId, part::Tally>>,
+    /// When half-written files without a writer are looked for again.
+    abandoned_due_ms: Mutex<u64>,
     /// Wakes the sweep when an upload may expire before it looks again.
     begun: Notify,
 }
@@ -153,6 +155,7 @@ impl Uploads {
             clock,
             tidied: Mutex::default(),
             tallies: Mutex::default(),
+            abandoned_due_ms: Mutex::default(),
             begun: Notify::new(),
         }
     }

@@ -1,23 +1,32 @@
 //! Looks after uploads whose writers have gone: expires what is left alone, finishes commits that were decided, deletes
 //! what no commit took, and forgets what ended long ago.
 //!
+//! And removes what writes of any kind left half-written when their server was killed: no record tells of those.
+//!
 //! Every server sweeps. Nothing here needs to be done by one alone: each step is decided in the store or may be repeated.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use uuid::Uuid;
 
 use super::record::Ending;
 use super::{UploadError, UploadId, Uploads};
 use crate::catalog::CatalogError;
+use crate::storage::{Path, TOUCH_EVERY};
 use crate::support::shutdown::Shutdown;
 
 /// How long the records of an upload that has ended are kept, so that who comes late is told how it ended.
 const KEPT_AFTER_END: Duration = Duration::from_secs(24 * 3600);
 /// An upload has its record so long after its id was made.
 const BEGUN_WITHIN_MS: u64 = 60_000;
+/// A file that is half written and has not been touched for so long has no writer any more.
+pub(super) const ABANDONED_AFTER: Duration = TOUCH_EVERY.saturating_mul(60);
+/// How often all folders are looked through for such files.
+pub(super) const ABANDONED_SOUGHT_EVERY: Duration = Duration::from_secs(3600);
+/// Where they may lie.
+const WRITTEN_FOLDERS: [&str; 4] = ["datasets", "uploads", "models", "jobs"];
 /// The longest and the shortest time between two sweeps.
 pub(super) const SWEEP_EVERY_MAX: Duration = Duration::from_secs(60);
 const SWEEP_EVERY_MIN: Duration = Duration::from_secs(1);
@@ -45,6 +54,7 @@ impl Uploads {
     /// Looks after every upload once; answers when something is due next. One that cannot be looked after is logged and
     /// left for the next time.
     pub async fn sweep(&self) -> Result<u64, UploadError> {
+        self.remove_abandoned().await;
         let mut next = u64::MAX;
         let ids = self.records.ids().await?;
         let kept: HashSet<&UploadId> = ids.iter().collect();
@@ -60,6 +70,31 @@ impl Uploads {
             }
         }
         Ok(next)
+    }
+
+    /// Removes what is half written and has no writer; at most once an hour, which nobody waits for.
+    async fn remove_abandoned(&self) {
+        let now_ms = self.clock.now_ms();
+        {
+            let mut due_ms = self.abandoned_due_ms.lock();
+            if now_ms < *due_ms {
+                return;
+            }
+            *due_ms = now_ms.saturating_add(milliseconds(ABANDONED_SOUGHT_EVERY));
+        }
+        let before_ms = now_ms.saturating_sub(milliseconds(ABANDONED_AFTER));
+        let before = UNIX_EPOCH + Duration::from_millis(before_ms);
+        let objects = &self.records.objects;
+        for folder in WRITTEN_FOLDERS {
+            let path = Path::from(folder);
+            match objects.remove_abandoned(&path, before).await {
+                Ok(0) => {}
+                Ok(files) => {
+                    tracing::info!(folder, files, "removed what was half written and abandoned")
+                }
+                Err(error) => tracing::warn!(folder, %error, "half-written files are left"),
+            }
+        }
     }
 
     async fn look_after(&self, id: UploadId) -> Result<u64, UploadError> {
@@ -87,8 +122,7 @@ impl Uploads {
         let (record, Some(outcome)) = (&standing.record, &standing.outcome) else {
             return Ok(standing.expires_ms());
         };
-        let kept = u64::try_from(KEPT_AFTER_END.as_millis()).unwrap_or(u64::MAX);
-        let due_ms = outcome.at_ms.saturating_add(kept);
+        let due_ms = outcome.at_ms.saturating_add(milliseconds(KEPT_AFTER_END));
         let mut outcome = outcome.clone();
         if outcome.ending == Ending::Committed
             && let Err(error) = self.complete(id, record, &outcome, true).await
@@ -121,6 +155,10 @@ fn is_refusal(error: &UploadError) -> bool {
                 CatalogError::DatasetExists { .. } | CatalogError::SchemaMismatch { .. }
             )
     )
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A time somewhat shorter or longer, so that servers started together do not sweep together.

@@ -7,6 +7,7 @@ use arrow::datatypes::DataType;
 
 use super::{Bench, bench, run, schema_of};
 use crate::catalog::{DatasetReference, WriteMode};
+use crate::features::writing::Insertion;
 use crate::features::{Change, FeatureError, Query, SqlStatementPlan};
 use crate::support::fault::{Fault, Faulty};
 
@@ -37,6 +38,19 @@ impl Bench {
             }
             other => panic!("{sql} is {other:?}"),
         }
+    }
+
+    /// An INSERT that has written its rows and not committed them.
+    async fn insertion(&self, sql: &str) -> Insertion {
+        let SqlStatementPlan::Change(change) = self.engine.understand(sql).await.unwrap() else {
+            panic!("{sql} is a query")
+        };
+        let Change::Insert(insert) = *change else {
+            panic!("{sql} is {change:?}")
+        };
+        let mut insertion = self.engine.begin_insert(insert).await.unwrap();
+        insertion.add().await.unwrap();
+        insertion
     }
 
     async fn change_refusal(&self, sql: &str) -> FeatureError {
@@ -153,6 +167,32 @@ async fn a_statement_that_fails_leaves_nothing() {
         .change_refusal("INSERT INTO \"t@0\" VALUES (1, 'x')")
         .await;
     assert_eq!(error.fault(), Fault::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_whose_table_is_dropped_meanwhile_is_refused_and_makes_no_table() {
+    let bench = bench().await;
+    let create = "CREATE TABLE t AS SELECT 1 AS n";
+    bench.change(create).await.unwrap();
+    let late = bench.insertion("INSERT INTO t VALUES (2)").await;
+    bench.change("DROP TABLE t").await.unwrap();
+    let refused = late.commit().await.unwrap_err();
+    assert_eq!(refused.fault(), Fault::NotFound);
+    let text = refused.to_string();
+    assert!(text.contains("removed while rows were written"), "{text}");
+    let gone = bench.change_refusal("INSERT INTO t VALUES (2)").await;
+    assert_eq!(gone.fault(), Fault::NotFound);
+
+    // One that is there again by then has them.
+    bench.change(create).await.unwrap();
+    let late = bench.insertion("INSERT INTO t VALUES (2)").await;
+    bench.change("DROP TABLE t").await.unwrap();
+    bench.change(create).await.unwrap();
+    late.commit().await.unwrap();
+    let sum = run(bench.query("SELECT sum(n) FROM t").await)
+        .await
+        .unwrap();
+    assert_eq!(sum.column(0).as_ref(), &Int64Array::from(vec![3]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

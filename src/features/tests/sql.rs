@@ -801,3 +801,43 @@ async fn damaged_pages_are_told_with_the_file_that_has_them() {
     assert_eq!(error.fault(), Fault::Internal, "{error}");
     assert!(error.to_string().contains(&place), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_of_a_result_says_from_which_table_it_is_if_from_one() {
+    let bench = bench().await;
+    for sql in [
+        "CREATE TABLE a AS SELECT 1 AS x",
+        "CREATE TABLE b AS SELECT 1 AS x, 2 AS y",
+    ] {
+        let Some(crate::features::Change::CreateTable(create)) =
+            (match bench.engine.understand(sql).await.unwrap() {
+                crate::features::SqlStatementPlan::Change(change) => Some(*change),
+                crate::features::SqlStatementPlan::Query(_) => None,
+            })
+        else {
+            panic!("{sql} makes a table")
+        };
+        bench.engine.create_table(create).await.unwrap();
+    }
+    for (sql, expected) in [
+        (
+            "SELECT * FROM a JOIN b ON a.x = b.x",
+            vec![Some("a"), Some("b"), Some("b")],
+        ),
+        (
+            "SELECT x, x + 1, y AS z FROM b",
+            vec![Some("b"), None, None],
+        ),
+        (
+            "SELECT x, count(*) FROM b GROUP BY x ORDER BY x LIMIT 1",
+            vec![Some("b"), None],
+        ),
+        ("SELECT other.x FROM b AS other", vec![None]),
+        ("SELECT x FROM volary.public.a WHERE x > 0", vec![Some("a")]),
+        ("SELECT 1", vec![None]),
+    ] {
+        let tables = bench.engine.prepare(sql).await.unwrap().tables();
+        let tables: Vec<Option<&str>> = tables.iter().map(Option::as_deref).collect();
+        assert_eq!(tables, expected, "{sql}");
+    }
+}

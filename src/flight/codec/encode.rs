@@ -327,7 +327,8 @@ impl BatchEncoder {
             Some(encoder) => encoder,
             none => none.insert(stream_encoder(&self.schema, self.compression)?),
         };
-        let mut encapsulated = encoder.encode(batch).map_err(encoding_failed)?.into_iter();
+        let encapsulated = encoder.encode(batch).map_err(encoding_failed)?;
+        let mut encapsulated = encapsulated.into_iter().filter(|piece| !piece.is_empty());
         let mut messages = Vec::with_capacity(1);
         while let Some(prefix) = encapsulated.next() {
             let data_header = message_header(&prefix, &mut encapsulated)?;

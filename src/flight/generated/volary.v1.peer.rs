@@ -97,6 +97,60 @@ impl ::prost::Name for WorkerEvent {
         "/volary.v1.peer.WorkerEvent".into()
     }
 }
+/// DoExchange descriptor: a server that has joined asks what was withdrawn before. Answered with Withdrawn messages in
+/// `app_metadata`, once the server asked counts this one as a member: from then on it tells of what it withdraws.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListWithdrawn {
+    /// gRPC address of the server that asks
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListWithdrawn {
+    const NAME: &'static str = "ListWithdrawn";
+    const PACKAGE: &'static str = "volary.v1.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.peer.ListWithdrawn".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.peer.ListWithdrawn".into()
+    }
+}
+/// Cancelled tickets and closed sessions that have not expired.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Withdrawn {
+    #[prost(message, repeated, tag = "1")]
+    pub tickets: ::prost::alloc::vec::Vec<WithdrawnId>,
+    #[prost(message, repeated, tag = "2")]
+    pub sessions: ::prost::alloc::vec::Vec<WithdrawnId>,
+}
+impl ::prost::Name for Withdrawn {
+    const NAME: &'static str = "Withdrawn";
+    const PACKAGE: &'static str = "volary.v1.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.peer.Withdrawn".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.peer.Withdrawn".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WithdrawnId {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    /// milliseconds since 1970; may be forgotten afterwards
+    #[prost(uint64, tag = "2")]
+    pub expires_ms: u64,
+}
+impl ::prost::Name for WithdrawnId {
+    const NAME: &'static str = "WithdrawnId";
+    const PACKAGE: &'static str = "volary.v1.peer";
+    fn full_name() -> ::prost::alloc::string::String {
+        "volary.v1.peer.WithdrawnId".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/volary.v1.peer.WithdrawnId".into()
+    }
+}
 /// What a ticket holds. It travels through the client between servers of one cluster, so it is signed (flight/ticket.rs).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TicketBody {

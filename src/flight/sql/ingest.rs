@@ -4,7 +4,8 @@ use arrow_flight::sql::{CommandStatementIngest, TableExistsOption, TableNotExist
 use tonic::Status;
 
 use super::metadata::{CATALOG, SCHEMA};
-use crate::catalog::{DatasetReference, WriteMode};
+use super::undescribed;
+use crate::catalog::WriteMode;
 use crate::flight::codec::{Inbound, InboundItem};
 use crate::flight::error::FlightError;
 use crate::flight::service::VerbContext;
@@ -15,21 +16,14 @@ pub(super) async fn put(
     command: CommandStatementIngest,
     mut inbound: Inbound,
 ) -> Result<u64, Status> {
-    let (mode, must_exist) = mode_of(&command)?;
+    let mode = mode_of(&command)?;
     check_namespace("catalog", command.catalog.as_deref(), CATALOG)?;
     check_namespace("schema", command.schema.as_deref(), SCHEMA)?;
     let _place = context.incoming.admit()?;
     let datasets = &context.services.catalog.datasets;
-    if must_exist {
-        let reference = DatasetReference {
-            name: command.table.clone(),
-            version: None,
-        };
-        datasets.open(&reference).await?;
-    }
     let schema = loop {
         match inbound.next().await? {
-            Some(InboundItem::Schema(schema)) => break schema,
+            Some(InboundItem::Schema(schema)) => break undescribed(schema),
             Some(_) => {}
             None => return Err(FlightError::NoSchema.into()),
         }
@@ -53,8 +47,8 @@ pub(super) async fn put(
     Ok(rows)
 }
 
-/// How the table is written, and whether it must be there.
-fn mode_of(command: &CommandStatementIngest) -> Result<(WriteMode, bool), FlightError> {
+/// How the table is written.
+fn mode_of(command: &CommandStatementIngest) -> Result<WriteMode, FlightError> {
     if command.transaction_id.is_some() {
         return Err(FlightError::NoTransactions);
     }
@@ -74,13 +68,11 @@ fn mode_of(command: &CommandStatementIngest) -> Result<(WriteMode, bool), Flight
     let options = command.table_definition_options.unwrap_or_default();
     let (missing, there) = (options.if_not_exist(), options.if_exists());
     match (missing, there) {
-        (TableNotExistOption::Create, TableExistsOption::Fail) => Ok((WriteMode::Error, false)),
-        (TableNotExistOption::Create, TableExistsOption::Append) => Ok((WriteMode::Append, false)),
-        (TableNotExistOption::Create, TableExistsOption::Replace) => {
-            Ok((WriteMode::Overwrite, false))
-        }
-        (TableNotExistOption::Fail, TableExistsOption::Append) => Ok((WriteMode::Append, true)),
-        (TableNotExistOption::Fail, TableExistsOption::Replace) => Ok((WriteMode::Overwrite, true)),
+        (TableNotExistOption::Create, TableExistsOption::Fail) => Ok(WriteMode::Error),
+        (TableNotExistOption::Create, TableExistsOption::Append) => Ok(WriteMode::Append),
+        (TableNotExistOption::Create, TableExistsOption::Replace) => Ok(WriteMode::Overwrite),
+        (TableNotExistOption::Fail, TableExistsOption::Append) => Ok(WriteMode::AppendExisting),
+        (TableNotExistOption::Fail, TableExistsOption::Replace) => Ok(WriteMode::OverwriteExisting),
         (missing, there) => Err(FlightError::BadField {
             message: "CommandStatementIngest",
             field: "table_definition_options",
@@ -117,18 +109,15 @@ mod tests {
     }
 
     #[test]
-    fn the_four_modes_of_adbc_are_writes_of_a_dataset() {
+    fn the_modes_of_adbc_are_writes_of_a_dataset() {
         use TableExistsOption as There;
         use TableNotExistOption as Missing;
         for (missing, there, expected) in [
-            (Missing::Create, There::Fail, (WriteMode::Error, false)),
-            (Missing::Fail, There::Append, (WriteMode::Append, true)),
-            (
-                Missing::Create,
-                There::Replace,
-                (WriteMode::Overwrite, false),
-            ),
-            (Missing::Create, There::Append, (WriteMode::Append, false)),
+            (Missing::Create, There::Fail, WriteMode::Error),
+            (Missing::Fail, There::Append, WriteMode::AppendExisting),
+            (Missing::Create, There::Replace, WriteMode::Overwrite),
+            (Missing::Create, There::Append, WriteMode::Append),
+            (Missing::Fail, There::Replace, WriteMode::OverwriteExisting),
         ] {
             assert_eq!(mode_of(&ingest(missing, there)).unwrap(), expected);
         }

@@ -12,8 +12,10 @@ use arrow_flight::sql::Command;
 use arrow_flight::sql::metadata::SqlInfoData;
 use tonic::Status;
 
+use super::column_metadata::described;
 use super::server_info::server_info;
 use super::type_info::types;
+use crate::flight::codec::expanded_schema;
 use crate::flight::error::FlightError;
 use crate::flight::service::VerbContext;
 
@@ -67,7 +69,8 @@ pub(super) async fn rows(
         Command::CommandGetTables(command) => {
             let mut builder = command.clone().into_builder();
             for dataset in context.services.catalog.datasets.list().await? {
-                let schema = context.advertised(&dataset.schema);
+                let table = dataset.name.as_str();
+                let schema = described(&expanded_schema(&dataset.schema), |_| Some(table));
                 builder
                     .append(CATALOG, SCHEMA, &dataset.name, TABLE_TYPE, &schema)
                     .map_err(failed)?;

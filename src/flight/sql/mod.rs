@@ -4,6 +4,7 @@
 //! No state is kept between calls, and there are no transactions: each statement is committed by itself.
 
 mod changes;
+mod column_metadata;
 mod ingest;
 pub(super) mod metadata;
 mod models;
@@ -12,6 +13,7 @@ mod server_info;
 pub(super) mod statements;
 mod type_info;
 
+pub(super) use column_metadata::undescribed;
 pub(super) use metadata::{CATALOG, SCHEMA};
 
 use arrow::datatypes::SchemaRef;
@@ -90,14 +92,26 @@ pub(super) async fn read(context: &VerbContext, command: Command) -> Result<Flig
             let opened = context
                 .signer
                 .open_ticket(&ticket.statement_handle, SystemTime::now())?;
-            read_ticket(context, opened).await
+            match &opened.rows {
+                Rows::Statement(statement) => {
+                    let rows = statements::run_described(context, statement);
+                    context.reads.rows(&opened.id, rows).await
+                }
+                _ => read_ticket(context, opened).await,
+            }
         }
-        Command::CommandStatementQuery(query) => statements::run(context, &query.query, &[]).await,
+        Command::CommandStatementQuery(query) => {
+            let statement = Statement {
+                sql: query.query,
+                parameters: Bytes::new(),
+            };
+            statements::run_described(context, &statement).await
+        }
         Command::CommandPreparedStatementQuery(query) => {
             let statement = context
                 .signer
                 .open_handle(&query.prepared_statement_handle)?;
-            statements::run(context, &statement.sql, &statement.parameters).await
+            statements::run_described(context, &statement).await
         }
         other => match metadata::rows(context, &other).await? {
             Some(batch) => Ok(one_batch(context, batch)),

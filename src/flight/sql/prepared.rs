@@ -17,6 +17,7 @@ use futures::stream::BoxStream;
 use prost::Message;
 use tonic::Status;
 
+use super::statements::described_schema;
 use crate::features::SqlStatementPlan;
 use crate::flight::codec::{Inbound, InboundItem, stream_bytes};
 use crate::flight::command::sql_command;
@@ -57,7 +58,7 @@ pub(in crate::flight) async fn action(
             });
             let (dataset_schema, parameters, is_update) = match planned {
                 SqlStatementPlan::Query(query) => (
-                    ipc_schema(&context.advertised(&query.schema()))?,
+                    ipc_schema(&described_schema(&query))?,
                     query.parameters(),
                     false,
                 ),

@@ -15,8 +15,10 @@ use arrow_flight::{FlightEndpoint, FlightInfo};
 use bytes::Bytes;
 use tonic::Status;
 
+use super::column_metadata::described;
 use super::{changes, statement_ticket};
 use crate::features::{Query, SqlStatementPlan};
+use crate::flight::codec::expanded_schema;
 use crate::flight::convert::timestamp;
 use crate::flight::error::FlightError;
 use crate::flight::proto::v1::peer::Statement;
@@ -58,7 +60,7 @@ fn query_info(
     statement: Statement,
 ) -> Result<FlightInfo, Status> {
     let query = with_values(query, &statement.parameters)?;
-    let schema = context.advertised(&query.schema());
+    let schema = described_schema(&query);
     let rows = query.rows_expected();
     let (ticket, expires) = statement_ticket(context, statement);
     let endpoint = FlightEndpoint {
@@ -79,9 +81,7 @@ pub(in crate::flight) async fn schema(
     parameters: &[u8],
 ) -> Result<SchemaRef, Status> {
     match context.services.queries.understand(sql).await? {
-        SqlStatementPlan::Query(query) => {
-            Ok(context.advertised(&with_values(*query, parameters)?.schema()))
-        }
+        SqlStatementPlan::Query(query) => Ok(described_schema(&with_values(*query, parameters)?)),
         SqlStatementPlan::Change(_) => Ok(change_schema()),
     }
 }
@@ -94,8 +94,27 @@ pub(in crate::flight) async fn run(
 ) -> Result<FlightStream, Status> {
     let query = context.services.queries.prepare(sql).await?;
     let query = with_values(query, parameters)?;
-    let schema = context.advertised(&query.schema());
+    let schema = expanded_schema(&query.schema());
     Ok(context.batches(schema, query.execute().await?))
+}
+
+/// The same with columns that are described, as the schema of the statement's flight has them: drivers compare the two.
+pub(super) async fn run_described(
+    context: &VerbContext,
+    statement: &Statement,
+) -> Result<FlightStream, Status> {
+    let query = context.services.queries.prepare(&statement.sql).await?;
+    let query = with_values(query, &statement.parameters)?;
+    let schema = described_schema(&query);
+    Ok(context.batches(schema, query.execute().await?))
+}
+
+/// What a statement answers, with what drivers ask of its columns.
+pub(super) fn described_schema(query: &Query) -> SchemaRef {
+    let tables = query.tables();
+    described(&expanded_schema(&query.schema()), |column| {
+        tables.get(column)?.as_deref()
+    })
 }
 
 fn with_values(query: Query, parameters: &[u8]) -> Result<Query, Status> {

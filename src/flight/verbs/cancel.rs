@@ -70,7 +70,7 @@ pub fn withdraw_flight(wire: &Wire, info: &FlightInfo) -> Result<bool, FlightErr
     for ticket in &tickets {
         // It may have been renewed, by anybody and until now.
         let expires = ticket.expires.max(now + lifetime);
-        wire.reads.withdraw(&ticket.id, expires, now)?;
+        wire.reads.cancel(&ticket.id, expires, now)?;
     }
     Ok(!tickets.is_empty())
 }
@@ -122,5 +122,56 @@ pub(crate) async fn tell_the_others(
 pub fn result(status: CancelStatus) -> CancelFlightInfoResult {
     CancelFlightInfoResult {
         status: status.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow_flight::FlightEndpoint;
+
+    use crate::flight::proto::v1::peer::ticket_body::Rows;
+    use crate::flight::service::FlightConfig;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// A flight whose ticket was signed at this time.
+    fn flight(wire: &Wire, signed: SystemTime) -> FlightInfo {
+        let rows = Rows::Table("census@3".to_owned());
+        let (ticket, _) = wire.signer.ticket(rows, signed);
+        FlightInfo {
+            endpoint: vec![FlightEndpoint {
+                ticket: Some(arrow_flight::Ticket { ticket }),
+                ..FlightEndpoint::default()
+            }],
+            ..FlightInfo::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_with_a_ticket_is_cancelled_with_it_after_it_has_expired() {
+        let mut config = FlightConfig::new([7; 32]);
+        config.ticket_lifetime = HOUR;
+        let wire = Wire::new(&config);
+        let now = SystemTime::now();
+        let info = flight(&wire, now - 2 * HOUR);
+        let given = &info.endpoint[0].ticket.as_ref().unwrap().ticket;
+        let expired = wire.signed_ticket(given).unwrap().unwrap_err();
+        assert!(matches!(expired, FlightError::ExpiredTicket));
+
+        // It was renewed before it expired, or a long read was begun with it.
+        let opened = wire.signed_ticket_of_any_age(given).unwrap().unwrap();
+        let reading = wire.reads.begin(&opened.id).unwrap();
+        let (renewed, _) = wire.signer.renew(opened.clone(), now);
+        assert!(withdraw_flight(&wire, &info).unwrap());
+        reading.stopped().await;
+        let renewed = wire.signed_ticket(&renewed).unwrap().unwrap();
+        assert!(matches!(
+            wire.reads.begin(&renewed.id),
+            Err(FlightError::CancelledTicket)
+        ));
+        // The cancellation lasts as long as a renewed ticket could.
+        let kept: Vec<_> = wire.withdrawn.messages(now + HOUR - Duration::from_secs(1));
+        assert_eq!(kept.len(), 1);
     }
 }

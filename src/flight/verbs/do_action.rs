@@ -45,22 +45,18 @@ pub(crate) async fn do_action(
     let catalog = &services.catalog;
     match kind {
         ActionKind::Train => {
-            let mut train = body.read::<v1::Train>()?;
-            let lease_seconds = train.lease_seconds;
-            let made_for_it = std::mem::take(&mut train.drop_datasets);
+            let train = body.read::<v1::Train>()?;
             let request = convert::train_request(train)?;
             let id = services.training.submit(request).await?;
-            jobs::lease(context, id, lease_seconds);
-            jobs::drop_at_end(context, id, made_for_it);
+            jobs::lease(context, id);
             let job = jobs::current(context, id, forwarded).await?;
             Ok(one(&job, form))
         }
         ActionKind::Score => {
             let score = body.read::<v1::Score>()?;
-            let lease_seconds = score.lease_seconds;
             let request = convert::score_request(score)?;
             let id = services.serving.score(&services.queries, request).await?;
-            jobs::lease(context, id, lease_seconds);
+            jobs::lease(context, id);
             let job = jobs::current(context, id, forwarded).await?;
             Ok(one(&job, form))
         }
@@ -104,7 +100,7 @@ pub(crate) async fn do_action(
             let request = convert::resume_request(&resume)?;
             jobs::refuse_running(context, request.job, forwarded).await?;
             let id = services.training.resume(request).await?;
-            jobs::lease(context, id, resume.lease_seconds);
+            jobs::lease(context, id);
             Ok(one(&jobs::current(context, id, forwarded).await?, form))
         }
         ActionKind::DropCheckpoints => {

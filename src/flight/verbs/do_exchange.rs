@@ -13,8 +13,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Status, Streaming};
 
-use super::Target;
 use super::do_get::FlightStream;
+use super::{Target, withdrawn};
 use crate::flight::codec::{
     BatchEncoder, Compression, FlightMessage, Inbound, InboundItem, expanded_schema,
 };
@@ -52,6 +52,7 @@ pub(crate) async fn do_exchange(
         Target::Command(Command::OpenGradientStream(open), _) => {
             gradients(context, inbound, open).await
         }
+        Target::Command(Command::ListWithdrawn(asked), _) => withdrawn::list(context, asked).await,
         other => Err(FlightError::WrongCommand {
             verb: "DoExchange",
             received: other.name(),

@@ -115,7 +115,7 @@ pub(super) fn receive<S: Sink, F: Future<Output = Result<S, Status>> + Send>(
         let _place = place;
         let schema = loop {
             match inbound.next().await? {
-                Some(InboundItem::Schema(schema)) => break schema,
+                Some(InboundItem::Schema(schema)) => break sql::undescribed(schema),
                 Some(_) => {}
                 None => Err(FlightError::NoSchema)?,
             }

@@ -276,3 +276,21 @@ pub fn with_schema(info: FlightInfo, schema: &Schema) -> Result<FlightInfo, Stat
 fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dataset_of_many_files_has_no_more_endpoints_than_fit_one_message_unless_they_are_asked_for()
+     {
+        let number = |asked, files| endpoints_of(asked, files).map(NonZeroUsize::get);
+        assert_eq!(number(0, 1), None);
+        assert_eq!(number(0, ENDPOINTS_UNASKED_MAX), None);
+        assert_eq!(
+            number(0, ENDPOINTS_UNASKED_MAX + 1),
+            Some(ENDPOINTS_UNASKED_MAX)
+        );
+        assert_eq!(number(ENDPOINTS_MAX, 3), Some(ENDPOINTS_MAX));
+    }
+}

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use prost::Name;
 use tonic::Status;
 
-use crate::catalog::{CatalogError, JobId, JobStatus};
+use crate::catalog::{JobId, JobStatus};
 use crate::cluster::MemberState;
 use crate::flight::convert;
 use crate::flight::error::FlightError;
@@ -31,36 +31,9 @@ pub(crate) fn is_final(job: &v1::Job) -> bool {
     )
 }
 
-/// Notes that a job which was asked for with a lease is to end when nobody cares for it.
-pub(crate) fn lease(context: &VerbContext, id: JobId, lease_seconds: u32) {
-    let length = Duration::from_secs(lease_seconds.into());
-    let jobs = &context.services.catalog.jobs;
-    context.leases.grant(jobs, id, length);
-}
-
-/// Drops these datasets when the job has ended, however it ended: they were made for it alone.
-pub(crate) fn drop_at_end(context: &VerbContext, id: JobId, datasets: Vec<String>) {
-    let Some(mut live) = context.services.catalog.jobs.watch(id) else {
-        return;
-    };
-    if datasets.is_empty() {
-        return;
-    }
-    let catalog = context.services.catalog.clone();
-    // A server that stops ends its jobs, and then waits for this.
-    let guard = context.services.shutdown.guard();
-    tokio::spawn(async move {
-        let _guard = guard;
-        let _ = live.wait_for(|status| status.state.is_final()).await;
-        for name in datasets {
-            match catalog.datasets.remove(&name).await {
-                Ok(()) | Err(CatalogError::UnknownDataset { .. }) => {}
-                Err(error) => {
-                    tracing::warn!(dataset = name, %error, "a dataset that was made for a job is left");
-                }
-            }
-        }
-    });
+/// Keeps the lease of a job that has just begun here, if it was asked for with one.
+pub(crate) fn lease(context: &VerbContext, id: JobId) {
+    context.leases.grant(&context.services.catalog.jobs, id);
 }
 
 /// The job as it stands.

@@ -17,6 +17,7 @@ pub(super) mod poll_flight_info;
 pub(super) mod renew;
 pub(super) mod session;
 pub(super) mod uploads;
+pub(super) mod withdrawn;
 
 use arrow_flight::FlightDescriptor;
 use arrow_flight::flight_descriptor::DescriptorType;

@@ -33,21 +33,17 @@ pub(crate) async fn poll_flight_info(
     let forwarded = context.call.forwarded;
     let services = &context.services;
     match Target::of(&descriptor)? {
-        Target::Command(Command::Train(mut train), form) => {
-            let lease_seconds = train.lease_seconds;
-            let made_for_it = std::mem::take(&mut train.drop_datasets);
+        Target::Command(Command::Train(train), form) => {
             let request = convert::train_request(*train)?;
             let id = services.training.submit(request).await?;
-            jobs::lease(context, id, lease_seconds);
-            jobs::drop_at_end(context, id, made_for_it);
+            jobs::lease(context, id);
             let job = jobs::current(context, id, forwarded).await?;
             poll_info(context, id, &job, form).await
         }
         Target::Command(Command::Score(score), form) => {
-            let lease_seconds = score.lease_seconds;
             let request = convert::score_request(score)?;
             let id = services.serving.score(&services.queries, request).await?;
-            jobs::lease(context, id, lease_seconds);
+            jobs::lease(context, id);
             let job = jobs::current(context, id, forwarded).await?;
             poll_info(context, id, &job, form).await
         }
@@ -61,7 +57,8 @@ pub(crate) async fn poll_flight_info(
             | Command::PutPart(_)
             | Command::Predict(_)
             | Command::StartWorker(_)
-            | Command::OpenGradientStream(_),
+            | Command::OpenGradientStream(_)
+            | Command::ListWithdrawn(_),
             _,
         ) => Err(FlightError::WrongCommand {
             verb: "PollFlightInfo",

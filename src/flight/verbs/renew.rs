@@ -27,7 +27,7 @@ pub fn renew_flight_endpoint(
         return Err(needs.into());
     };
     let opened = opened?;
-    if wire.reads.is_withdrawn(&opened.id) {
+    if wire.withdrawn.has_ticket(&opened.id) {
         return Err(FlightError::CancelledTicket.into());
     }
     let (signed, expires) = wire.signer.renew(opened, SystemTime::now());

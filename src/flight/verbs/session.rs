@@ -6,7 +6,7 @@ use arrow_flight::Action;
 use tonic::Status;
 
 use super::cancel::tell_the_others;
-use crate::flight::call::{COMPRESSION_OPTION, DICTIONARIES_OPTION, session_key};
+use crate::flight::call::{COMPRESSION_OPTION, DICTIONARIES_OPTION};
 use crate::flight::codec::{Compression, Dictionaries};
 use crate::flight::command::ActionKind;
 use crate::flight::error::FlightError;
@@ -78,8 +78,8 @@ pub fn end(wire: &Wire) -> Result<&Session, FlightError> {
     let session = wire.call.session.as_ref();
     let session = session.ok_or(FlightError::NoSession)?;
     let now = SystemTime::now();
-    let key = session_key(session);
-    wire.reads.withdraw(&key, Session::lasts_until(now), now)?;
+    let expires = Session::lasts_until(now);
+    wire.withdrawn.add_session(&session.id, expires, now)?;
     wire.call.set_cookie(&Session::end_cookie());
     Ok(session)
 }

@@ -354,6 +354,7 @@ fn from(job: JobId) -> ResumeRequest {
         epoch: None,
         epochs: None,
         learning_rate: None,
+        terms: JobTerms::default(),
     }
 }
 

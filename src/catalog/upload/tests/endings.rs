@@ -69,6 +69,75 @@ async fn a_dataset_dropped_between_a_commit_and_its_repetition_is_not_filled_wit
 }
 
 #[tokio::test]
+async fn a_folder_without_a_record_is_left_alone_while_its_upload_may_just_begin() {
+    let cluster = cluster();
+    let server = cluster.server();
+    let begun_ms = server.uploads.clock.now_ms();
+    let time = uuid::Timestamp::from_unix(uuid::NoContext, begun_ms / 1000, 0);
+    let id = UploadId::new_v7(time);
+    let objects = Objects::open(server.uploads.records.objects.url()).unwrap();
+    let note = crate::storage::Path::from(format!("uploads/{id}/parts/late.json"));
+    objects.put(&note, "{}".into()).await.unwrap();
+    let minute = Duration::from_secs(60);
+
+    let due_ms = server.uploads.sweep().await.unwrap();
+    assert_eq!(due_ms, begun_ms + 60_000);
+    assert!(objects.read(&note).await.unwrap().is_some());
+    cluster.clock.advance(minute - Duration::from_millis(1));
+    server.uploads.sweep().await.unwrap();
+    assert!(objects.read(&note).await.unwrap().is_some());
+    cluster.clock.advance(Duration::from_millis(1));
+    assert_eq!(server.uploads.sweep().await.unwrap(), u64::MAX);
+    assert!(objects.read(&note).await.unwrap().is_none());
+    assert!(server.uploads.records.ids().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_killed_server_left_half_written_goes_when_it_is_old_whatever_wrote_it() {
+    let cluster = cluster();
+    let (killed, other) = (cluster.server(), cluster.server());
+    let schema = numbers(0..1).schema();
+    let mut writer = killed
+        .datasets
+        .write("t", schema, WriteMode::Error)
+        .await
+        .unwrap();
+    writer.write(numbers(0..3)).await.unwrap();
+    writer.end_row_group().await.unwrap();
+    while cluster.files(".parquet#1") == 0 {
+        tokio::task::yield_now().await;
+    }
+    let folder = cluster.directory.path().join("datasets/t");
+    let [half] = std::fs::read_dir(folder)
+        .unwrap()
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
+    let half = std::fs::File::options()
+        .write(true)
+        .open(half.unwrap().path());
+    let half = half.unwrap();
+    let now = time_of(cluster.clock.now_ms());
+    half.set_modified(now).unwrap();
+
+    other.uploads.sweep().await.unwrap();
+    cluster.clock.advance(HOUR);
+    other.uploads.sweep().await.unwrap();
+    assert_eq!(
+        cluster.files(".parquet#1"),
+        1,
+        "it is not older than an hour"
+    );
+    cluster.clock.advance(HOUR / 2);
+    other.uploads.sweep().await.unwrap();
+    assert_eq!(cluster.files(".parquet#1"), 1, "it is sought every hour");
+    cluster.clock.advance(HOUR / 2);
+    other.uploads.sweep().await.unwrap();
+    assert_eq!(cluster.files(".parquet#1"), 0);
+    drop(writer);
+}
+
+#[tokio::test]
 async fn a_dataset_dropped_before_the_commit_is_created_anew() {
     let cluster = cluster();
     let server = cluster.server();

@@ -8,7 +8,9 @@ import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.sql.Connection;
 import java.sql.DatabaseMetaData;
+import java.sql.PreparedStatement;
 import java.sql.ResultSet;
+import java.sql.ResultSetMetaData;
 import java.sql.SQLException;
 import java.sql.Types;
 import java.util.Arrays;
@@ -115,6 +117,38 @@ class JdbcMetadataTest {
       assertEquals(4, columns.getInt("DECIMAL_DIGITS"));
       assertFalse(columns.next());
     }
+  }
+
+  @Test
+  void columnsOfAResultSayTheirTypePrecisionScaleAndTable() throws SQLException {
+    String sql = "SELECT \"decimal\", text, int32, wall_millisecond, \"decimal\" * 2 AS twice FROM " + Jdbc.TYPES;
+    try (PreparedStatement prepared = connection.prepareStatement(sql)) {
+      describedAsInTheTable(prepared.getMetaData());
+      try (ResultSet results = prepared.executeQuery()) {
+        describedAsInTheTable(results.getMetaData());
+      }
+    }
+  }
+
+  private static void describedAsInTheTable(ResultSetMetaData columns) throws SQLException {
+    String[] types = {"DECIMAL", "VARCHAR", "INTEGER", "TIMESTAMP", "DECIMAL"};
+    for (int column = 1; column <= types.length; column++) {
+      assertEquals(types[column - 1], columns.getColumnTypeName(column));
+      assertTrue(columns.isSearchable(column));
+      assertFalse(columns.isAutoIncrement(column));
+      assertEquals(column == 2, columns.isCaseSensitive(column), "of text alone");
+      assertEquals(column == 5, columns.isReadOnly(column), "of what is computed alone");
+      assertEquals(column == 5 ? null : Jdbc.TYPES, columns.getTableName(column));
+    }
+    assertEquals("volary", columns.getCatalogName(1));
+    assertEquals("public", columns.getSchemaName(1));
+    assertEquals(20, columns.getPrecision(1));
+    assertEquals(4, columns.getScale(1));
+    assertEquals(10, columns.getPrecision(3));
+    assertEquals(0, columns.getScale(3));
+    assertEquals("2025-11-26 01:02:03.123".length(), columns.getPrecision(4));
+    assertEquals(3, columns.getScale(4));
+    assertEquals(4, columns.getScale(5));
   }
 
   @Test
