@@ -6,6 +6,7 @@
 pub mod support;
 pub mod telemetry;
 
+pub mod access;
 pub mod cluster;
 pub mod storage;
 pub mod tensor;

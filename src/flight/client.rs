@@ -2,6 +2,7 @@
 //!
 //! Programs use `python-client` or any Flight library; this knows just enough for `volary members` and its siblings.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -12,6 +13,9 @@ use arrow_flight::{Action, FlightClient, FlightDescriptor};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use tonic::transport::{Channel, Endpoint};
 
+use super::outgoing::{Security, innermost};
+use crate::access::{ClientTls, ClientTlsConfig, TlsError};
+
 /// A server that does not answer the connection for this long is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Servers send at most 2 MiB; rows of a single wide value may be larger.
@@ -20,12 +24,16 @@ const MESSAGE_BYTES_MAX: usize = 256 << 20;
 /// Why a command got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("server URL {url:?} cannot be used: {reason}; write it as grpc://127.0.0.1:50051")]
+    #[error(
+        "server URL {url:?} cannot be used: {reason}; write it as grpc://127.0.0.1:50051, or grpc+tls://HOST:PORT"
+    )]
     BadUrl { url: String, reason: String },
     #[error(
         "no server answers at {url:?}: {reason}; start one with `volary serve`, or name it with `--server`"
     )]
     NoServer { url: String, reason: String },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The server's own words, hint included.
     #[error("{message}")]
     Refused { code: String, message: String },
@@ -54,23 +62,28 @@ impl std::fmt::Debug for Answer {
 }
 
 impl Client {
-    /// Connects to `grpc://HOST:PORT` (or `grpc+tcp://`, `http://`, or `HOST:PORT` alone).
-    pub async fn connect(url: &str) -> Result<Self, ClientError> {
+    /// Connects to `grpc://HOST:PORT` (or `grpc+tcp://`, `http://`, or `HOST:PORT` alone), or with TLS to
+    /// `grpc+tls://HOST:PORT` (or `https://`).
+    pub async fn connect(url: &str, tls: ClientTlsConfig) -> Result<Self, ClientError> {
         let bad = |reason: &str| ClientError::BadUrl {
             url: url.to_owned(),
             reason: reason.to_owned(),
         };
-        let address = match url.split_once("://") {
-            None => url,
-            Some(("grpc" | "grpc+tcp" | "http", address)) => address,
-            Some(("grpc+tls" | "https", _)) => return Err(bad("TLS does not exist yet")),
-            Some(_) => return Err(bad("its scheme is not grpc")),
+        let (security, address) = match url.split_once("://") {
+            None => (Security::None, url),
+            Some(("grpc" | "grpc+tcp" | "http", address)) => (Security::None, address),
+            Some(("grpc+tls" | "https", address)) => {
+                let tls = Arc::new(ClientTls::open(tls)?);
+                (Security::Client(tls), address)
+            }
+            Some(_) => return Err(bad("its scheme is neither grpc nor grpc+tls")),
         };
-        let channel = Endpoint::from_shared(format!("http://{address}"))
+        let endpoint = Endpoint::from_shared(security.uri(address))
             .map_err(|error| bad(&error.to_string()))?
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .connect()
+            .tcp_nodelay(true);
+        let channel = security
+            .connect(&endpoint)
             .await
             .map_err(|error| ClientError::NoServer {
                 url: url.to_owned(),
@@ -149,15 +162,6 @@ fn refused(error: FlightError) -> ClientError {
     }
 }
 
-/// Transport errors say "transport error" and keep the reason ("connection refused") inside.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,15 +173,19 @@ mod tests {
             .expect("a port")
             .port();
         let url = format!("grpc://127.0.0.1:{port}");
-        let error = Client::connect(&url).await.expect_err("nobody");
+        let error = Client::connect(&url, ClientTlsConfig::default())
+            .await
+            .expect_err("nobody");
         assert!(error.to_string().contains(&url), "{error}");
         assert!(error.to_string().contains("volary serve"), "{error}");
     }
 
     #[tokio::test]
     async fn a_url_of_another_kind_is_refused_before_any_connection() {
-        for url in ["ftp://127.0.0.1:1", "grpc+tls://127.0.0.1:1", "grpc://"] {
-            let error = Client::connect(url).await.expect_err("refused");
+        for url in ["ftp://127.0.0.1:1", "grpc://"] {
+            let error = Client::connect(url, ClientTlsConfig::default())
+                .await
+                .expect_err("refused");
             assert!(
                 matches!(error, ClientError::BadUrl { .. }),
                 "{url}: {error}"

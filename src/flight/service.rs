@@ -18,13 +18,13 @@ use tokio::net::TcpListener;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument, Span};
 
 use super::call::CallOptions;
 use super::codec::FlightMessage;
 use super::error::FlightError;
+use super::incoming::connections;
 use super::peer::PeerClient;
 use super::port::FlightPort;
 use super::proto::DESCRIPTORS;
@@ -33,6 +33,7 @@ use super::trace::{self, Trace};
 use super::verbs::{Ours, Verbs};
 pub(super) use super::wire::VerbContext;
 use super::wire::Wire;
+use crate::access::ServerTls;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::features::QueryEngine;
@@ -58,6 +59,8 @@ pub struct FlightConfig {
     pub ticket_key: [u8; 32],
     /// How long a ticket may be read.
     pub ticket_lifetime: Duration,
+    /// `None`: the port is not encrypted.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 impl std::fmt::Debug for FlightConfig {
@@ -66,12 +69,13 @@ impl std::fmt::Debug for FlightConfig {
             .field("message_bytes_max", &self.message_bytes_max)
             .field("incoming_streams_max", &self.incoming_streams_max)
             .field("ticket_lifetime", &self.ticket_lifetime)
+            .field("tls", &self.tls)
             .finish_non_exhaustive()
     }
 }
 
 impl FlightConfig {
-    /// 256 MiB messages, 64 incoming streams, tickets that last an hour.
+    /// 256 MiB messages, 64 incoming streams, tickets that last an hour, no TLS.
     pub fn new(ticket_key: [u8; 32]) -> Self {
         Self {
             message_bytes_max: 256 << 20,
@@ -81,6 +85,7 @@ impl FlightConfig {
             direct_endpoints: false,
             ticket_key,
             ticket_lifetime: Duration::from_secs(3600),
+            tls: None,
         }
     }
 }
@@ -157,9 +162,7 @@ pub async fn serve_verbs(
     let service = VolaryService::new(verbs, Wire::new(config), shutdown.clone());
     let flight = FlightPort::new(service, config.message_bytes_max);
 
-    let incoming = TcpIncoming::from(listener)
-        .with_nodelay(Some(true))
-        .with_keepalive(Some(Duration::from_secs(60)));
+    let incoming = connections(listener, config.tls.clone());
     let drain = async move {
         shutdown.begun().await;
         health
