@@ -13,3 +13,6 @@ mod trust;
 pub use error::TlsError;
 pub use pem::PemFile;
 pub use tls::{ClientTls, ClientTlsConfig, SecureStream, ServerTls, TlsConfig};
+
+#[cfg(test)]
+mod tests;

@@ -469,6 +469,13 @@ impl SecureStream {
     pub fn tcp(&self) -> &TcpStream {
         self.0.get_ref().0.get_ref()
     }
+
+    /// The certificate that the other end has shown, in DER.
+    pub fn peer_certificate(&self) -> Option<Vec<u8>> {
+        let (_, session) = self.0.get_ref();
+        let shown = session.peer_certificates()?;
+        shown.first().map(|certificate| certificate.to_vec())
+    }
 }
 
 impl AsyncRead for SecureStream {
