@@ -2,7 +2,6 @@
 //!
 //! Programs use `python-client` or any Flight library; this knows just enough for `volary members` and its siblings.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -70,11 +69,10 @@ impl Client {
             reason: reason.to_owned(),
         };
         let (security, address) = match url.split_once("://") {
-            None => (Security::None, url),
-            Some(("grpc" | "grpc+tcp" | "http", address)) => (Security::None, address),
+            None => (Security::default(), url),
+            Some(("grpc" | "grpc+tcp" | "http", address)) => (Security::default(), address),
             Some(("grpc+tls" | "https", address)) => {
-                let tls = Arc::new(ClientTls::open(tls)?);
-                (Security::Client(tls), address)
+                (Security::client(ClientTls::open(tls)?), address)
             }
             Some(_) => return Err(bad("its scheme is neither grpc nor grpc+tls")),
         };

@@ -11,55 +11,74 @@ use tonic::transport::{Channel, Endpoint, Error};
 
 use crate::access::{ClientTls, SecureStream, ServerTls};
 
-/// As whom a connection is opened, and whose certificate it believes.
+/// As whom connections are opened, and whose certificates they believe; without TLS anybody's.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Security(Option<Party>);
+
 #[derive(Debug, Clone)]
-pub(super) enum Security {
-    None,
+enum Party {
     Server(Arc<ServerTls>),
     Client(Arc<ClientTls>),
 }
 
 impl Security {
+    pub(super) fn server(tls: Option<Arc<ServerTls>>) -> Self {
+        Self(tls.map(Party::Server))
+    }
+
+    pub(super) fn client(tls: ClientTls) -> Self {
+        Self(Some(Party::Client(Arc::new(tls))))
+    }
+
+    /// Where a client of Flight reads from the server at `HOST:PORT`.
+    pub(super) fn location(&self, address: &str) -> String {
+        let scheme = if self.0.is_some() {
+            "grpc+tls"
+        } else {
+            "grpc+tcp"
+        };
+        format!("{scheme}://{address}")
+    }
+
     /// How `HOST:PORT` is written for the endpoint of such a connection.
     pub(super) fn uri(&self, address: &str) -> String {
-        let scheme = match self {
-            Self::None => "http",
-            Self::Server(_) | Self::Client(_) => "https",
-        };
+        let scheme = if self.0.is_some() { "https" } else { "http" };
         format!("{scheme}://{address}")
     }
 
     /// A channel that is connected when it is first used.
     pub(super) fn connect_lazily(&self, endpoint: &Endpoint) -> Channel {
-        match self {
-            Self::None => endpoint.connect_lazy(),
-            secure => endpoint.connect_with_connector_lazy(secure.connector()),
+        match &self.0 {
+            None => endpoint.connect_lazy(),
+            Some(party) => endpoint.connect_with_connector_lazy(party.connector()),
         }
     }
 
     /// A channel that is connected.
     pub(super) async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, Error> {
-        match self {
-            Self::None => endpoint.connect().await,
-            secure => endpoint.connect_with_connector(secure.connector()).await,
+        match &self.0 {
+            None => endpoint.connect().await,
+            Some(party) => endpoint.connect_with_connector(party.connector()).await,
         }
     }
+}
 
+type Connected = BoxFuture<'static, io::Result<TokioIo<SecureStream>>>;
+
+impl Party {
     fn connector(
         &self,
     ) -> impl tower::Service<
         Uri,
         Response = TokioIo<SecureStream>,
         Error = io::Error,
-        Future = BoxFuture<'static, io::Result<TokioIo<SecureStream>>>,
+        Future = Connected,
     > + Send
     + 'static {
-        let security = self.clone();
+        let party = self.clone();
         tower::service_fn(move |uri: Uri| {
-            let security = security.clone();
-            let connected: BoxFuture<'static, _> =
-                Box::pin(async move { security.secured(&uri).await.map(TokioIo::new) });
-            connected
+            let party = party.clone();
+            Box::pin(async move { party.secured(&uri).await.map(TokioIo::new) }) as Connected
         })
     }
 
@@ -67,13 +86,12 @@ impl Security {
         let host = uri.host().unwrap_or_default();
         let port = uri.port_u16().unwrap_or(443);
         // IPv6 addresses stand in brackets in a URI and without them everywhere else.
-        let name = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((name, port)).await?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
         match self {
-            Self::None => Err(io::Error::other("a plain connection was asked for TLS")),
-            Self::Server(tls) => tls.connect(name, stream).await,
-            Self::Client(tls) => tls.connect(name, stream).await,
+            Self::Server(tls) => tls.connect(host, stream).await,
+            Self::Client(tls) => tls.connect(host, stream).await,
         }
     }
 }

@@ -66,7 +66,7 @@ impl PeerClient {
     pub fn new(cluster: Arc<Cluster>, tls: Option<Arc<ServerTls>>) -> Arc<Self> {
         Arc::new(Self {
             cluster,
-            security: tls.map_or(Security::None, Security::Server),
+            security: Security::server(tls),
             channels: Mutex::default(),
         })
     }
@@ -111,10 +111,7 @@ impl PeerClient {
 
     /// Where a client reads from the server at `HOST:PORT`.
     pub(super) fn location(&self, address: &str) -> String {
-        match self.security {
-            Security::None => format!("grpc+tcp://{address}"),
-            Security::Server(_) | Security::Client(_) => format!("grpc+tls://{address}"),
-        }
+        self.security.location(address)
     }
 
     fn client(
