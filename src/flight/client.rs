@@ -33,6 +33,11 @@ pub enum ClientError {
     NoServer { url: String, reason: String },
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(
+        "the connection to the server broke: {reason}; if it speaks TLS, write grpc+tls://, and if it asks for a \
+         certificate, give one with `--cert-chain` and `--private-key`"
+    )]
+    Broken { reason: String },
     /// The server's own words, hint included.
     #[error("{message}")]
     Refused { code: String, message: String },
@@ -150,6 +155,12 @@ impl Client {
 
 fn refused(error: FlightError) -> ClientError {
     match error {
+        // The server's own refusals come without a cause on this side.
+        FlightError::Tonic(status) if std::error::Error::source(&*status).is_some() => {
+            ClientError::Broken {
+                reason: innermost(&*status),
+            }
+        }
         FlightError::Tonic(status) => ClientError::Refused {
             code: format!("{:?}", status.code()),
             message: status.message().to_owned(),

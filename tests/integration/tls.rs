@@ -121,7 +121,10 @@ async fn a_server_with_tls_answers_who_believes_it_and_nobody_waits_for_the_sile
     assert_eq!(members.expect("answered"), 1);
     let plain = format!("grpc://{}", server.address);
     let error = server.members(&plain, ClientTlsConfig::default()).await;
-    error.expect_err("no plain text on a port with TLS");
+    let text = error
+        .expect_err("no plain text on a port with TLS")
+        .to_string();
+    assert!(text.contains("grpc+tls://"), "{text}");
     let members = server.members(&server.url, server.trusting()).await;
     assert_eq!(members.expect("still there"), 1);
     // The silent ones are let go in time.
@@ -147,7 +150,8 @@ async fn a_server_that_asks_for_certificates_answers_who_shows_one() {
     settings.push(("tls-client-ca", "ca.pem"));
     let server = server(&settings).await;
     let error = server.members(&server.url, server.trusting()).await;
-    error.expect_err("no certificate shown");
+    let text = error.expect_err("no certificate shown").to_string();
+    assert!(text.contains("--cert-chain"), "{text}");
     let tls = ClientTlsConfig {
         certificate: server.file("server.pem"),
         key: server.file("server.key"),
