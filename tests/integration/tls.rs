@@ -88,8 +88,8 @@ impl Server {
     async fn members(&self, url: &str, tls: ClientTlsConfig) -> Result<usize, ClientError> {
         let asked = async {
             let mut client = Client::connect(url, tls).await?;
-            let members = client.action("ListMembers", &serde_json::json!({}));
-            Ok(members.await?.len())
+            let everything = serde_json::json!({});
+            Ok(client.action("ListMembers", &everything).await?.len())
         };
         tokio::time::timeout(PATIENCE, asked)
             .await

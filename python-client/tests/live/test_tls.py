@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
+import shutil
 import socket
 import ssl
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +20,7 @@ from adbc_driver_flightsql import DatabaseOptions
 from adbc_driver_flightsql import dbapi as adbc
 
 import volary
-from certificates import Authority, served
+from certificates import Authority, Identity, served
 from cluster import Cluster, Server, binary
 from volary import layers
 from volary._commands import command
@@ -265,6 +268,23 @@ def test_a_renewed_certificate_is_shown_without_a_restart_and_open_connections_s
             identity.private_key.write_text("no key")
             assert shown(server, authority) == second
             assert "renewed certificate not taken up" in server.log.read_text()
+            assert len(client.members()) == 1
+    finally:
+        server.stop()
+
+
+def test_the_page_about_tls_makes_certificates_that_work(tmp_path):
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make certificates with")
+    page = Path(__file__).resolve().parents[3] / "docs/tls.md"
+    commands = re.search(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)[1]
+    subprocess.run(["bash", "-euc", commands], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    identity = Identity(tmp_path / "server.pem", tmp_path / "server.key")
+    server = Server("page", tmp_path / "store", tmp_path, options=served(identity, tmp_path / "ca.pem"))
+    try:
+        assert "WARN" not in server.log.read_text()
+        own = {"cert_chain": tmp_path / "client.pem", "private_key": tmp_path / "client.key"}
+        with volary.Client(server.url, tls_root_certs=tmp_path / "ca.pem", **own) as client:
             assert len(client.members()) == 1
     finally:
         server.stop()
