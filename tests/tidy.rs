@@ -122,6 +122,7 @@ const THIRD_PARTIES: &[(&str, &[&str])] = &[
     ("toml", &["config/"]),
     ("chitchat", &["cluster/"]),
     ("axum", &["node/"]),
+    ("hyper_util", &["flight/"]),
     ("rustls", &["access/"]),
     ("tokio_rustls", &["access/"]),
     ("rustls_native_certs", &["access/"]),
