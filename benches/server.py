@@ -25,7 +25,8 @@ def command(message, **fields):
 class Server:
     """`volary serve` on free ports until the block ends."""
 
-    def __init__(self, store, *options, threads=2):
+    def __init__(self, store, *options, threads=2, trust=None):
+        """`trust` is what a client is told of the certificate that the options name."""
         self.log = Path(store).parent / f"{Path(store).name}.log"
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
@@ -43,7 +44,8 @@ class Server:
             self.process.wait()
             raise
         self.seconds_to_ready = time.perf_counter() - self.started
-        self.client = flight.connect(f"grpc://{self.grpc}")
+        self.url = f"{'grpc+tls' if trust else 'grpc'}://{self.grpc}"
+        self.client = flight.connect(self.url, **(trust or {}))
 
     def _addresses(self):
         for line in self.process.stdout:

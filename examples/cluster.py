@@ -3,7 +3,7 @@
 A cluster is returned when each of its servers sees all the others.
 
     with Cluster(servers=3, store="demo-out/store", logs="demo-out") as cluster:
-        client = volary.connect(cluster.url)
+        client = cluster.connect()
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import volary
 
-LISTENING = re.compile(r"listening grpc=(\S+) http=(\S+) name=(\S+)")
+LISTENING = re.compile(r"listening grpc=(\S+) http=(\S+) name=\S+ url=(\S+)")
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 
@@ -58,25 +58,21 @@ class Server:
         patience = threading.Timer(START_SECONDS, self.process.kill)
         patience.start()
         try:
-            self.grpc, self.http = self._listening()
+            self.grpc, self.http, self.url = self._listening()
         finally:
             patience.cancel()
         self.start_seconds = time.monotonic() - began
 
-    def _listening(self) -> tuple[str, str]:
+    def _listening(self) -> tuple[str, str, str]:
+        """Addresses of the two ports, and where clients connect."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if found := LISTENING.search(line):
-                return found[1], found[2]
+                return found[1], found[2], found[3]
         self.process.wait()
         self.process.stdout.close()
         tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
         raise RuntimeError(f"server {self.name} did not start (exit {self.process.returncode}); its log ends:\n{tail}")
-
-    @property
-    def url(self) -> str:
-        """Where clients connect."""
-        return f"grpc://{self.grpc}"
 
     def terminate(self) -> None:
         """Ask it to drain and exit; `stop` waits for that."""
@@ -102,10 +98,21 @@ class Server:
 
 
 class Cluster:
-    """Equal servers that share one store; the later ones join the first."""
+    """Equal servers that share one store; the later ones join the first.
 
-    def __init__(self, servers: int, store: str | Path, logs: str | Path, options: Sequence[str] = ()) -> None:
+    `connecting` is what `volary.connect` is given besides the address: certificates, where the options ask for TLS.
+    """
+
+    def __init__(
+        self,
+        servers: int,
+        store: str | Path,
+        logs: str | Path,
+        options: Sequence[str] = (),
+        connecting: Mapping[str, Any] | None = None,
+    ) -> None:
         self.servers: list[Server] = []
+        self.connecting = dict(connecting or {})
         try:
             for number in range(servers):
                 seeds = [self.servers[0].grpc] if self.servers else []
@@ -118,12 +125,16 @@ class Cluster:
     def _meet(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         for server in self.servers:
-            with volary.connect(server.url) as client:
+            with self.connect(server) as client:
                 while len(client.members()) < len(self.servers):
                     if time.monotonic() > deadline:
                         seen = client.members()
                         raise TimeoutError(f"after {START_SECONDS} s server {server.name} sees only these:\n{seen}")
                     time.sleep(0.05)
+
+    def connect(self, server: Server | None = None) -> volary.Client:
+        """A client of this server, or of the first."""
+        return volary.connect((server or self.servers[0]).url, **self.connecting)
 
     @property
     def url(self) -> str:

@@ -1,11 +1,12 @@
 //! Volary: an Apache Arrow Flight data-and-compute server.
 //!
 //! Read bottom-up, in the order below; a module knows only the ones above it (`tests/tidy.rs` holds the table).
-//! `docs/ARCHITECTURE.md` has the map, the invariants and five traces through the code.
+//! `docs/ARCHITECTURE.md` has the map, the invariants and the traces through the code.
 
 pub mod support;
 pub mod telemetry;
 
+pub mod access;
 pub mod cluster;
 pub mod storage;
 pub mod tensor;

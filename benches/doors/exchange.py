@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import grpc
 import measure
@@ -12,6 +12,7 @@ import pyarrow.flight as flight
 from measure import Result
 from server import BINARY, Server
 
+from .encrypted import Certificate
 from .rivals import PEERS, Process, free_port
 from .streams import processor_seconds
 
@@ -116,7 +117,8 @@ def exchange(options, work):
     ]
     model = {"format_version": 1, "name": "small", "layers": layers, "outputs": ["dense_1"]}
     results = []
-    with Server(work / "store") as server:
+    certificate = Certificate.make(work)
+    with Server(work / "store") as server, ExitStack() as running:
         server.put("rows", table)
         server.run_job(
             "Train", name="small", source={"table": "rows"}, label="y", model=model, loss="mse", optimizer={"name": "adam"},
@@ -126,6 +128,9 @@ def exchange(options, work):
         with ScoringServer(options.python, work, weights) as peer, flight.connect(peer.location) as client:
             descriptor = flight.FlightDescriptor.for_path("models", "small")
             sides = {"volary": (server.client, server.process.pid), "pyarrow.flight": (client, peer.process)}
+            if certificate:  # another server over the same store
+                encrypted = running.enter_context(Server(work / "store", *certificate.served, trust=certificate.trust))
+                sides["volary, TLS"] = (encrypted.client, encrypted.process.pid)
             check_answers([client for client, _ in sides.values()], descriptor, table.select(COLUMNS))
             row = table.select(COLUMNS).slice(0, 1).to_batches()[0]
             for what, asks, bar in SHAPES:
@@ -136,11 +141,14 @@ def exchange(options, work):
                             lambda: asks(client, descriptor, row), options.requests, process
                         )
                         for name, (client, process) in sides.items()
+                        if name != "volary, TLS" or asks is row_on_a_stream
                     },
                     options.rounds,
                     said,
                 )
                 results += compared(what, taken["volary"], taken["pyarrow.flight"], bar)
+                if "volary, TLS" in taken:
+                    results += compared(f"{what}, ours with TLS", taken["volary, TLS"], taken["pyarrow.flight"], "")
         print("  health check", flush=True)
         ping = measure.take_turns(
             {"volary": lambda: round_trips(lambda: health_check(server.grpc), options.requests, server.process.pid)},

@@ -91,10 +91,14 @@ class PyarrowMemory(Process):
     name = "pyarrow.flight"
     note = "the rows lie in memory as Arrow batches"
 
-    def __init__(self, python, place, files=()):
+    def __init__(self, python, place, files=(), certificate=None):
         port, self.files = free_port(), files
-        super().__init__([python, PEERS / "flight_memory_server.py", port, *(["--parquet", *files] if files else [])], place)
-        self.location = f"grpc://127.0.0.1:{port}"
+        words = [python, PEERS / "flight_memory_server.py", port, *(["--parquet", *files] if files else [])]
+        if certificate:
+            words += ["--tls", certificate.chain, certificate.key]
+        super().__init__(words, place)
+        self.location = f"{'grpc+tls' if certificate else 'grpc'}://127.0.0.1:{port}"
+        self.trust = certificate.trust if certificate else {}
         self._wait_for(port)
         if files:
             self.name, self.note = (
@@ -167,11 +171,11 @@ class Volary:
     name = "volary"
     note = "keeps decoded what is read again and again (`--read-cache`, an eighth of the memory by default), and has read all twice"
 
-    def __init__(self, server, of_files=False):
+    def __init__(self, server, trust=None, of_files=False):
         if of_files:
             self.name = "volary, of files"
             self.note = "reads its dataset's Parquet files from the page cache every time (`--read-cache 0`)"
-        self.server, self.process, self.location = server, server.process.pid, f"grpc://{server.grpc}"
+        self.server, self.process, self.location, self.trust = server, server.process.pid, server.url, trust or {}
 
     def read_descriptors(self, streams):
         if streams == 1:

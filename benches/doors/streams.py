@@ -50,10 +50,11 @@ def timed(process, moved_bytes, act):
 
 
 @contextmanager
-def connections(location, count):
-    """So many clients, each with a connection of its own."""
+def connections(location, count, **trust):
+    """So many clients, each with a connection of its own; `trust` is what they are told of the server's certificate."""
     # gRPC shares one connection among the channels of a process that have the same options.
-    clients = [flight.FlightClient(location, generic_options=[("grpc.use_local_subchannel_pool", 1)]) for _ in range(count)]
+    apart = [("grpc.use_local_subchannel_pool", 1)]
+    clients = [flight.FlightClient(location, generic_options=apart, **trust) for _ in range(count)]
     try:
         yield clients
     finally:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 from server import BINARY, Server, command
 
-from . import columns
+from . import columns, encrypted
 from .rivals import PyarrowMemory, Roapi, Sail, Volary, refusal_of_rows, statement
 from .streams import Taken, connections, read, timed, write
 
@@ -20,6 +20,8 @@ STREAMS = (1, 2, 4)
 #: Rows of a batch where rows are made by a query: what the query engines of three of the servers make at a time.
 QUERY_ROWS = 8_192
 QUERY_COLUMNS = 16
+#: What is moved with TLS, too.
+ENCRYPTED_KIND, ENCRYPTED_STREAMS = "fixed", (1, 2)
 #: Our sides of a case, and what a row says of them.
 OURS = {"volary": "", "volary, of files": ", from its files", "volary, store in memory": ", store in memory"}
 
@@ -56,6 +58,8 @@ def transfer(options, work):
         for streams in options.streams:
             made.gets(kind, files, streams)
             made.puts(kind, streams)
+            if name == ENCRYPTED_KIND and streams in ENCRYPTED_STREAMS:
+                made.encrypted(kind, streams)
         for file in files:
             file.unlink()
     for streams in options.streams:
@@ -68,6 +72,7 @@ class Measuring:
 
     def __init__(self, options, work):
         self.options, self.work = options, work
+        self.certificate, self.tls = encrypted.Certificate.make(work), []
         self.cases, self.words, self.notes, self.refusals, self.versions = [], {}, {}, {}, set()
         self.loopback, self.copied, self.disk = measure.loopback_bytes(), measure.copy_bytes(), measure.disk_bytes(work)
         self.others = has_programs(options.python)
@@ -80,14 +85,15 @@ class Measuring:
         running.callback(shutil.rmtree, folder)
         return Path(folder)
 
-    def ours(self, running, within=None, of_files=False):
+    def ours(self, running, within=None, certificate=None, of_files=False):
         """A server of ours with an empty store; one that reads the files for every answer keeps no rows."""
-        options = ["--read-cache", "0"] if of_files else []
-        return Volary(running.enter_context(Server(self.place(running, within) / "store", *options)), of_files)
+        store, trust = self.place(running, within) / "store", certificate.trust if certificate else None
+        options = [*(certificate.served if certificate else []), *(["--read-cache", "0"] if of_files else [])]
+        return Volary(running.enter_context(Server(store, *options, trust=trust)), trust, of_files)
 
-    def memory(self, running):
+    def memory(self, running, certificate=None):
         """A pyarrow server that keeps what it is sent."""
-        return running.enter_context(PyarrowMemory(self.options.python, self.place(running)))
+        return running.enter_context(PyarrowMemory(self.options.python, self.place(running), certificate=certificate))
 
     def gets(self, kind, files, streams):
         """DoGet of the same rows from every server."""
@@ -147,6 +153,23 @@ class Measuring:
                 sides[name] = put
             self.cases.append(Case("DoPut", kind.name, streams).run(sides, self.options.rounds))
 
+    def encrypted(self, kind, streams):
+        """DoGet and DoPut of the same rows with and without TLS."""
+        if self.certificate is None:
+            return
+        memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+        for verb, measured in (("DoGet", encrypted.gets), ("DoPut", encrypted.puts)):
+            with ExitStack() as running:
+                rivals = {
+                    "volary, TLS": self.ours(running, memory, self.certificate),
+                    "volary": self.ours(running, memory),
+                    "pyarrow.flight, TLS": self.memory(running, self.certificate),
+                    "pyarrow.flight": self.memory(running),
+                }
+                case = Case(f"{verb} with and without TLS,", kind.name, streams)
+                measured(kind, streams, rivals, lambda sides, case=case: case.run(sides, self.options.rounds))
+                self.tls.append((verb, case))
+
     def queries(self, streams):
         """DoGet of rows that need no reading: a series of integers, shown as 16 columns, so that one value in 16 is made."""
         rows = self.options.bytes // 8 // QUERY_COLUMNS // streams
@@ -187,6 +210,8 @@ class Measuring:
         ]  # fmt: skip
         for verb in ("DoGet", "DoPut"):
             page += [f"## {verb}", "", *self._verb(verb)]
+        if self.tls:
+            page += ["## TLS", "", *self._tls()]
         page += ["## What limits", "", *self._limits(), "", "## Raw numbers", "", *self._raw()]
         measure.keep(page, "transfer", self.options.out)
 
@@ -234,6 +259,29 @@ class Measuring:
         bars = {("DoGet", True): "1.0x pyarrow.flight", ("DoGet", False): "1.0x roapi, pysail"}
         return [*row, bars.get((case.verb, less), "–")]
 
+    def _tls(self):
+        yield (
+            "The same rows on the same connections with and without TLS 1.3, to servers that run side by side; stores are in memory (tmpfs). "
+            "A ratio is ours with TLS against the other: above 1 ours moves more, or its processor needs less."
+        )
+        yield ""
+        others = ("volary", "pyarrow.flight, TLS", "pyarrow.flight")
+        for of, title, less in (
+            ("rate", "Bytes per second", False),
+            ("processor", "Seconds of the server's processor for a GB", True),
+        ):
+            rows = []
+            for verb, case in self.tls:
+                ours = case.values("volary, TLS", of)
+                row = [verb, case.kind, case.streams, _shown(statistics.median(ours), less)]
+                for name in others:
+                    theirs = case.values(name, of)
+                    row += [_shown(statistics.median(theirs), less), f"{measure.ratio(ours, theirs, less):.2f}x"]
+                rows.append(row)
+            header = ["verb", "columns", "streams", "volary, TLS"] + [word for name in others for word in (name, "ratio")]
+            yield from [f"{title}:", "", measure.table(rows, header), ""]
+            print(f"\nTLS, {title}\n{measure.table(rows, header)}", flush=True)
+
     def _limits(self):
         return [
             f"Floor: one plain TCP stream over loopback moves {self.loopback / 1e9:.2f} GB/s here with a core on each side, a memory copy "
@@ -249,7 +297,7 @@ class Measuring:
         ]
 
     def _raw(self):
-        for case in self.cases:
+        for case in [*self.cases, *(case for _, case in self.tls)]:
             yield f"* {case.what}, round by round, bytes per second and seconds of the server's processor for a GB:"
             for name in case.taken:
                 rates = [float(f"{value:.4g}") for value in case.values(name, "rate")]

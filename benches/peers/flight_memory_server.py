@@ -8,6 +8,7 @@ Prints `listening PORT` once it takes connections.
 """
 
 import argparse
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as dataset
@@ -17,8 +18,8 @@ import pyarrow.flight as flight
 class MemoryServer(flight.FlightServerBase):
     """DoPut keeps the stream's batches under the descriptor's path; DoGet sends them back, each part by an endpoint of its own."""
 
-    def __init__(self, location, files=()):
-        super().__init__(location)
+    def __init__(self, location, files=(), tls=None):
+        super().__init__(location, tls_certificates=tls)
         self.tables = {}
         self.files = files
 
@@ -59,8 +60,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("port", nargs="?", type=int, default=0)
     parser.add_argument("--parquet", nargs="*", default=[], metavar="FILE", help="files to answer from, an endpoint each")
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"), help="PEM files to show; TLS then")
     options = parser.parse_args()
     pa.set_cpu_count(2)
-    server = MemoryServer(f"grpc://127.0.0.1:{options.port}", options.parquet)
+    tls = [tuple(Path(file).read_bytes() for file in options.tls)] if options.tls else None
+    server = MemoryServer(f"{'grpc+tls' if tls else 'grpc'}://127.0.0.1:{options.port}", options.parquet, tls)
     print("listening", server.port, flush=True)
     server.serve()

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::CliError;
 use super::table::{self, Column};
+use crate::access::{ClientTlsConfig, PemFile};
 use crate::flight::client::Client;
 
 /// Rows drawn as one table; longer answers repeat the heading so that memory stays bounded.
@@ -24,7 +25,7 @@ pub fn inspect(name: &str, arguments: &clap::ArgMatches) -> Result<(), CliError>
         .map_or("", String::as_str);
     let as_json = arguments.get_flag("json");
     runtime.block_on(async {
-        let mut client = Client::connect(url).await?;
+        let mut client = Client::connect(url, tls(arguments)).await?;
         match name {
             "members" => list(&mut client, "ListMembers", MEMBERS, as_json).await,
             "datasets" => list(&mut client, "ListDatasets", DATASETS, as_json).await,
@@ -38,6 +39,20 @@ pub fn inspect(name: &str, arguments: &clap::ArgMatches) -> Result<(), CliError>
             }
         }
     })
+}
+
+fn tls(arguments: &clap::ArgMatches) -> ClientTlsConfig {
+    let file = |name: &str| {
+        let path = arguments.get_one::<String>(name)?;
+        Some(PemFile::new(format!("--{name}"), path))
+    };
+    ClientTlsConfig {
+        root_certificates: file("tls-root-certs"),
+        certificate: file("cert-chain"),
+        key: file("private-key"),
+        disable_server_verification: arguments.get_flag("disable-server-verification"),
+        override_hostname: arguments.get_one("override-hostname").cloned(),
+    }
 }
 
 const MEMBERS: &[Column] = &[

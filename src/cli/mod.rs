@@ -101,7 +101,34 @@ fn client_command(name: &'static str, about: &'static str) -> Command {
                 .env("VOLARY_SERVER")
                 .value_name("URL")
                 .default_value("grpc://127.0.0.1:50051")
-                .help("A server of the cluster"),
+                .help("A server of the cluster; grpc+tls://HOST:PORT where it has TLS"),
+        )
+        .arg(file(
+            "tls-root-certs",
+            "VOLARY_TLS_ROOT_CERTS",
+            "PEM file of the issuers whose servers are believed [default: those of the system]",
+        ))
+        .arg(file(
+            "cert-chain",
+            "VOLARY_CERT_CHAIN",
+            "PEM file with a certificate to show to a server that asks for one, then those of its issuers",
+        ))
+        .arg(file(
+            "private-key",
+            "VOLARY_PRIVATE_KEY",
+            "PEM file with the private key of --cert-chain",
+        ))
+        .arg(
+            Arg::new("override-hostname")
+                .long("override-hostname")
+                .value_name("NAME")
+                .help("The name that the server's certificate is for, where it is not the one in --server"),
+        )
+        .arg(
+            Arg::new("disable-server-verification")
+                .long("disable-server-verification")
+                .action(ArgAction::SetTrue)
+                .help("Believe any server: encrypted, and nobody knows for whom"),
         )
         .arg(
             Arg::new("json")
@@ -109,6 +136,14 @@ fn client_command(name: &'static str, about: &'static str) -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Print JSON, one object per line"),
         )
+}
+
+fn file(name: &'static str, variable: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .env(variable)
+        .value_name("FILE")
+        .help(help)
 }
 
 #[cfg(test)]

@@ -21,11 +21,21 @@ pub enum ConfigError {
         key: String,
         hint: String,
     },
-    #[error(
-        "{setting} is {address}, which other machines can reach, and there is no TLS or authentication yet; \
-         listen on 127.0.0.1, or accept the risk with `--insecure`"
-    )]
-    Exposed { setting: String, address: String },
+    #[error("{setting} is {address}, which other machines can reach, and {lacking}; {hint}")]
+    Exposed {
+        setting: String,
+        address: String,
+        /// What would protect it: `connections are neither encrypted nor authenticated`.
+        lacking: &'static str,
+        hint: &'static str,
+    },
+    #[error("{given} is given and `--{missing}` is not; {hint}")]
+    Incomplete {
+        /// The setting as the user wrote it.
+        given: String,
+        missing: &'static str,
+        hint: &'static str,
+    },
     #[error(
         "{setting} is {address}, which is no address that others could call; \
          name one with `--advertise HOST:PORT`"

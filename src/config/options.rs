@@ -148,9 +148,41 @@ pub const OPTIONS: &[ServerOption] = &[
         value_name: "",
         default: Some("false"),
         default_meaning: "",
-        help: "Accept addresses that other machines can reach although TLS and authentication do not exist yet: \
-               whoever reaches the port can then read, write and delete everything in the store.",
+        help: "Accept addresses that other machines can reach although clients need no certificate \
+               (`tls-client-ca`): whoever reaches the port can then read, write and delete everything in the store. \
+               The HTTP port, which is never encrypted, needs it too where others can reach it.",
     },
+    value(
+        "tls-certificate",
+        "FILE",
+        None,
+        "none: no TLS",
+        "PEM file with this server's certificate, then those of its issuers. With it the gRPC port speaks TLS alone \
+         (`grpc+tls://`), to clients and to the other servers, which all need one for the host they advertise. \
+         A renewed file is taken up without a restart.",
+    ),
+    value(
+        "tls-key",
+        "FILE",
+        None,
+        "none",
+        "PEM file with the private key of `tls-certificate`, under no password.",
+    ),
+    value(
+        "tls-client-ca",
+        "FILE",
+        None,
+        "none: clients show no certificate",
+        "PEM file with the issuers of clients' certificates. With it only clients and servers that show a certificate of \
+         theirs are let in, and addresses that other machines can reach are accepted.",
+    ),
+    value(
+        "tls-peer-ca",
+        "FILE",
+        None,
+        "`tls-client-ca` and the certificates in `tls-certificate`; without the former the system's too",
+        "PEM file with the issuers of the other servers' certificates, which this server believes when it calls them.",
+    ),
     value(
         "threads",
         "COUNT",
@@ -282,7 +314,7 @@ pub fn configuration_page() -> String {
     }
     page.push_str(
         "\nA file with some of them:\n\n```toml\n\
-         listen = \"10.0.0.5:50051\"\nhttp = \"10.0.0.5:8080\"\ninsecure = true   # no TLS yet: only on a network you trust\n\
+         listen = \"10.0.0.5:50051\"\nhttp = \"10.0.0.5:8080\"\ninsecure = true   # no certificates needed: only on a network you trust; docs/tls.md has the other way\n\
          store = \"/srv/volary\"\njoin = [\"10.0.0.6:50051\", \"10.0.0.7:50051\"]\nmemory-limit = \"8GiB\"\nthreads = 16\n```\n",
     );
     page

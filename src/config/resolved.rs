@@ -8,6 +8,7 @@ use super::given::GivenValue;
 use super::options::option;
 use super::quantity::{parse_duration, parse_size};
 use super::{ConfigError, Given};
+use crate::access::{PemFile, TlsConfig};
 use crate::telemetry::tracing::{LogConfig, LogFormat};
 
 /// Everything `node::run` needs to know. Made by [`NodeConfig::resolve`] alone, so what is here has been checked.
@@ -37,6 +38,8 @@ pub struct NodeConfig {
     pub max_message_bytes: usize,
     pub max_incoming_streams: usize,
     pub drain_timeout: Duration,
+    /// `None`: the gRPC port is not encrypted.
+    pub tls: Option<TlsConfig>,
 }
 
 /// The smallest message limit that still takes a schema and one ordinary batch.
@@ -65,17 +68,37 @@ impl NodeConfig {
         let listen = required(given, "listen", parse_address)?;
         let http = required(given, "http", parse_address)?;
         let gossip = setting(given, "gossip", parse_address)?;
-        for (name, address) in [
-            ("listen", Some(listen)),
-            ("http", Some(http)),
-            ("gossip", gossip),
+        let tls = tls(given)?;
+        let unprotected = match &tls {
+            None => Some((
+                "connections are neither encrypted nor authenticated",
+                "listen on 127.0.0.1, give certificates with `--tls-certificate`, `--tls-key` and `--tls-client-ca`, \
+                 or accept the risk with `--insecure`",
+            )),
+            Some(tls) if tls.client_ca.is_none() => Some((
+                "anyone there may connect: it has TLS, and clients need no certificate",
+                "ask them for one with `--tls-client-ca`, listen on 127.0.0.1, or accept the risk with `--insecure`",
+            )),
+            Some(_) => None,
+        };
+        let http_unprotected = Some((
+            "the HTTP port has no TLS and asks nobody who they are",
+            "it shows health and metrics and takes no orders: listen on 127.0.0.1, or accept that with `--insecure`",
+        ));
+        for (name, address, unprotected) in [
+            ("listen", Some(listen), unprotected),
+            ("http", Some(http), http_unprotected),
+            ("gossip", gossip, unprotected),
         ] {
             if let Some(address) = address.filter(|address| !address.ip().is_loopback())
+                && let Some((lacking, hint)) = unprotected
                 && !insecure
             {
                 return Err(ConfigError::Exposed {
                     setting: words(given, name),
                     address: address.to_string(),
+                    lacking,
+                    hint,
                 });
             }
         }
@@ -135,7 +158,53 @@ impl NodeConfig {
             })?
             .unwrap_or_else(|| default_streams(machine.memory_bytes)),
             drain_timeout: required(given, "drain-timeout", parse_duration)?,
+            tls,
         })
+    }
+
+    /// `HOST:PORT` at which others call the server whose port is bound to `bound`.
+    pub fn advertised(&self, bound: SocketAddr) -> String {
+        self.advertise.clone().unwrap_or_else(|| bound.to_string())
+    }
+}
+
+/// The files of TLS, named and not read yet.
+fn tls(given: &Given) -> Result<Option<TlsConfig>, ConfigError> {
+    let file = |name: &str| {
+        setting(given, name, parse_file)
+            .map(|path| path.map(|path| PemFile::new(words(given, name), path)))
+    };
+    let incomplete = |given: &PemFile, missing, hint| ConfigError::Incomplete {
+        given: given.setting.clone(),
+        missing,
+        hint,
+    };
+    let (client_ca, peer_ca) = (file("tls-client-ca")?, file("tls-peer-ca")?);
+    match (file("tls-certificate")?, file("tls-key")?) {
+        (Some(certificate), Some(key)) => Ok(Some(TlsConfig {
+            certificate,
+            key,
+            client_ca,
+            peer_ca,
+        })),
+        (Some(certificate), None) => Err(incomplete(
+            &certificate,
+            "tls-key",
+            "name the file with the certificate's private key, which may be the same file",
+        )),
+        (None, Some(key)) => Err(incomplete(
+            &key,
+            "tls-certificate",
+            "name the file with the key's certificate",
+        )),
+        (None, None) => match client_ca.or(peer_ca) {
+            None => Ok(None),
+            Some(ca) => Err(incomplete(
+                &ca,
+                "tls-certificate",
+                "TLS begins with a certificate of the server's own, and its key",
+            )),
+        },
     }
 }
 
@@ -242,6 +311,7 @@ fn hint(name: &str) -> String {
         "max-incoming-streams" => "leave it out for one per 256 MiB of memory",
         "allow-read" => "name a directory that exists",
         "drain-timeout" => "write it as 30s or 500ms",
+        "tls-certificate" | "tls-key" | "tls-client-ca" | "tls-peer-ca" => "name a PEM file",
         _ => "see `volary serve --help`",
     };
     example.to_owned()
@@ -323,6 +393,13 @@ fn parse_positive_size(text: &str) -> Result<u64, String> {
     })
 }
 
+fn parse_file(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err(String::from("it is empty"));
+    }
+    Ok(PathBuf::from(text))
+}
+
 fn parse_directory(text: &str) -> Result<PathBuf, String> {
     let path = std::fs::canonicalize(text).map_err(|error| error.to_string())?;
     if path.is_dir() {
@@ -363,6 +440,33 @@ mod tests {
         assert!(error.to_string().contains("--insecure"), "{error}");
         NodeConfig::resolve(&exposed.with("insecure", "true")).expect("accepted");
         assert!(refused("http", "0.0.0.0:8080").contains("--http is 0.0.0.0:8080"));
+    }
+
+    #[test]
+    fn an_address_others_can_reach_is_accepted_when_clients_need_a_certificate() {
+        let encrypted = Given::default()
+            .with("listen", "192.0.2.7:50051")
+            .with("tls-certificate", "server.pem")
+            .with("tls-key", "server.key");
+        let error = NodeConfig::resolve(&encrypted).expect_err("refused");
+        assert!(error.to_string().contains("--tls-client-ca"), "{error}");
+        let authenticated = encrypted.with("tls-client-ca", "ca.pem");
+        let config = NodeConfig::resolve(&authenticated).expect("accepted");
+        let tls = config.tls.expect("TLS");
+        assert_eq!(tls.key, PemFile::new("--tls-key", "server.key"));
+        // The HTTP port is not encrypted even then.
+        let error = NodeConfig::resolve(&authenticated.with("http", "192.0.2.7:8080"));
+        let error = error.expect_err("refused").to_string();
+        assert!(error.contains("--http is 192.0.2.7:8080"), "{error}");
+    }
+
+    #[test]
+    fn half_of_what_tls_needs_is_refused_with_the_other_half() {
+        let refused = |name| refused(name, "file.pem");
+        assert!(refused("tls-certificate").contains("`--tls-key` is not"));
+        assert!(refused("tls-key").contains("`--tls-certificate` is not"));
+        assert!(refused("tls-client-ca").contains("`--tls-certificate` is not"));
+        assert!(refused("tls-peer-ca").contains("`--tls-certificate` is not"));
     }
 
     #[test]

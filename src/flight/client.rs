@@ -12,6 +12,9 @@ use arrow_flight::{Action, FlightClient, FlightDescriptor};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use tonic::transport::{Channel, Endpoint};
 
+use super::outgoing::{Security, innermost};
+use crate::access::{ClientTls, ClientTlsConfig, TlsError};
+
 /// A server that does not answer the connection for this long is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Servers send at most 2 MiB; rows of a single wide value may be larger.
@@ -20,12 +23,21 @@ const MESSAGE_BYTES_MAX: usize = 256 << 20;
 /// Why a command got no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("server URL {url:?} cannot be used: {reason}; write it as grpc://127.0.0.1:50051")]
+    #[error(
+        "server URL {url:?} cannot be used: {reason}; write it as grpc://127.0.0.1:50051, or grpc+tls://HOST:PORT"
+    )]
     BadUrl { url: String, reason: String },
     #[error(
         "no server answers at {url:?}: {reason}; start one with `volary serve`, or name it with `--server`"
     )]
     NoServer { url: String, reason: String },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(
+        "the connection to the server broke: {reason}; if it speaks TLS, write grpc+tls://, and if it asks for a \
+         certificate, give one with `--cert-chain` and `--private-key`"
+    )]
+    Broken { reason: String },
     /// The server's own words, hint included.
     #[error("{message}")]
     Refused { code: String, message: String },
@@ -54,23 +66,27 @@ impl std::fmt::Debug for Answer {
 }
 
 impl Client {
-    /// Connects to `grpc://HOST:PORT` (or `grpc+tcp://`, `http://`, or `HOST:PORT` alone).
-    pub async fn connect(url: &str) -> Result<Self, ClientError> {
+    /// Connects to `grpc://HOST:PORT` (or `grpc+tcp://`, `http://`, or `HOST:PORT` alone), or with TLS to
+    /// `grpc+tls://HOST:PORT` (or `https://`).
+    pub async fn connect(url: &str, tls: ClientTlsConfig) -> Result<Self, ClientError> {
         let bad = |reason: &str| ClientError::BadUrl {
             url: url.to_owned(),
             reason: reason.to_owned(),
         };
-        let address = match url.split_once("://") {
-            None => url,
-            Some(("grpc" | "grpc+tcp" | "http", address)) => address,
-            Some(("grpc+tls" | "https", _)) => return Err(bad("TLS does not exist yet")),
-            Some(_) => return Err(bad("its scheme is not grpc")),
+        let (security, address) = match url.split_once("://") {
+            None => (Security::default(), url),
+            Some(("grpc" | "grpc+tcp" | "http", address)) => (Security::default(), address),
+            Some(("grpc+tls" | "https", address)) => {
+                (Security::client(ClientTls::open(tls)?), address)
+            }
+            Some(_) => return Err(bad("its scheme is neither grpc nor grpc+tls")),
         };
-        let channel = Endpoint::from_shared(format!("http://{address}"))
+        let endpoint = Endpoint::from_shared(security.uri(address))
             .map_err(|error| bad(&error.to_string()))?
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .connect()
+            .tcp_nodelay(true);
+        let channel = security
+            .connect(&endpoint)
             .await
             .map_err(|error| ClientError::NoServer {
                 url: url.to_owned(),
@@ -139,6 +155,12 @@ impl Client {
 
 fn refused(error: FlightError) -> ClientError {
     match error {
+        // The server's own refusals come without a cause on this side.
+        FlightError::Tonic(status) if std::error::Error::source(&*status).is_some() => {
+            ClientError::Broken {
+                reason: innermost(&*status),
+            }
+        }
         FlightError::Tonic(status) => ClientError::Refused {
             code: format!("{:?}", status.code()),
             message: status.message().to_owned(),
@@ -147,15 +169,6 @@ fn refused(error: FlightError) -> ClientError {
             reason: other.to_string(),
         },
     }
-}
-
-/// Transport errors say "transport error" and keep the reason ("connection refused") inside.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }
 
 #[cfg(test)]
@@ -169,15 +182,19 @@ mod tests {
             .expect("a port")
             .port();
         let url = format!("grpc://127.0.0.1:{port}");
-        let error = Client::connect(&url).await.expect_err("nobody");
+        let error = Client::connect(&url, ClientTlsConfig::default())
+            .await
+            .expect_err("nobody");
         assert!(error.to_string().contains(&url), "{error}");
         assert!(error.to_string().contains("volary serve"), "{error}");
     }
 
     #[tokio::test]
     async fn a_url_of_another_kind_is_refused_before_any_connection() {
-        for url in ["ftp://127.0.0.1:1", "grpc+tls://127.0.0.1:1", "grpc://"] {
-            let error = Client::connect(url).await.expect_err("refused");
+        for url in ["ftp://127.0.0.1:1", "grpc://"] {
+            let error = Client::connect(url, ClientTlsConfig::default())
+                .await
+                .expect_err("refused");
             assert!(
                 matches!(error, ClientError::BadUrl { .. }),
                 "{url}: {error}"

@@ -36,13 +36,12 @@ const CLIENT_PING_EVERY: Duration = Duration::from_secs(60);
 const CLIENT_PING_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Serves what comes in until `stopping` is done; then closes the door, and ends when the last stream has ended.
-pub(super) async fn serve<IO, E>(
-    incoming: impl Stream<Item = Result<IO, E>>,
+pub(super) async fn serve<IO>(
+    incoming: impl Stream<Item = IO>,
     port: FlightPort,
     stopping: impl Future<Output = ()>,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    E: std::fmt::Display,
 {
     let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
     {
@@ -54,13 +53,8 @@ pub(super) async fn serve<IO, E>(
                 () = &mut stopping => break,
                 accepted = incoming.next() => accepted,
             };
-            match accepted {
-                Some(Ok(io)) => {
-                    connections.spawn(serve_connection(io, port.clone(), stop.clone()));
-                }
-                Some(Err(error)) => tracing::debug!(%error, "a connection was not made"),
-                None => break,
-            }
+            let Some(io) = accepted else { break };
+            connections.spawn(serve_connection(io, port.clone(), stop.clone()));
         }
     }
     stop.cancel();

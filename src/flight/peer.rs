@@ -23,6 +23,7 @@ use tonic::{Request, Status, Streaming};
 use super::codec::FlightMessage;
 use super::command::Command;
 use super::error::FlightError;
+use super::outgoing::{Security, innermost};
 use super::proto::Form;
 use super::proto::v1::peer::{
     ListWithdrawn, OpenGradientStream, Piece, StartWorker as StartWorkerMessage, Withdrawn,
@@ -30,6 +31,7 @@ use super::proto::v1::peer::{
 };
 use super::status::fault_of;
 use super::trace;
+use crate::access::ServerTls;
 use crate::catalog::JobId;
 use crate::cluster::{Cluster, Member, MemberState};
 use crate::support::fault::Fault;
@@ -56,13 +58,16 @@ pub(super) const FORWARDED: &str = "x-volary-forwarded";
 #[derive(Debug)]
 pub struct PeerClient {
     cluster: Arc<Cluster>,
+    security: Security,
     channels: Mutex<HashMap<String, Channel>>,
 }
 
 impl PeerClient {
-    pub fn new(cluster: Arc<Cluster>) -> Arc<Self> {
+    /// With `tls` every server of the cluster is called over TLS, at the name that its certificate has to be for.
+    pub fn new(cluster: Arc<Cluster>, tls: Option<Arc<ServerTls>>) -> Arc<Self> {
         Arc::new(Self {
             cluster,
+            security: Security::server(tls),
             channels: Mutex::default(),
         })
     }
@@ -99,7 +104,15 @@ impl PeerClient {
         }
         trace::pass_on(metadata);
         let mut client = self.client(&server.name, &server.address)?;
-        Ok(client.do_action(request).await?.into_inner())
+        let answer = client.do_action(request).await;
+        Ok(answer
+            .map_err(|status| unheard(server, status))?
+            .into_inner())
+    }
+
+    /// Where a client reads from the server at `HOST:PORT`.
+    pub(super) fn location(&self, address: &str) -> String {
+        self.security.location(address)
     }
 
     /// What another server has withdrawn; `own_address` is where it tells this one of what it withdraws later.
@@ -131,13 +144,14 @@ impl PeerClient {
         let channel = match channels.get(address) {
             Some(channel) => channel.clone(),
             None => {
-                let channel = endpoint(address)
-                    .map_err(|error| FlightError::PeerUnreachable {
+                let endpoint = endpoint(self.security.uri(address)).map_err(|error| {
+                    FlightError::PeerUnreachable {
                         server: name.to_owned(),
                         address: address.to_owned(),
                         reason: error.to_string(),
-                    })?
-                    .connect_lazy();
+                    }
+                })?;
+                let channel = self.security.connect_lazily(&endpoint);
                 // Servers that are gone leave a channel behind; a cluster of a few hundred makes no difference.
                 if channels.len() >= CHANNELS_MAX {
                     channels.clear();
@@ -176,12 +190,7 @@ impl PeerClient {
 /// Channels kept at most.
 const CHANNELS_MAX: usize = 1024;
 
-fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
-    let uri = if address.contains("://") {
-        address.to_owned()
-    } else {
-        format!("http://{address}")
-    };
+fn endpoint(uri: String) -> Result<Endpoint, tonic::transport::Error> {
     Ok(Endpoint::from_shared(uri)?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -192,6 +201,20 @@ fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
 }
 
+/// A server that could not be connected to: its status is made here and keeps the reason inside.
+fn unheard(server: &Member, status: Status) -> Status {
+    use std::error::Error as _;
+    if status.source().is_none() {
+        return status;
+    }
+    FlightError::PeerUnreachable {
+        server: server.name.clone(),
+        address: server.address.clone(),
+        reason: innermost(&status),
+    }
+    .into()
+}
+
 /// A server that refuses says why; one that cannot be asked is lost.
 fn training_error(server: &str, status: &Status) -> TrainingError {
     match fault_of(status.code()) {
@@ -200,9 +223,10 @@ fn training_error(server: &str, status: &Status) -> TrainingError {
         },
         Fault::Unavailable | Fault::Cancelled | Fault::Internal => TrainingError::ServerLost {
             server: server.to_owned(),
-            reason: match status.message() {
-                "" => status.code().description().to_owned(),
-                message => message.to_owned(),
+            reason: match (std::error::Error::source(status), status.message()) {
+                (Some(_), _) => innermost(status),
+                (None, "") => status.code().description().to_owned(),
+                (None, message) => message.to_owned(),
             },
         },
         _ => TrainingError::Internal {

@@ -19,7 +19,6 @@ use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument, Span};
 
@@ -27,6 +26,7 @@ use super::call::CallOptions;
 use super::codec::FlightMessage;
 use super::error::FlightError;
 use super::http2;
+use super::incoming::connections;
 use super::peer::PeerClient;
 use super::port::FlightPort;
 use super::proto::DESCRIPTORS;
@@ -35,6 +35,7 @@ use super::trace::{self, Trace};
 use super::verbs::{Ours, Verbs, withdrawn};
 pub(super) use super::wire::VerbContext;
 use super::wire::Wire;
+use crate::access::ServerTls;
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::features::QueryEngine;
@@ -60,6 +61,8 @@ pub struct FlightConfig {
     pub ticket_key: [u8; 32],
     /// How long a ticket may be read.
     pub ticket_lifetime: Duration,
+    /// `None`: the port is not encrypted.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 impl std::fmt::Debug for FlightConfig {
@@ -68,12 +71,13 @@ impl std::fmt::Debug for FlightConfig {
             .field("message_bytes_max", &self.message_bytes_max)
             .field("incoming_streams_max", &self.incoming_streams_max)
             .field("ticket_lifetime", &self.ticket_lifetime)
+            .field("tls", &self.tls)
             .finish_non_exhaustive()
     }
 }
 
 impl FlightConfig {
-    /// 256 MiB messages, 64 incoming streams, tickets that last an hour.
+    /// 256 MiB messages, 64 incoming streams, tickets that last an hour, no TLS.
     pub fn new(ticket_key: [u8; 32]) -> Self {
         Self {
             message_bytes_max: 256 << 20,
@@ -83,6 +87,7 @@ impl FlightConfig {
             direct_endpoints: false,
             ticket_key,
             ticket_lifetime: Duration::from_secs(3600),
+            tls: None,
         }
     }
 }
@@ -161,9 +166,7 @@ async fn serve_wire(
         .add_service(reflection_alpha);
     let port = FlightPort::new(service, others, config.message_bytes_max);
 
-    let incoming = TcpIncoming::from(listener)
-        .with_nodelay(Some(true))
-        .with_keepalive(Some(Duration::from_secs(60)));
+    let incoming = connections(listener, config.tls.clone());
     let drain = async move {
         shutdown.begun().await;
         health

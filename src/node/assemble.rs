@@ -6,6 +6,7 @@ use futures::FutureExt;
 
 use super::admin::StoreProbe;
 use super::{Listener, NodeError};
+use crate::access::ServerTls;
 use crate::catalog::Catalog;
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::config::NodeConfig;
@@ -45,12 +46,20 @@ impl Drop for SpillDirectory {
     }
 }
 
-/// Opens the store, builds the engines, joins the cluster.
+/// Reads the certificates, opens the store, builds the engines, joins the cluster.
 pub async fn assemble(
     config: &NodeConfig,
     listener: &Listener,
     shutdown: &Shutdown,
 ) -> Result<Assembly, NodeError> {
+    let advertised = config.advertised(listener.grpc_address);
+    let tls = match &config.tls {
+        Some(files) => {
+            let (host, _) = advertised.rsplit_once(':').unwrap_or((&advertised, ""));
+            Some(Arc::new(ServerTls::open(files.clone(), host)?))
+        }
+        None => None,
+    };
     let catalog = Catalog::open(&config.store, &listener.name, config.read_cache_bytes).await?;
     let ticket_key = catalog.secret(TICKET_KEY).await?;
 
@@ -77,10 +86,7 @@ pub async fn assemble(
     let cluster = Arc::new(
         Cluster::start(ClusterConfig {
             name: listener.name.clone(),
-            advertise: config
-                .advertise
-                .clone()
-                .unwrap_or_else(|| listener.grpc_address.to_string()),
+            advertise: advertised,
             gossip_listen: listener.gossip_address,
             seeds: config.join.clone(),
             cores: u32::try_from(config.threads).unwrap_or(u32::MAX),
@@ -89,7 +95,7 @@ pub async fn assemble(
         })
         .await?,
     );
-    let peers = PeerClient::new(Arc::clone(&cluster));
+    let peers = PeerClient::new(Arc::clone(&cluster), tls.clone());
     let network = Arc::clone(&peers) as Arc<dyn PeerNetwork>;
     let training = Training::new(
         catalog.clone(),
@@ -109,6 +115,7 @@ pub async fn assemble(
     flight.incoming_streams_max = config.max_incoming_streams;
     flight.incoming_streams_option = "--max-incoming-streams";
     flight.direct_endpoints = config.direct_endpoints;
+    flight.tls = tls;
     Ok(Assembly {
         services: Services {
             catalog,

@@ -15,6 +15,8 @@ pub enum NodeError {
     #[error("signals cannot be received: {source}; check the limits of the process")]
     Signals { source: std::io::Error },
     #[error(transparent)]
+    Tls(#[from] crate::access::TlsError),
+    #[error(transparent)]
     Catalog(#[from] crate::catalog::CatalogError),
     #[error(transparent)]
     Cluster(#[from] crate::cluster::ClusterError),

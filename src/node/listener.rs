@@ -21,6 +21,8 @@ pub struct Listener {
     /// Where gossip will listen, over UDP.
     pub gossip_address: SocketAddr,
     pub name: String,
+    /// What clients write to connect: `grpc://HOST:PORT`, or `grpc+tls://HOST:PORT`.
+    pub url: String,
 }
 
 impl Listener {
@@ -45,7 +47,13 @@ impl Listener {
                 grpc_address.port()
             )
         });
+        let scheme = if config.tls.is_some() {
+            "grpc+tls"
+        } else {
+            "grpc"
+        };
         Ok(Self {
+            url: format!("{scheme}://{}", config.advertised(grpc_address)),
             grpc,
             http,
             grpc_address,
@@ -58,8 +66,8 @@ impl Listener {
     /// The line that `volary serve` prints first.
     pub fn announcement(&self) -> String {
         format!(
-            "listening grpc={} http={} name={}",
-            self.grpc_address, self.http_address, self.name
+            "listening grpc={} http={} name={} url={}",
+            self.grpc_address, self.http_address, self.name, self.url
         )
     }
 }
@@ -114,6 +122,10 @@ mod tests {
         assert_eq!(listener.gossip_address, listener.grpc_address);
         std::net::UdpSocket::bind(listener.gossip_address).expect("free for gossip");
         let line = listener.announcement();
+        assert!(
+            line.ends_with(&format!(" url=grpc://{}", listener.grpc_address)),
+            "{line}"
+        );
         assert!(
             line.starts_with(&format!(
                 "listening grpc={} http=127.0.0.1:",

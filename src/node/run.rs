@@ -47,6 +47,7 @@ pub async fn run(
         grpc_address,
         http_address,
         name,
+        url,
         ..
     } = listener;
     metrics::server_started(&name, env!("CARGO_PKG_VERSION"));
@@ -80,6 +81,7 @@ pub async fn run(
     serving.store(true, Ordering::Release);
     announce(&announcement);
     tracing::info!(
+        url,
         grpc = %grpc_address,
         http = %http_address,
         gossip = %cluster.gossip_address(),

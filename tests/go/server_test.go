@@ -53,8 +53,16 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(store)
-	server := exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
-		"--store", store+"/store", "--name", "go-clients", "--log-level", "warn")
+	var stop func()
+	address, pages, stop = serve(program, store+"/store")
+	defer stop()
+	return m.Run()
+}
+
+// serve starts a server and gives the host:port of its gRPC port and its HTTP port.
+func serve(program, store string, options ...string) (grpcAddress, httpAddress string, stop func()) {
+	server := exec.Command(program, append([]string{"serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+		"--store", store, "--name", "go-clients", "--log-level", "warn"}, options...)...)
 	server.Stderr = os.Stderr
 	output, err := server.StdoutPipe()
 	if err != nil {
@@ -63,23 +71,20 @@ func run(m *testing.M) int {
 	if err := server.Start(); err != nil {
 		panic(err)
 	}
-	defer func() {
+	stop = func() {
 		_ = server.Process.Signal(syscall.SIGTERM)
 		_ = server.Wait()
-	}()
+	}
 	overdue := time.AfterFunc(patience, func() { _ = server.Process.Kill() })
+	defer overdue.Stop()
 	listening := regexp.MustCompile(`listening grpc=(\S+) http=(\S+)`)
 	for lines := bufio.NewScanner(output); lines.Scan(); {
 		if found := listening.FindStringSubmatch(lines.Text()); found != nil {
-			address, pages = found[1], found[2]
-			break
+			return found[1], found[2], stop
 		}
 	}
-	overdue.Stop()
-	if address == "" {
-		panic("the server did not say where it listens")
-	}
-	return m.Run()
+	stop()
+	panic("the server did not say where it listens")
 }
 
 // connect opens a Flight client with grpc-go's own limits: it receives messages of at most 4 MiB.

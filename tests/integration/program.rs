@@ -5,6 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use volary::access::ClientTlsConfig;
 use volary::flight::client::Client;
 
 /// What the product promises for joins, leaves and deaths.
@@ -63,7 +64,9 @@ impl Server {
     /// Asks over and over, as an operator would, until the answer is `wanted`; gives up at the promised time.
     async fn sees(&self, wanted: &[(&str, &str)]) -> Duration {
         let began = Instant::now();
-        let mut client = Client::connect(&self.url()).await.expect("connected");
+        let mut client = Client::connect(&self.url(), ClientTlsConfig::default())
+            .await
+            .expect("connected");
         loop {
             let members = client
                 .action("ListMembers", &serde_json::json!({}))

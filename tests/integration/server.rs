@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use volary::access::ClientTlsConfig;
 use volary::config::{Given, NodeConfig};
 use volary::flight::client::Client;
 use volary::node::{self, Listener, NodeError};
@@ -36,7 +37,9 @@ async fn server(name: &'static str) -> Server {
     let shutdown = Shutdown::new();
     let end = tokio::spawn(node::run(config, listener, shutdown.clone(), |_| ()));
     // The port is bound before the server is ready; an answer says that it is.
-    let mut client = Client::connect(&url).await.expect("connected");
+    let mut client = Client::connect(&url, ClientTlsConfig::default())
+        .await
+        .expect("connected");
     let members = client.action("ListMembers", &serde_json::json!({})).await;
     members.expect("an answer");
     Server {
@@ -78,7 +81,9 @@ impl Server {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_live_ready_and_measured_and_knows_itself() {
     let server = server("only").await;
-    let mut client = Client::connect(&server.url).await.expect("connected");
+    let mut client = Client::connect(&server.url, ClientTlsConfig::default())
+        .await
+        .expect("connected");
     let members = client
         .action("ListMembers", &serde_json::json!({}))
         .await

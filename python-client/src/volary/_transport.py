@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from . import _commands, errors
+from ._tls import Tls
 
 __all__ = ["BatchStream", "Transport"]
 
@@ -119,17 +120,12 @@ def _halves(piece: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 class Transport:
     """One server's Flight service."""
 
-    def __init__(
-        self, url: str, *, headers: Mapping[str, str] | None = None, tls_root_certs: bytes | None = None
-    ) -> None:
+    def __init__(self, url: str, *, headers: Mapping[str, str] | None = None, tls: Tls | None = None) -> None:
         self.url = url
-        options: dict[str, Any] = {}
-        if tls_root_certs is not None:
-            options["tls_root_certs"] = tls_root_certs
-        self._tls = options
+        self._tls = (tls or Tls()).completed(url).options()
         self._headers = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
         with _translated():
-            self._client = flight.FlightClient(url, **options)
+            self._client = flight.FlightClient(url, **self._tls)
         self._elsewhere: dict[str, flight.FlightClient] = {}
         # Locations that could not be reached, and until when they are passed over.
         self._unreachable: dict[str, float] = {}

@@ -8,13 +8,14 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, Unpack
 
 import pyarrow as pa
 
 from . import _html
 from ._commands import integer
 from ._commands import source as source_of
+from ._tls import Pem, Tls, TlsOptions
 from ._transport import Transport
 from .handles import Query, Rows, ServedModel, Table, _names, put_frame, temporary
 from .jobs import LEASE_SECONDS, JobHandle, owned
@@ -30,14 +31,25 @@ def connect(
     url: str = "grpc://127.0.0.1:50051",
     *,
     headers: Mapping[str, str] | None = None,
-    tls_root_certs: bytes | None = None,
+    tls_root_certs: Pem | None = None,
+    cert_chain: Pem | None = None,
+    private_key: Pem | None = None,
+    disable_server_verification: bool = False,
+    override_hostname: str | None = None,
 ) -> Client:
     """Connect to any server of a cluster; every server answers for all.
 
     Args:
         url: ``grpc://host:port``, or ``grpc+tls://host:port``.
         headers: Sent with every call, such as ``{"authorization": "Bearer ..."}``.
-        tls_root_certs: PEM certificates to trust in place of the system's.
+        tls_root_certs: Issuers whose servers are believed, in place of the system's: a PEM file, or its bytes.
+        cert_chain: The certificate to show to a server that asks for one: a PEM file, or its bytes.
+        private_key: The key of `cert_chain`: a PEM file, or its bytes.
+        disable_server_verification: Believe any server: encrypted, and nobody knows for whom.
+        override_hostname: The name that the server's certificate is for, where it is not the one in `url`.
+
+    Where the first three are left out and `url` is one of TLS, the files are read that the environment variables
+    ``VOLARY_TLS_ROOT_CERTS``, ``VOLARY_CERT_CHAIN`` and ``VOLARY_PRIVATE_KEY`` name, if they do.
 
     Example:
         >>> client = volary.connect("grpc://127.0.0.1:50051")  # doctest: +SKIP
@@ -47,7 +59,10 @@ def connect(
     The newest client is the one that ``model.fit(df, ...)`` uses for a DataFrame when no ``client`` is given.
     """
     global _newest
-    _newest = Client(url, headers=headers, tls_root_certs=tls_root_certs)
+    _newest = Client(
+        url, headers=headers, tls_root_certs=tls_root_certs, cert_chain=cert_chain, private_key=private_key,
+        disable_server_verification=disable_server_verification, override_hostname=override_hostname,
+    )  # fmt: skip
     return _newest
 
 
@@ -70,12 +85,11 @@ class Client:
     are among them included, and connects anew where it is read.
     """
 
-    def __init__(
-        self, url: str, *, headers: Mapping[str, str] | None = None, tls_root_certs: bytes | None = None
-    ) -> None:
+    def __init__(self, url: str, *, headers: Mapping[str, str] | None = None, **tls: Unpack[TlsOptions]) -> None:
         self.url = url
-        self._transport = Transport(url, headers=headers, tls_root_certs=tls_root_certs)
-        self._given = (url, dict(headers or {}), tls_root_certs)
+        certificates = Tls.of(**tls)
+        self._transport = Transport(url, headers=headers, tls=certificates)
+        self._given = (url, dict(headers or {}), certificates)
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
@@ -313,9 +327,9 @@ class Client:
         return f"<p><b>{escape(self.url)}</b>, a cluster of {servers}</p>{members._repr_html_()}"
 
 
-def _reconnected(url: str, headers: Mapping[str, str], tls_root_certs: bytes | None) -> Client:
+def _reconnected(url: str, headers: Mapping[str, str], tls: Tls) -> Client:
     """A client read from a pickle; it is not the newest of :func:`connect`."""
-    return Client(url, headers=headers, tls_root_certs=tls_root_certs)
+    return Client(url, headers=headers, **tls.options())
 
 
 def _mode(mode: str) -> str:

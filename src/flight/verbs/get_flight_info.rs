@@ -178,7 +178,8 @@ impl Locations {
         if context.direct_endpoints {
             let members = context.services.cluster.members().into_iter();
             let ready = members.filter(|member| member.state == MemberState::Ready);
-            servers.extend(ready.map(|member| format!("grpc+tcp://{}", member.address)));
+            let peers = &context.services.peers;
+            servers.extend(ready.map(|member| peers.location(&member.address)));
         }
         Self { servers, next: 0 }
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pyspark.ml import Estimator
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable, MLWriter
 
+from .._tls import Pem
 from ..errors import InvalidArgumentError
 from ..jobs import JobHandle
 from .fitting import Preparation, SharedRows, train, whole_labels
@@ -52,11 +53,18 @@ class VolaryEstimator(Estimator[VolaryModel], TrainingParams, DefaultParamsReada
         loss: Any = None,
         *,
         headers: Mapping[str, str] | None = None,
-        tls_root_certs: bytes | None = None,
+        tls_root_certs: Pem | None = None,
+        cert_chain: Pem | None = None,
+        private_key: Pem | None = None,
+        disable_server_verification: bool = False,
+        override_hostname: str | None = None,
         **params: Any,
     ) -> None:
         super().__init__()
-        self.setConnection(headers=headers, tls_root_certs=tls_root_certs)
+        self.setConnection(
+            headers=headers, tls_root_certs=tls_root_certs, cert_chain=cert_chain, private_key=private_key,
+            disable_server_verification=disable_server_verification, override_hostname=override_hostname,
+        )  # fmt: skip
         self._given({"network": network, "loss": loss, **params})
 
     def setValidation(self, validation: float | DataFrame | None, metrics: Sequence[Any] | None = None) -> Self:
@@ -113,11 +121,11 @@ class VolaryEstimator(Estimator[VolaryModel], TrainingParams, DefaultParamsReada
             finally:
                 if self.job is not None:  # the connection of the fit is closed; this one is made when it is asked for
                     url = self.job._transport.url
-                    self.job = Servers((url,), servers.headers, servers.tls_root_certs).client().job(self.job.id)
+                    self.job = Servers((url,), servers.headers, servers.tls).client().job(self.job.id)
         model = self._answer(request["name"], int(done.version))
         model._resetUid(self.uid)
         self._copyValues(model)
-        model.setConnection(headers=self.headers, tls_root_certs=self.tls_root_certs)
+        model.setConnection(headers=self.headers, **(self.tls or {}))
         model.history = history.history
         return model
 

@@ -9,6 +9,7 @@ from pyspark.ml import Model
 from pyspark.ml.param import Param
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 
+from .._tls import Pem
 from ..errors import InvalidArgumentError
 from ..listing import ModelVersion
 from .params import AnswerParams, _param, _text, _whole
@@ -52,11 +53,18 @@ class VolaryModel(Model, AnswerParams, DefaultParamsReadable, DefaultParamsWrita
         modelVersion: int | None = None,
         *,
         headers: Mapping[str, str] | None = None,
-        tls_root_certs: bytes | None = None,
+        tls_root_certs: Pem | None = None,
+        cert_chain: Pem | None = None,
+        private_key: Pem | None = None,
+        disable_server_verification: bool = False,
+        override_hostname: str | None = None,
         **params: Any,
     ) -> None:
         super().__init__()
-        self.setConnection(headers=headers, tls_root_certs=tls_root_certs)
+        self.setConnection(
+            headers=headers, tls_root_certs=tls_root_certs, cert_chain=cert_chain, private_key=private_key,
+            disable_server_verification=disable_server_verification, override_hostname=override_hostname,
+        )  # fmt: skip
         self._given({"modelName": modelName, "modelVersion": modelVersion, **params})
 
     def getModelName(self) -> str:

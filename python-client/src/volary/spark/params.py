@@ -9,10 +9,11 @@ import json
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from pyspark.ml.param import Param, Params
 
+from .._tls import TlsOptions
 from ..callbacks import EarlyStopping
 from ..features import Pipeline, Transform
 from ..losses import Loss
@@ -132,8 +133,8 @@ class ServerParams(Params):
 
     #: Sent with every call; not saved.
     headers: Mapping[str, str] | None = None
-    #: PEM certificates to trust in place of the system's; not saved.
-    tls_root_certs: bytes | None = None
+    #: Certificates, by the names that :func:`volary.connect` has for them; not saved.
+    tls: TlsOptions | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,13 +148,14 @@ class ServerParams(Params):
         """The addresses, with commas between."""
         return self.getOrDefault(self.server)
 
-    def setConnection(self, *, headers: Mapping[str, str] | None = None, tls_root_certs: bytes | None = None) -> Self:
-        """Headers to send with every call, and PEM certificates to trust; set them again on a stage that was loaded."""
-        self.headers, self.tls_root_certs = headers, tls_root_certs
+    def setConnection(self, *, headers: Mapping[str, str] | None = None, **tls: Unpack[TlsOptions]) -> Self:
+        """Headers to send with every call, and certificates (``tls_root_certs``, ``cert_chain``, ``private_key``,
+        ``disable_server_verification``, ``override_hostname``); set them again on a stage that was loaded."""
+        self.headers, self.tls = headers, tls
         return self
 
     def _servers(self) -> Servers:
-        return Servers.of(self.getServer(), self.headers, self.tls_root_certs)
+        return Servers.of(self.getServer(), self.headers, **(self.tls or {}))
 
     def _given(self, given: Mapping[str, Any]) -> None:
         """Set what a constructor was given by name."""

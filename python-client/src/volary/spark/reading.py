@@ -11,12 +11,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
 from .._commands import command
+from .._tls import TlsOptions
 from .._transport import Transport
 from ..errors import InvalidArgumentError, NotFoundError
 from ..handles import reference
@@ -46,7 +47,7 @@ def read_dataframe(
     columns: Sequence[str] | None = None,
     endpoints: int = 0,
     headers: Mapping[str, str] | None = None,
-    tls_root_certs: bytes | None = None,
+    **tls: Unpack[TlsOptions],
 ) -> DataFrame:
     """A dataset of the cluster, or what a SQL query answers there, as a DataFrame.
 
@@ -59,12 +60,14 @@ def read_dataframe(
             leaves out, so name them here.
         endpoints: At most this many partitions, of about as many rows each; 0: one for every data file.
         headers: Sent with every call.
-        tls_root_certs: PEM certificates to trust in place of the system's.
+        tls: Certificates, by the names that :func:`volary.connect` has for them: ``tls_root_certs``, ``cert_chain``,
+            ``private_key`` (each a PEM file of the driver, or its bytes), ``disable_server_verification``,
+            ``override_hostname``.
     """
     if isinstance(columns, str):
         raise TypeError(f"columns is a list of names, not one text; write [{columns!r}]")
     register(spark)
-    options = Servers.of(server, headers, tls_root_certs).to_options()
+    options = Servers.of(server, headers, **tls).to_options()
     options["dataset" if _DATASET.fullmatch(dataset_or_sql.strip()) else "query"] = dataset_or_sql.strip()
     if columns is not None:
         options["columns"] = json.dumps(list(columns))
@@ -76,7 +79,8 @@ class VolaryDataSource(DataSource):
     """``spark.read.format("volary")``: ``load("census@3")``, or the option ``query``.
 
     Options: ``server``; ``dataset`` (what ``load`` is given) or ``query``; ``columns``, names as a JSON list or with commas
-    between; ``endpoints``; ``headers``, a JSON object; ``tlsRootCerts``, PEM.
+    between; ``endpoints``; ``headers``, a JSON object; ``tlsRootCerts``,
+    ``certChain`` and ``privateKey``, PEM or files of the driver; ``disableServerVerification``, ``overrideHostname``.
     """
 
     _pinned: Mapping[str, Any] | None = None

@@ -10,12 +10,13 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from .._commands import command
+from .._tls import TlsOptions
 from .._transport import BatchStream
 from ..client import Client
 from ..errors import InternalError, InvalidArgumentError
@@ -294,7 +295,7 @@ def predict_udf(
     version: int | None = None,
     server: str | Sequence[str] = DEFAULT,
     headers: Mapping[str, str] | None = None,
-    tls_root_certs: bytes | None = None,
+    **tls: Unpack[TlsOptions],
 ) -> Any:
     """An Arrow UDF that answers a model's output for the columns it is called on; the DataFrame's other columns stay in Spark.
 
@@ -308,12 +309,14 @@ def predict_udf(
         version: The version, where the name does not say it.
         server: One address, several with commas between, or a list.
         headers: Sent with every call.
-        tls_root_certs: PEM certificates to trust in place of the system's.
+        tls: Certificates, by the names that :func:`volary.connect` has for them: ``tls_root_certs``, ``cert_chain``,
+            ``private_key`` (each a PEM file of the driver, or its bytes), ``disable_server_verification``,
+            ``override_hostname``.
     """
     from pyspark.sql.functions import arrow_udf
     from pyspark.sql.types import StructType
 
-    servers = Servers.of(server, headers, tls_root_certs)
+    servers = Servers.of(server, headers, **tls)
     with servers.client() as client:
         network = ServedNetwork.of(servers, client, model, version)
     names = network.answers.names

@@ -5,15 +5,25 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from typing import Any, Self, Unpack
 
+from .._tls import Tls, TlsOptions
 from ..client import Client
 from ..errors import UnavailableError
 
 __all__ = ["DEFAULT", "Servers"]
 
 DEFAULT = "grpc://127.0.0.1:50051"
+
+#: What a Spark data source calls the certificates: PEM files, or what they hold.
+TLS_OPTIONS = {
+    "tlsRootCerts": "tls_root_certs",
+    "certChain": "cert_chain",
+    "privateKey": "private_key",
+    "disableServerVerification": "disable_server_verification",
+    "overrideHostname": "override_hostname",
+}
 
 
 @dataclass(frozen=True)
@@ -22,14 +32,14 @@ class Servers:
 
     urls: tuple[str, ...]
     headers: tuple[tuple[str, str], ...] = ()
-    tls_root_certs: bytes | None = None
+    tls: Tls = field(default_factory=Tls)
 
     @classmethod
     def of(
         cls,
         server: str | Iterable[str],
         headers: Mapping[str, str] | None = None,
-        tls_root_certs: bytes | None = None,
+        **tls: Unpack[TlsOptions],
     ) -> Self:
         """From what a user gives: one address, several with commas between, or a list.
 
@@ -40,14 +50,15 @@ class Servers:
         urls = tuple(url.strip() for url in given if url.strip())
         if not urls:
             raise ValueError(f"server is {server!r}; name at least one, as in {DEFAULT!r}")
-        return cls(urls, tuple(sorted((headers or {}).items())), tls_root_certs)
+        # Read here, and with what the environment names, so that executors need neither the files nor the variables.
+        return cls(urls, tuple(sorted((headers or {}).items())), Tls.of(**tls).completed(urls[0]))
 
     def client(self, turn: int = 0) -> Client:
         """A client of the server whose turn it is, or of the next that answers; a task's turn is its partition."""
         begin = turn % len(self.urls)
         unheard: UnavailableError | None = None
         for url in self.urls[begin:] + self.urls[:begin]:
-            client = Client(url, headers=dict(self.headers), tls_root_certs=self.tls_root_certs)
+            client = Client(url, headers=dict(self.headers), **self.tls.options())
             if len(self.urls) == 1:
                 return client  # the first call tells what is wrong with it
             try:
@@ -65,21 +76,27 @@ class Servers:
         options = {"server": ",".join(self.urls)}
         if self.headers:
             options["headers"] = json.dumps(dict(self.headers))
-        if self.tls_root_certs is not None:
-            options["tlsRootCerts"] = self.tls_root_certs.decode()
+        for option, name in TLS_OPTIONS.items():
+            value = getattr(self.tls, name)
+            if isinstance(value, bytes):
+                options[option] = value.decode()
+            elif value:
+                options[option] = str(value)
         return options
 
     @classmethod
     def from_options(cls, options: Mapping[str, str]) -> Self:
         """From options of a Spark data source.
 
-        >>> servers = Servers.of("grpc://a:1", headers={"x": "y"}, tls_root_certs=b"PEM")
+        >>> servers = Servers.of("grpc://a:1", headers={"x": "y"}, tls_root_certs=b"-----BEGIN")
         >>> Servers.from_options(servers.to_options()) == servers
         True
         """
-        certs = options.get("tlsRootCerts")
         headers = json.loads(options.get("headers") or "{}")
-        return cls.of(options.get("server") or DEFAULT, headers, None if certs is None else certs.encode())
+        given: dict[str, Any] = {name: options[option] for option, name in TLS_OPTIONS.items() if options.get(option)}
+        if "disable_server_verification" in given:
+            given["disable_server_verification"] = given["disable_server_verification"].lower() == "true"
+        return cls.of(options.get("server") or DEFAULT, headers, **given)
 
 
 def task_turn() -> int:

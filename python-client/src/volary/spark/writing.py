@@ -12,11 +12,12 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import pyarrow as pa
 
 from .. import errors
+from .._tls import TlsOptions
 from ..client import Client
 from ..handles import Table
 from ..uploads import Part
@@ -50,7 +51,7 @@ def write_dataframe(
     mode: Mode = "error",
     lifetime_seconds: int | None = None,
     headers: Mapping[str, str] | None = None,
-    tls_root_certs: bytes | None = None,
+    **tls: Unpack[TlsOptions],
 ) -> Table:
     """Stream a DataFrame's partitions side by side into a dataset, as one version; answers that version.
 
@@ -63,12 +64,14 @@ def write_dataframe(
         lifetime_seconds: After so long without a sign of the driver the cluster gives the upload up; an hour when left out.
             The driver gives one every quarter of it, so the rows themselves may take as long as they like.
         headers: Sent with every call, such as ``{"authorization": "Bearer ..."}``.
-        tls_root_certs: PEM certificates to trust in place of the system's.
+        tls: Certificates, by the names that :func:`volary.connect` has for them: ``tls_root_certs``, ``cert_chain``,
+            ``private_key`` (each a PEM file of the driver, or its bytes), ``disable_server_verification``,
+            ``override_hostname``.
 
     When it returns, the version is committed. When it raises, there is no trace of it; when the driver dies, what was sent
     is removed once the upload's lifetime is over.
     """
-    servers = Servers.of(server, headers, tls_root_certs)
+    servers = Servers.of(server, headers, **tls)
     columns = columns_of(df.schema)
     return upload(servers.client(), df, dataset, servers, columns, mode, lifetime_seconds)[0]
 

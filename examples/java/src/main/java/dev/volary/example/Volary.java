@@ -52,7 +52,19 @@ public final class Volary implements AutoCloseable {
    * @param url {@code grpc://host:port}, or {@code grpc+tls://host:port}
    */
   public Volary(String url) {
-    client = FlightClient.builder(allocator, new Location(URI.create(url))).build();
+    this(url, builder -> {});
+  }
+
+  /**
+   * Connects to any server of a cluster, with more than an address.
+   *
+   * @param with what else the client is told: {@code builder.trustedCertificates(...)}, {@code
+   *     builder.clientCertificate(...)}
+   */
+  public Volary(String url, Consumer<FlightClient.Builder> with) {
+    FlightClient.Builder builder = FlightClient.builder(allocator, new Location(URI.create(url)));
+    with.accept(builder);
+    client = builder.build();
   }
 
   /** The memory that vectors of this connection live in. */

@@ -12,7 +12,9 @@ import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.BooleanSupplier;
@@ -44,6 +46,11 @@ public final class Server implements BeforeAllCallback {
         running = server;
       }
     }
+  }
+
+  /** One more server, with options of its own; to be closed. */
+  static Running start(String... options) throws IOException {
+    return new Running(System.getenv("VOLARY_BIN"), options);
   }
 
   /** Where Flight clients connect. */
@@ -93,20 +100,21 @@ public final class Server implements BeforeAllCallback {
     }
   }
 
-  private static final class Running implements AutoCloseable {
+  static final class Running implements AutoCloseable {
     private final Path folder = Files.createTempDirectory("volary-java-");
     private final Process process;
     private final String grpc;
     private final String http;
 
-    private Running(String program) throws IOException {
+    private Running(String program, String... options) throws IOException {
       Path log = folder.resolve("server.log");
-      process =
-          new ProcessBuilder(
+      List<String> command =
+          new ArrayList<>(
+              List.of(
                   program, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store",
-                  folder.resolve("store").toString(), "--name", "java")
-              .redirectError(log.toFile())
-              .start();
+                  folder.resolve("store").toString(), "--name", "java"));
+      command.addAll(List.of(options));
+      process = new ProcessBuilder(command).redirectError(log.toFile()).start();
       // A run that is killed must not leave a server behind.
       Runtime.getRuntime().addShutdownHook(new Thread(process::destroy));
       BufferedReader said = new BufferedReader(new InputStreamReader(process.getInputStream(), UTF_8));
@@ -119,6 +127,11 @@ public final class Server implements BeforeAllCallback {
         }
       }
       throw new IOException("the server did not start; its log says:\n" + Files.readString(log));
+    }
+
+    /** {@code host:port} of the gRPC port. */
+    String address() {
+      return grpc;
     }
 
     @Override
