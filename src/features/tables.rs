@@ -282,11 +282,6 @@ impl TableProvider for ParquetTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let partitions = if self.in_order {
-            1
-        } else {
-            state.config().target_partitions().max(1)
-        };
         let options = state.config_options().execution.parquet.clone();
         let source = ParquetSource::new(Arc::clone(&self.schema)).with_table_parquet_options(
             datafusion::common::config::TableParquetOptions {
@@ -294,7 +289,13 @@ impl TableProvider for ParquetTable {
                 ..Default::default()
             },
         );
-        let groups = FileGroup::new(self.files.clone()).split_files(partitions);
+        let files = FileGroup::new(self.files.clone());
+        let groups = if self.in_order {
+            vec![files]
+        } else {
+            // Sorts them by their paths.
+            files.split_files(state.config().target_partitions().max(1))
+        };
         let statistics = Statistics {
             num_rows: Precision::Exact(self.rows as usize),
             ..Statistics::new_unknown(&self.schema)

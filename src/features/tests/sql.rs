@@ -377,6 +377,34 @@ async fn a_table_is_opened_in_the_order_of_its_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_parts_is_opened_in_their_order_and_not_in_that_of_their_arrival() {
+    let bench = bench().await;
+    let numbers = |values: std::ops::Range<i64>| {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(values));
+        RecordBatch::try_from_iter([("n", column)]).unwrap()
+    };
+    let uploads = &bench.catalog.uploads;
+    let begun = uploads.begin("parts", WriteMode::Error, None, None).await;
+    let id = begun.unwrap().id;
+    for (part, rows) in [("2", 20..30), ("1", 10..20), ("0", 0..10)] {
+        let rows = numbers(rows);
+        let mut writer = uploads.put_part(id, part, 0, rows.schema()).await.unwrap();
+        writer.write(rows).await.unwrap();
+        writer.finish().await.unwrap();
+    }
+    uploads.commit(id, vec![]).await.unwrap();
+    let source = Source::Table(DatasetReference {
+        name: "parts".into(),
+        version: None,
+    });
+    let rows = run(bench.engine.open(&source).await.unwrap())
+        .await
+        .unwrap();
+    let numbers = rows.column(0).as_primitive::<Int64Type>();
+    assert_eq!(numbers.values().to_vec(), (0..30).collect::<Vec<i64>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_path_is_opened_in_the_order_of_its_file_names() {
     let bench = bench().await;
     let query = bench.engine.open(&census()).await.unwrap();
