@@ -182,10 +182,9 @@ impl Material {
                 .map_err(|reason| bad_root(file, reason))?,
             None => {
                 let mut roots = identity.cert.clone();
-                match &config.client_ca {
-                    Some(file) => roots.extend(file.certificates()?),
-                    // A machine without any still has the certificate's own.
-                    None => roots.extend(rustls_native_certs::load_native_certs().certs),
+                // Not the system's: the addresses of other servers come by gossip, which anybody may have sent.
+                if let Some(file) = &config.client_ca {
+                    roots.extend(file.certificates()?);
                 }
                 Trust::of(roots, Arc::clone(&provider))
                     .map_err(|reason| bad_root(&config.certificate, reason))?

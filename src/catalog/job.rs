@@ -336,6 +336,14 @@ impl Driven {
             written: Some(Instant::now()),
             is_behind: false,
         };
+        let written = self.write_all(objects).await;
+        if written.is_err() {
+            self.pace.lock().is_behind = true;
+        }
+        written
+    }
+
+    async fn write_all(&self, objects: &Objects) -> Result<(), CatalogError> {
         let status = Arc::clone(&self.status.borrow());
         let history = history_batch(&self.history.lock())?;
         if history.num_rows() > 0 {
@@ -550,6 +558,10 @@ impl JobBoard {
     /// was agreed of its end is kept to first.
     pub async fn end_left_over(&self, mut status: JobStatus) -> Result<(), CatalogError> {
         self.board.keep_terms(&status).await;
+        // That may have taken a while: an end that was written meanwhile stands.
+        if self.status(status.id).await?.state.is_final() {
+            return Ok(());
+        }
         let what = if status.coordinator == self.board.server {
             " was stopped while it drove the job"
         } else {

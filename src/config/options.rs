@@ -126,7 +126,8 @@ pub const OPTIONS: &[ServerOption] = &[
         "HOST:PORT",
         None,
         "UDP on the address and port number of `listen`",
-        "UDP address on which servers tell each other who is alive.",
+        "UDP address on which servers tell each other who is alive, neither encrypted nor signed: keep it within the \
+         cluster's network.",
     ),
     value(
         "log-format",
@@ -180,7 +181,7 @@ pub const OPTIONS: &[ServerOption] = &[
         "tls-peer-ca",
         "FILE",
         None,
-        "`tls-client-ca` and the certificates in `tls-certificate`; without the former the system's too",
+        "`tls-client-ca` and the certificates in `tls-certificate`",
         "PEM file with the issuers of the other servers' certificates, which this server believes when it calls them.",
     ),
     value(

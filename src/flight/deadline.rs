@@ -1,7 +1,8 @@
 //! How long a caller waits, as gRPC says it: the header `grpc-timeout` is at most eight digits and a unit
 //! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 //!
-//! A client gives up by itself; the server counts too, so that work ends although the client's last word is lost.
+//! A client gives up by itself; the server counts too, so that work ends although the client's last word is lost. A client
+//! that reads nothing more is not cut by it: its connection's pings are for that.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -3,12 +3,17 @@
 //! tonic's server takes bodies of whole `Bytes` alone, and then every column of a message is a frame and a system call of
 //! its own. Served by hyper itself, a message goes out as one list of pieces, in as few calls as the kernel allows.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,6 +39,10 @@ const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// only while the program is inside a call, and a program may compute between two writes.
 const CLIENT_PING_EVERY: Duration = Duration::from_secs(60);
 const CLIENT_PING_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a client sends first (RFC 9113, section 3.4); one that has not by then is let go.
+const PREFACE_BYTES: usize = 24;
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves what comes in until `stopping` is done; then closes the door, and ends when the last stream has ended.
 pub(super) async fn serve<IO>(
@@ -62,7 +71,7 @@ pub(super) async fn serve<IO>(
     connections.wait().await;
 }
 
-/// One connection; once `stop` is given it takes no new stream.
+/// One connection; once `stop` is given it takes no new stream, and one that has not begun is closed.
 async fn serve_connection<IO>(io: IO, port: FlightPort, stop: CancellationToken)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -78,15 +87,81 @@ where
         .max_header_list_size(HEADER_BYTES_MAX)
         .keep_alive_interval(CLIENT_PING_EVERY)
         .keep_alive_timeout(CLIENT_PING_TIMEOUT);
+    let heard = Arc::new(AtomicUsize::new(0));
+    let io = Heard {
+        io,
+        bytes: Arc::clone(&heard),
+    };
+    let has_begun = || heard.load(Ordering::Relaxed) >= PREFACE_BYTES;
+    let never_begins = async {
+        tokio::time::sleep(PREFACE_TIMEOUT).await;
+        if has_begun() {
+            std::future::pending::<()>().await;
+        }
+    };
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), port));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = never_begins => return,
         () = stop.cancelled() => {
+            if !has_begun() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Counts the bytes that a client has sent: hyper waits for the preface without an end.
+struct Heard<IO> {
+    io: IO,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        let bytes = buffer.filled().len() - before;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        read
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
     }
 }

@@ -1,7 +1,8 @@
 //! Connections as they arrive at the port, with or without TLS. Knows no calls.
 //!
-//! No client keeps another one waiting: handshakes run beside each other, a bounded number, each for a bounded time, and
-//! one that fails is a line in the log at most.
+//! A slow client keeps no other one waiting: handshakes run beside each other, each for a bounded time, and one that fails
+//! is a line in the log at most. Their number is bounded, too; who opens that many connections and says nothing can keep
+//! others out, which only a firewall that counts connections prevents.
 
 use std::io;
 use std::pin::Pin;
@@ -47,7 +48,7 @@ pub(super) fn connections(
             match arrived {
                 Ok(stream) => Some(stream),
                 Err(error) => {
-                    tracing::debug!(%error, "a connection could not be taken");
+                    tracing::warn!(%error, "a connection could not be taken");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     None
                 }

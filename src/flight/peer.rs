@@ -259,6 +259,17 @@ impl PeerNetwork for PeerClient {
             .collect()
     }
 
+    async fn reaches(&self, name: &str) -> bool {
+        /// A machine that is gone answers nothing.
+        const TIMEOUT: Duration = Duration::from_secs(2);
+        let members = self.cluster.members();
+        let Some(member) = members.iter().find(|member| member.name == name) else {
+            return false;
+        };
+        let connecting = tokio::net::TcpStream::connect(&member.address);
+        matches!(tokio::time::timeout(TIMEOUT, connecting).await, Ok(Ok(_)))
+    }
+
     fn own_name(&self) -> &str {
         self.cluster.own_name()
     }

@@ -77,18 +77,25 @@ impl Training {
                     }
                 }
             }
-            for id in lost.due(&alive, Instant::now()) {
-                self.end_lost(id).await;
+            for missed in lost.due(&alive, Instant::now()) {
+                self.end_lost(missed, &mut lost).await;
             }
         }
     }
 
-    async fn end_lost(&self, id: JobId) {
+    /// Ends the job, unless something says that its server lives although it is not seen: it answers at its address, or
+    /// the journal has moved. Then the time counts anew.
+    async fn end_lost(&self, missed: JobStatus, lost: &mut Lost) {
         let jobs = &self.catalog.jobs;
+        let id = missed.id;
         let ended = async {
             // As it is by now: its server may have written its end before it went, or another one has.
             let status = jobs.status(id).await?;
             if status.state.is_final() {
+                return Ok(false);
+            }
+            if status != missed || self.network.reaches(&status.coordinator).await {
+                lost.miss(status, Instant::now());
                 return Ok(false);
             }
             if status.checkpoints.is_empty() {
@@ -109,18 +116,22 @@ impl Training {
 struct Lost {
     /// At the last look; `None` before the first.
     alive: Option<BTreeSet<String>>,
+    /// Whoever was alive at any look. A server that was never seen may be of a cluster that this one has not joined.
+    seen: BTreeSet<String>,
     jobs: BTreeMap<JobId, Missed>,
 }
 
 #[derive(Debug)]
 struct Missed {
-    coordinator: String,
+    /// As the journal had it when the time began to count.
+    status: JobStatus,
     until: Instant,
 }
 
 impl Lost {
     /// Whether somebody of the last look is not alive any more; so it is before the first one.
     fn misses_somebody(&mut self, alive: &BTreeSet<String>) -> bool {
+        self.seen.extend(alive.iter().cloned());
         let before = self.alive.replace(alive.clone());
         before.is_none_or(|before| !before.is_subset(alive))
     }
@@ -128,28 +139,29 @@ impl Lost {
     /// Takes up the jobs of the store whose end was agreed of and whose server is not alive.
     fn find(&mut self, listed: Vec<JobStatus>, alive: &BTreeSet<String>, now: Instant) {
         for status in listed {
-            let is_lost = !status.state.is_final() && !alive.contains(&status.coordinator);
-            if !is_lost || status.terms.is_default() {
-                continue;
+            let is_lost = !status.state.is_final()
+                && !alive.contains(&status.coordinator)
+                && self.seen.contains(&status.coordinator);
+            let is_known = self.jobs.contains_key(&status.id);
+            if is_lost && !is_known && !status.terms.is_default() {
+                self.miss(status, now);
             }
-            let lease = Duration::from_secs(status.terms.lease_seconds.into());
-            self.jobs.entry(status.id).or_insert(Missed {
-                coordinator: status.coordinator,
-                until: now + lease.max(AWAY_MIN),
-            });
         }
     }
 
+    /// Counts the time of the job's server from now.
+    fn miss(&mut self, status: JobStatus, now: Instant) {
+        let lease = Duration::from_secs(status.terms.lease_seconds.into());
+        let until = now + lease.max(AWAY_MIN);
+        self.jobs.insert(status.id, Missed { status, until });
+    }
+
     /// The jobs whose server has been away for long enough. One that is back takes its jobs back.
-    fn due(&mut self, alive: &BTreeSet<String>, now: Instant) -> Vec<JobId> {
+    fn due(&mut self, alive: &BTreeSet<String>, now: Instant) -> Vec<JobStatus> {
         self.jobs
-            .retain(|_, missed| !alive.contains(&missed.coordinator));
-        let due = self.jobs.iter().filter(|(_, missed)| missed.until <= now);
-        let due: Vec<JobId> = due.map(|(id, _)| *id).collect();
-        for id in &due {
-            self.jobs.remove(id);
-        }
-        due
+            .retain(|_, missed| !alive.contains(&missed.status.coordinator));
+        let due = self.jobs.extract_if(.., |_, missed| missed.until <= now);
+        due.map(|(_, missed)| missed.status).collect()
     }
 }
 
@@ -160,6 +172,10 @@ mod tests {
 
     fn names(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn ids(due: Vec<JobStatus>) -> Vec<JobId> {
+        due.into_iter().map(|status| status.id).collect()
     }
 
     #[tokio::test]
@@ -177,9 +193,15 @@ mod tests {
         let listed = jobs.list().await.unwrap();
         assert_eq!(listed.len(), 3);
 
-        let mut lost = Lost::default();
         let (both, other) = (names(&["a", "b"]), names(&["b"]));
         let now = Instant::now();
+        // Another cluster over the same store never sees this one's servers, and leaves their jobs alone.
+        let mut stranger = Lost::default();
+        assert!(stranger.misses_somebody(&other));
+        stranger.find(listed.clone(), &other, now);
+        assert!(stranger.due(&other, now + AWAY_MIN * 100).is_empty());
+
+        let mut lost = Lost::default();
         assert!(lost.misses_somebody(&both));
         lost.find(listed.clone(), &both, now);
         assert!(!lost.misses_somebody(&both));
@@ -188,15 +210,16 @@ mod tests {
         assert!(lost.misses_somebody(&other));
         lost.find(listed.clone(), &other, now);
         assert!(lost.due(&other, now).is_empty());
-        assert_eq!(lost.due(&other, now + AWAY_MIN), [short.id]);
+        assert_eq!(ids(lost.due(&other, now + AWAY_MIN)), [short.id]);
         // It is back, and is lost again: the time is counted anew.
         assert!(lost.due(&both, now + AWAY_MIN).is_empty());
         assert!(!lost.misses_somebody(&both) && lost.misses_somebody(&other));
         let later = now + AWAY_MIN;
         lost.find(listed, &other, later);
-        assert_eq!(lost.due(&other, now + AWAY_MIN * 2), [short.id]);
+        assert_eq!(ids(lost.due(&other, now + AWAY_MIN * 2)), [short.id]);
         assert!(lost.due(&other, now + Duration::from_secs(60)).is_empty());
-        assert_eq!(lost.due(&other, later + Duration::from_secs(60)), [long.id]);
+        let due = lost.due(&other, later + Duration::from_secs(60));
+        assert_eq!(ids(due), [long.id]);
         drop((short, long, unagreed));
         jobs.settled().await;
     }

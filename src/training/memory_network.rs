@@ -97,6 +97,11 @@ impl PeerNetwork for MemoryNetwork {
         self.peers().into_iter().map(|peer| peer.name).collect()
     }
 
+    async fn reaches(&self, name: &str) -> bool {
+        let cut = self.cluster.cut.borrow().contains(name);
+        !cut && self.cluster.servers.lock().contains_key(name)
+    }
+
     fn own_name(&self) -> &str {
         &self.own
     }

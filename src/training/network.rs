@@ -58,6 +58,8 @@ pub trait PeerNetwork: std::fmt::Debug + Send + Sync {
     fn peers(&self) -> Vec<TrainingPeer>;
     /// Names of all servers that are alive, those included that take no new work.
     fn alive(&self) -> BTreeSet<String>;
+    /// Whether something listens at the address that the server was last known at, be it seen or not.
+    async fn reaches(&self, name: &str) -> bool;
     /// Name of this server.
     fn own_name(&self) -> &str;
     /// Resolves when the named server is no longer alive.

@@ -133,3 +133,15 @@ async fn a_draining_server_is_not_ready_and_waits_for_running_work() {
     drop(work);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_says_nothing_is_let_go_when_the_server_stops() {
+    let server = server("silent").await;
+    let address = server.url.trim_start_matches("grpc://");
+    let mut silent = TcpStream::connect(address).await.expect("connected");
+    server.stop().await;
+    let mut said = Vec::new();
+    let end = tokio::time::timeout(PATIENCE, silent.read_to_end(&mut said)).await;
+    // Closed in order, or reset where it had not been taken from the system's queue yet.
+    let _ = end.expect("the connection ends");
+}

@@ -262,6 +262,18 @@ def test_dictionaries_are_kept_for_who_asks_and_expanded_for_who_does_not(bare, 
         bare.get_flight_info(asked[0], headers(volary_dictionaries="please"))
 
 
+def test_a_dictionary_whose_first_rows_are_all_null_is_kept(bare):
+    for mode, words in (("OVERWRITE", [None, None]), ("APPEND", ["x", None])):
+        column = pa.array(words, pa.string()).dictionary_encode()
+        put(bare, "nulls", pa.table({"word": column, "other": pa.array(["y", "z"]).dictionary_encode()}), mode)
+    keep = headers(volary_dictionaries="keep")
+    info = bare.get_flight_info(flight.FlightDescriptor.for_path("nulls"), keep)
+    for _ in range(3):
+        kept = bare.do_get(info.endpoints[0].ticket, keep).read_all()
+        assert kept["word"].to_pylist() == [None, None, "x", None]
+        assert kept["other"].to_pylist() == ["y", "z"] * 2
+
+
 def test_rows_that_are_read_again_and_again_stay_the_same(bare):
     rows = pa.table({"number": range(100_000), "word": [f"word {number % 7}" for number in range(100_000)]})
     put(bare, "again", rows, "OVERWRITE")

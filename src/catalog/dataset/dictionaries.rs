@@ -20,34 +20,47 @@ use quick_cache::sync::Cache;
 use crate::storage::Path;
 
 /// A dictionary of more values is about as large as the keys of a row group, and is left to its row group.
-const VALUES_MAX: usize = 1 << 16;
-const VALUE_BYTES_MAX: usize = 1 << 20;
+const VALUES_MAX: usize = 1 << 15;
+const VALUE_BYTES_MAX: usize = 1 << 19;
 
-/// Columns whose dictionaries are remembered.
-const COLUMNS_MAX: usize = 256;
+/// A dictionary, of at most some 3 MiB with its places, is remembered for each so many bytes of rows that may be kept.
+const BYTES_OF_ONE: u64 = 32 << 20;
+const COLUMNS_MAX: u64 = 256;
 
 /// The dictionaries of kept rows, by folder of the table, name and type of the column.
 #[derive(Debug)]
 pub(super) struct Dictionaries(Cache<(Path, String, DataType), Arc<Mutex<SharedValues>>>);
 
 impl Dictionaries {
-    pub(super) fn new() -> Self {
-        Self(Cache::new(COLUMNS_MAX))
+    /// For `rows_bytes_max` of kept rows.
+    pub(super) fn new(rows_bytes_max: u64) -> Self {
+        let columns = (rows_bytes_max / BYTES_OF_ONE).clamp(1, COLUMNS_MAX);
+        Self(Cache::new(columns as usize))
     }
 
     /// The rows of a file in `folder` with the dictionaries that its other row groups have.
     pub(super) fn share(&self, folder: &Path, rows: Vec<RecordBatch>) -> Vec<RecordBatch> {
+        let mut adopted = Adopted::new();
         rows.into_iter()
-            .map(|batch| self.share_columns(folder, &batch).unwrap_or(batch))
+            .map(|batch| {
+                let shared = self.share_columns(folder, &batch, &mut adopted);
+                shared.unwrap_or(batch)
+            })
             .collect()
     }
 
     /// `None` where nothing is to be shared.
-    fn share_columns(&self, folder: &Path, batch: &RecordBatch) -> Option<RecordBatch> {
+    fn share_columns(
+        &self,
+        folder: &Path,
+        batch: &RecordBatch,
+        adopted: &mut Adopted,
+    ) -> Option<RecordBatch> {
         let mut shared_any = false;
         let columns = batch.schema_ref().fields().iter().zip(batch.columns());
         let columns = columns
-            .map(|(field, column)| {
+            .enumerate()
+            .map(|(number, (field, column))| {
                 let DataType::Dictionary(_, value) = field.data_type() else {
                     return Arc::clone(column);
                 };
@@ -62,7 +75,8 @@ impl Dictionaries {
                 let values = self
                     .0
                     .get_or_insert_with(&key, || Ok::<_, ArrowError>(Arc::default()));
-                match values.and_then(|values| values.lock().written_over(column)) {
+                match values.and_then(|values| values.lock().written_over(number, column, adopted))
+                {
                     Ok(Some(column)) => {
                         shared_any = true;
                         column
@@ -87,26 +101,47 @@ struct SharedValues {
     bytes: usize,
     /// `None` as long as there are none.
     values: Option<ArrayRef>,
-    /// The dictionary that was written over last, and where its values stand in this one: batches of one row group have
-    /// the same.
-    last: Option<(ArrayRef, Vec<usize>)>,
+    /// Counts how often it was begun anew.
+    generation: u64,
+}
+
+/// The dictionaries of a row group by column and address: its batches share them.
+type Adopted = HashMap<(usize, *const u8), Places>;
+
+/// Where the values of one dictionary stand in the shared one.
+struct Places {
+    places: Vec<usize>,
+    generation: u64,
+    /// Kept, so that its address stays its own.
+    _values: ArrayRef,
 }
 
 impl SharedValues {
     /// The column by this dictionary; `None` where that would be too large, or has more values than the keys can count.
-    fn written_over(&mut self, column: &ArrayRef) -> Result<Option<ArrayRef>, ArrowError> {
+    fn written_over(
+        &mut self,
+        number: usize,
+        column: &ArrayRef,
+        adopted: &mut Adopted,
+    ) -> Result<Option<ArrayRef>, ArrowError> {
         let values = column.as_any_dictionary().values();
         if values.null_count() > 0 {
             return Ok(None);
         }
-        let known = self.last.as_ref();
-        if !known.is_some_and(|(last, _)| Arc::ptr_eq(last, values)) {
+        let key = (number, Arc::as_ptr(values).cast::<u8>());
+        let known = adopted.get(&key);
+        if !known.is_some_and(|known| known.generation == self.generation) {
             let Some(places) = self.adopt(values)? else {
                 return Ok(None);
             };
-            self.last = Some((Arc::clone(values), places));
+            let places = Places {
+                places,
+                generation: self.generation,
+                _values: Arc::clone(values),
+            };
+            adopted.insert(key, places);
         }
-        let (Some((_, places)), Some(shared)) = (&self.last, &self.values) else {
+        let (Some(Places { places, .. }), Some(shared)) = (adopted.get(&key), &self.values) else {
             return Ok(None);
         };
         downcast_dictionary_array!(
@@ -132,7 +167,10 @@ impl SharedValues {
             let place = before + new.len();
             if place >= VALUES_MAX || self.bytes + text.len() > VALUE_BYTES_MAX {
                 // Begun anew with the next row group, which may have fewer.
-                *self = Self::default();
+                *self = Self {
+                    generation: self.generation + 1,
+                    ..Self::default()
+                };
                 return Ok(None);
             }
             self.bytes += text.len();
@@ -200,7 +238,7 @@ mod tests {
     #[test]
     fn row_groups_with_the_same_words_in_another_order_share_one_dictionary() {
         let folder = Path::from("datasets/t");
-        let dictionaries = Dictionaries::new();
+        let dictionaries = Dictionaries::new(1 << 30);
         let rows = [
             batch::<Int32Type>(&[Some("a"), Some("b"), None, Some("a")]),
             batch::<Int32Type>(&[Some("b"), Some("a")]),
@@ -226,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_dictionary_that_grows_beyond_its_keys_is_left_as_it_is() {
-        let dictionaries = Dictionaries::new();
+        let dictionaries = Dictionaries::new(1 << 30);
         for part in 0..4 {
             let words: Vec<String> = (0..100).map(|word| format!("{part} {word}")).collect();
             let words: Vec<Option<&str>> = words.iter().map(|word| Some(word.as_str())).collect();
@@ -239,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_dictionary_of_very_many_words_is_left_to_its_row_group() {
-        let dictionaries = Dictionaries::new();
+        let dictionaries = Dictionaries::new(1 << 30);
         let words: Vec<String> = (0..VALUES_MAX + 1).map(|word| word.to_string()).collect();
         let words: Vec<Option<&str>> = words.iter().map(|word| Some(word.as_str())).collect();
         let rows = batch::<Int32Type>(&words);

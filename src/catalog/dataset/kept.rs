@@ -1,10 +1,12 @@
 //! What is kept of files that were read: their footers, and rows as they were last decoded. A file never changes, so
 //! nothing kept is ever wrong.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Fields;
 use parking_lot::Mutex;
 use quick_cache::sync::{Cache, DefaultLifecycle};
@@ -20,7 +22,7 @@ use crate::storage::{Objects, ParquetMetaData, Path};
 #[derive(Debug)]
 pub(super) struct Kept {
     footers: Mutex<HashMap<Path, Arc<ParquetMetaData>>>,
-    rows: Option<KeptRows>,
+    rows: Option<Arc<KeptRows>>,
 }
 
 /// Footers kept; one is some kilobytes to a megabyte. Beyond that all are read again.
@@ -29,7 +31,8 @@ const FOOTERS_MAX: usize = 512;
 /// Row groups of which it is remembered that they were read.
 const READ_ONCE_MAX: usize = 1 << 16;
 
-/// A row group larger than this part of all that may be kept is not: it would push out too much else.
+/// A row group larger than this part of all that may be kept is not: it would push out too much else. Nor may more be
+/// on its way to be kept, which slow readers could make last.
 const SHARE_OF_ONE: u64 = 4;
 
 /// One row group in the columns and types that a reader had it in.
@@ -47,7 +50,12 @@ pub(super) type Rows = Arc<Vec<RecordBatch>>;
 struct KeptRows {
     bytes_max: u64,
     rows: Cache<RowGroupKey, Rows, Bytes>,
-    read_once: Cache<RowGroupKey, ()>,
+    /// By a hash of the key, which is much smaller.
+    read_once: Cache<u64, ()>,
+    hashes: RandomState,
+    /// Hashes of the row groups that somebody gathers.
+    gathered: Mutex<HashSet<u64>>,
+    bytes_gathered: AtomicU64,
     dictionaries: Dictionaries,
 }
 
@@ -61,9 +69,20 @@ impl Weighter<RowGroupKey, Rows> for Bytes {
     }
 }
 
+/// A dictionary that several batches share is counted once.
 fn bytes_of(rows: &[RecordBatch]) -> u64 {
-    let bytes = rows.iter().map(RecordBatch::get_array_memory_size);
-    bytes.sum::<usize>() as u64
+    let mut dictionaries: HashSet<*const u8> = HashSet::new();
+    let mut bytes = 1;
+    for column in rows.iter().flat_map(RecordBatch::columns) {
+        bytes += column.get_array_memory_size();
+        if let Some(dictionary) = column.as_any_dictionary_opt() {
+            let values = dictionary.values();
+            if !dictionaries.insert(Arc::as_ptr(values).cast()) {
+                bytes = bytes.saturating_sub(values.get_array_memory_size());
+            }
+        }
+    }
+    bytes as u64
 }
 
 impl Kept {
@@ -71,7 +90,7 @@ impl Kept {
     pub(super) fn new(rows_bytes_max: u64) -> Self {
         Self {
             footers: Mutex::default(),
-            rows: (rows_bytes_max > 0).then(|| KeptRows::new(rows_bytes_max)),
+            rows: (rows_bytes_max > 0).then(|| Arc::new(KeptRows::new(rows_bytes_max))),
         }
     }
 
@@ -98,27 +117,63 @@ impl Kept {
         self.rows.as_ref()?.rows.get(key)
     }
 
-    /// Whether the rows should be kept once they are decoded. Not when they are asked for the first time: what is read
-    /// once, be it a whole large dataset, takes no memory from what is read again and again.
-    pub(super) fn wants(&self, key: &RowGroupKey) -> bool {
-        let Some(kept) = &self.rows else {
-            return false;
-        };
-        let again = kept.read_once.get(key).is_some();
-        if !again {
-            kept.read_once.insert(key.clone(), ());
+    /// Begins to gather a row group's rows, where they should be kept. Not when they are asked for the first time: what is
+    /// read once, be it a whole large dataset, takes no memory from what is read again and again. Nor when another reader
+    /// gathers them.
+    pub(super) fn gather(&self, key: RowGroupKey) -> Option<Gathering> {
+        let kept = self.rows.as_ref()?;
+        let hash = kept.hashes.hash_one(&key);
+        if kept.read_once.get(&hash).is_none() {
+            kept.read_once.insert(hash, ());
+            return None;
         }
-        again
+        kept.gathered.lock().insert(hash).then(|| Gathering {
+            kept: Arc::clone(kept),
+            key,
+            hash,
+            rows: Vec::new(),
+            bytes: 0,
+        })
+    }
+}
+
+/// The rows of one row group on their way to be kept; dropped, they are not.
+#[derive(Debug)]
+pub(super) struct Gathering {
+    kept: Arc<KeptRows>,
+    key: RowGroupKey,
+    hash: u64,
+    rows: Vec<RecordBatch>,
+    bytes: u64,
+}
+
+impl Gathering {
+    /// Takes one more batch. `None`: they are too many to be kept.
+    pub(super) fn add(mut self, batch: &RecordBatch) -> Option<Self> {
+        let bytes = bytes_of(std::slice::from_ref(batch));
+        self.bytes += bytes;
+        let all = self.kept.bytes_gathered.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.rows.push(batch.clone());
+        (all <= self.kept.bytes_max / SHARE_OF_ONE).then_some(self)
     }
 
     /// Keeps the rows, in the place of some that were used less. Work for a blocking thread.
-    pub(super) fn keep(&self, key: RowGroupKey, rows: Vec<RecordBatch>) {
-        if let Some(kept) = &self.rows
-            && bytes_of(&rows) <= kept.bytes_max / SHARE_OF_ONE
-        {
-            let rows = kept.dictionaries.share(&folder_of(&key.file), rows);
-            kept.rows.insert(key, Arc::new(rows));
-        }
+    pub(super) fn keep(mut self) {
+        let rows = std::mem::take(&mut self.rows);
+        let rows = self
+            .kept
+            .dictionaries
+            .share(&folder_of(&self.key.file), rows);
+        self.kept.rows.insert(self.key.clone(), Arc::new(rows));
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        self.kept
+            .bytes_gathered
+            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.kept.gathered.lock().remove(&self.hash);
     }
 }
 
@@ -149,7 +204,10 @@ impl KeptRows {
                 DefaultLifecycle::default(),
             ),
             read_once: Cache::new(READ_ONCE_MAX),
-            dictionaries: Dictionaries::new(),
+            hashes: RandomState::new(),
+            gathered: Mutex::default(),
+            bytes_gathered: AtomicU64::new(0),
+            dictionaries: Dictionaries::new(bytes_max),
         }
     }
 }
@@ -177,8 +235,15 @@ mod tests {
 
     fn read(kept: &Kept, row_group: usize) {
         let key = key(row_group);
-        if kept.rows(&key).is_none() && kept.wants(&key) {
-            kept.keep(key, rows());
+        if kept.rows(&key).is_some() {
+            return;
+        }
+        let mut gathering = kept.gather(key);
+        for batch in rows() {
+            gathering = gathering.and_then(|gathering| gathering.add(&batch));
+        }
+        if let Some(gathering) = gathering {
+            gathering.keep();
         }
     }
 
@@ -215,6 +280,32 @@ mod tests {
         read(&kept, 0);
         read(&kept, 0);
         assert!(kept.rows(&key(0)).is_none());
+    }
+
+    #[test]
+    fn one_reader_gathers_a_row_group_and_one_that_gives_up_leaves_it_to_the_next() {
+        let kept = Kept::new(1 << 20);
+        assert!(kept.gather(key(0)).is_none());
+        let first = kept.gather(key(0)).expect("the second time");
+        assert!(kept.gather(key(0)).is_none());
+        let first = first.add(&rows()[0]).expect("it is small");
+        drop(first);
+        let inner = kept.rows.as_ref().unwrap();
+        assert_eq!(inner.bytes_gathered.load(Ordering::Relaxed), 0);
+        assert!(kept.gather(key(0)).is_some());
+    }
+
+    #[test]
+    fn a_dictionary_is_counted_once_for_all_batches_that_share_it() {
+        use arrow::array::{DictionaryArray, Int32Array, StringArray};
+        let words: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(10_000)]));
+        let batch = || {
+            let keys = Int32Array::from(vec![0; 10]);
+            let column: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::clone(&words)));
+            RecordBatch::try_from_iter([("word", column)]).unwrap()
+        };
+        let bytes = bytes_of(&[batch(), batch(), batch()]);
+        assert!((10_000..20_000).contains(&bytes), "{bytes}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::kept::{Kept, RowGroupKey, Rows};
+use super::kept::{Gathering, RowGroupKey, Rows};
 use super::{DataFile, Dataset};
 use crate::catalog::CatalogError;
 use crate::storage::StorageError;
@@ -91,7 +91,6 @@ impl Dataset {
             .skip(row_groups.start)
             .take(row_groups.len())
             .collect();
-        let kept = Arc::clone(&self.kept);
         let read = futures::stream::iter(places)
             .map(move |(file, row_group)| {
                 let file = &dataset.files[file];
@@ -103,18 +102,18 @@ impl Dataset {
                 if let Some(rows) = key.as_ref().and_then(|key| dataset.kept.rows(key)) {
                     return Either::Left(ready(Ok(Ok(RowGroup::Kept(rows)))));
                 }
-                let key = key.filter(|key| dataset.kept.wants(key));
+                let gathering = key.and_then(|key| dataset.kept.gather(key));
                 let (dataset, schema, file) =
                     (Arc::clone(&dataset), Arc::clone(&schema), file.clone());
                 // A task of its own, so that it reads while the row group before it is being decoded.
                 Either::Right(AbortOnDropHandle::new(tokio::spawn(async move {
                     let fetched = dataset.fetch(&file, row_group, &schema).await?;
-                    Ok(RowGroup::Fetched(fetched, key))
+                    Ok(RowGroup::Fetched(fetched, gathering))
                 })))
             })
             .buffered(ROW_GROUPS_FETCHED);
         let (sender, mut batches) = mpsc::channel(BATCHES_AHEAD);
-        let reader = AbortOnDropHandle::new(tokio::spawn(decode_in_order(read, kept, sender)));
+        let reader = AbortOnDropHandle::new(tokio::spawn(decode_in_order(read, sender)));
         async_stream::stream! {
             while let Some(decoded) = batches.recv().await {
                 match decoded {
@@ -163,8 +162,8 @@ enum Keeping {
 /// A row group on its way to be decoded.
 enum RowGroup {
     Kept(Rows),
-    /// With its key where the rows are to be kept.
-    Fetched(FetchedRowGroup, Option<RowGroupKey>),
+    /// Its rows may be on their way to be kept.
+    Fetched(FetchedRowGroup, Option<Gathering>),
 }
 
 /// What a scan's reader has next.
@@ -176,14 +175,13 @@ enum Decoded {
 /// Decodes row groups one after the other, a batch at a time: a reader that is slow holds no thread.
 async fn decode_in_order(
     row_groups: impl Stream<Item = Result<Result<RowGroup, CatalogError>, JoinError>> + Send,
-    kept: Arc<Kept>,
     sender: mpsc::Sender<Result<Decoded, CatalogError>>,
 ) {
     let decode = async {
         let mut row_groups = std::pin::pin!(row_groups);
         while let Some(row_group) = row_groups.next().await {
-            let (fetched, key) = match row_group.map_err(reading_lost)?? {
-                RowGroup::Fetched(fetched, key) => (fetched, key),
+            let (fetched, mut gathering) = match row_group.map_err(reading_lost)?? {
+                RowGroup::Fetched(fetched, gathering) => (fetched, gathering),
                 RowGroup::Kept(rows) => {
                     if sender.send(Ok(Decoded::RowGroup(rows))).await.is_err() {
                         return Ok(());
@@ -191,7 +189,6 @@ async fn decode_in_order(
                     continue;
                 }
             };
-            let mut all = Vec::new();
             let rows = fetched.rows_of(SCAN_BATCH_BYTES);
             let mut batches = fetched.decode(rows)?;
             loop {
@@ -203,17 +200,14 @@ async fn decode_in_order(
                 batches = rest;
                 let Some(decoded) = next else { break };
                 for batch in decoded? {
-                    if key.is_some() {
-                        all.push(batch.clone());
-                    }
+                    gathering = gathering.and_then(|gathering| gathering.add(&batch));
                     if sender.send(Ok(Decoded::Batch(batch))).await.is_err() {
                         return Ok(());
                     }
                 }
             }
-            if let Some(key) = key {
-                let kept = Arc::clone(&kept);
-                let keep = tokio::task::spawn_blocking(move || kept.keep(key, all));
+            if let Some(gathering) = gathering {
+                let keep = tokio::task::spawn_blocking(|| gathering.keep());
                 keep.await.map_err(reading_lost)?;
             }
         }

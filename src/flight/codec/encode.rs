@@ -24,8 +24,8 @@ use super::message::{FlightMessage, shared_bytes};
 use crate::flight::error::FlightError;
 use crate::telemetry::metrics;
 
-/// Largest body of a message to a client: half of what Go and Rust clients accept by default, and the size beyond
-/// which fresh allocations make encoding slower.
+/// Largest body of a batch to a client: half of what Go and Rust clients accept by default, and the size beyond
+/// which fresh allocations make encoding slower. A dictionary that a client asked to keep goes out whole.
 pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
 
 /// So many rows fill whole 64-byte lines at one byte a row or more, and whole bytes of a bitmap.
@@ -218,22 +218,16 @@ where
                     }
                 }
                 Ok(None) => break,
-                Err(_) => yield silence(&advertised)?,
+                Err(_) => {
+                    let nothing = RecordBatch::new_empty(Arc::clone(&advertised));
+                    for message in encoder.encode_with_dictionaries(&nothing)? {
+                        yield message;
+                    }
+                }
             }
         }
     }
     .boxed()
-}
-
-/// A batch without rows, which changes nothing that the reader has.
-fn silence(schema: &SchemaRef) -> Result<FlightMessage, FlightError> {
-    let nothing = RecordBatch::new_empty(Arc::clone(schema));
-    let messages = BatchEncoder::new(Arc::clone(schema)).encode_with_dictionaries(&nothing)?;
-    // Its dictionaries, if there are any, are passed over: they would take the place of the stream's.
-    messages
-        .into_iter()
-        .next_back()
-        .ok_or_else(|| encoding_failed("a batch made no message"))
 }
 
 /// Encodes batches of one schema. A message shares the memory of its batch.
@@ -323,9 +317,14 @@ impl BatchEncoder {
         &mut self,
         batch: &RecordBatch,
     ) -> Result<Vec<FlightMessage>, FlightError> {
+        let is_first = self.encoder.is_none();
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
-            none => none.insert(stream_encoder(&self.schema, self.compression)?),
+            none => {
+                let options = self.compression.options()?;
+                let encoder = StreamEncoder::try_new_with_options(&self.schema, options);
+                none.insert(encoder.map_err(encoding_failed)?)
+            }
         };
         let encapsulated = encoder.encode(batch).map_err(encoding_failed)?;
         let mut encapsulated = encapsulated.into_iter().filter(|piece| !piece.is_empty());
@@ -339,6 +338,10 @@ impl BatchEncoder {
                 ..FlightMessage::default()
             };
             messages.push(message);
+        }
+        if is_first {
+            // The schema, which Flight sends in a message of its own.
+            messages.remove(0);
         }
         let bytes: usize = messages.iter().map(FlightMessage::body_bytes).sum();
         metrics::batch_sent(batch.num_rows() as u64, bytes as u64);
@@ -357,18 +360,6 @@ impl BatchEncoder {
             ..self.encode(&batch)?
         })
     }
-}
-
-/// An encoder that has said its schema, which Flight sends in a message of its own.
-fn stream_encoder(
-    schema: &SchemaRef,
-    compression: Compression,
-) -> Result<StreamEncoder, FlightError> {
-    let mut encoder = StreamEncoder::try_new_with_options(schema, compression.options()?)
-        .map_err(encoding_failed)?;
-    let nothing = RecordBatch::new_empty(Arc::clone(schema));
-    encoder.encode(&nothing).map_err(encoding_failed)?;
-    Ok(encoder)
 }
 
 /// Takes the metadata off an encapsulated IPC message (a continuation marker, the length of the metadata as four bytes,
@@ -720,6 +711,61 @@ mod tests {
         };
         assert_eq!(read[0].schema(), first.schema());
         assert_eq!(texts(&read), texts(&batches));
+    }
+
+    #[tokio::test]
+    async fn a_dictionary_without_values_goes_out_as_well_and_so_it_does_in_silence() {
+        let words = |words: Vec<Option<&str>>| -> ArrayRef {
+            Arc::new(words.into_iter().collect::<DictionaryArray<Int32Type>>())
+        };
+        let batch = |one, other| {
+            RecordBatch::try_from_iter_with_nullable([("a", one, true), ("b", other, true)])
+                .unwrap()
+        };
+        let nothing = batch(words(vec![None, None]), words(vec![Some("x"), None]));
+        let something = batch(words(vec![Some("y"), None]), words(vec![None, Some("x")]));
+        let format = AnswerFormat {
+            dictionaries: Dictionaries::Keep,
+            ..AnswerFormat::default()
+        };
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let batches = vec![nothing, something];
+        let later = batches.clone();
+        let rows = futures::stream::once(async {
+            receiver.await.expect("sent");
+            futures::stream::iter(later).map(Ok::<_, FlightError>)
+        });
+        let every = Duration::from_millis(2);
+        let mut messages = batch_stream(
+            format.advertised(batches[0].schema_ref()),
+            format,
+            every,
+            rows.flatten().boxed(),
+        );
+        // The schema, and a batch without rows behind its two dictionaries.
+        let mut sent: Vec<FlightData> = Vec::new();
+        for _ in 0..4 {
+            sent.push(messages.next().await.unwrap().unwrap().into());
+        }
+        sender.send(()).unwrap();
+        let rest = messages.map(|message| FlightData::from(message.unwrap()));
+        sent.extend(rest.collect::<Vec<_>>().await);
+        let read = arrow_flight::decode::FlightRecordBatchStream::new_from_flight_data(
+            futures::stream::iter(sent).map(Ok),
+        );
+        let read: Vec<RecordBatch> = read.map(Result::unwrap).collect().await;
+        let texts = |batch: &RecordBatch| -> Vec<ArrayRef> {
+            let columns = batch.columns().iter();
+            columns
+                .map(|column| cast(column, &DataType::Utf8).unwrap())
+                .collect()
+        };
+        let read: Vec<_> = read
+            .iter()
+            .filter(|batch| batch.num_rows() > 0)
+            .map(texts)
+            .collect();
+        assert_eq!(read, batches.iter().map(texts).collect::<Vec<_>>());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::flight::service::{Services, VerbContext};
 use crate::flight::withdrawn::Withdrawn;
 use crate::training::PeerNetwork;
 
-/// How long an asker's own gossip may take to reach the server that it asks; it is answered in any case.
+/// How long an asker's own gossip may take to reach the server that it asks; it asks again when it was longer.
 const UNTIL_SEEN_MAX: Duration = Duration::from_secs(3);
 
 /// A server that has not said all by then is asked again.
@@ -38,7 +38,11 @@ pub(super) async fn list(
         let mut members = members.iter();
         members.any(|member| member.address == asked.address && is_alive(member))
     };
-    let _ = tokio::time::timeout(UNTIL_SEEN_MAX, view.wait_for(is_seen)).await;
+    let seen = tokio::time::timeout(UNTIL_SEEN_MAX, view.wait_for(is_seen)).await;
+    if seen.is_err() {
+        let reason = format!("no server at {} is a member here yet", asked.address);
+        return Err(Status::unavailable(reason));
+    }
     let messages = context.withdrawn.messages(SystemTime::now());
     Ok(futures::stream::iter(messages)
         .map(|message| {
