@@ -63,6 +63,7 @@ def gets(kind, streams, rivals, take_turns):
                 return timed(rival.process, kind.bytes, whole)
 
             get()
+            get()
             measured[name] = get
         return take_turns(measured)
 

@@ -130,7 +130,7 @@ impl SharedValues {
         }
         let key = (number, Arc::as_ptr(values).cast::<u8>());
         let known = adopted.get(&key);
-        if !known.is_some_and(|known| known.generation == self.generation) {
+        if known.is_none_or(|known| known.generation != self.generation) {
             let Some(places) = self.adopt(values)? else {
                 return Ok(None);
             };

@@ -108,7 +108,7 @@ impl Dataset {
                 // A task of its own, so that it reads while the row group before it is being decoded.
                 Either::Right(AbortOnDropHandle::new(tokio::spawn(async move {
                     let fetched = dataset.fetch(&file, row_group, &schema).await?;
-                    Ok(RowGroup::Fetched(fetched, gathering))
+                    Ok(RowGroup::Fetched(Box::new(fetched), gathering))
                 })))
             })
             .buffered(ROW_GROUPS_FETCHED);
@@ -163,7 +163,7 @@ enum Keeping {
 enum RowGroup {
     Kept(Rows),
     /// Its rows may be on their way to be kept.
-    Fetched(FetchedRowGroup, Option<Gathering>),
+    Fetched(Box<FetchedRowGroup>, Option<Gathering>),
 }
 
 /// What a scan's reader has next.
