@@ -923,3 +923,33 @@ async fn a_dataset_opened_while_it_is_removed_is_there_or_is_not() {
     }
     changes.await.unwrap();
 }
+
+#[tokio::test]
+async fn rows_that_are_read_a_third_time_do_not_come_from_their_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let objects = Objects::open(directory.path().to_str().unwrap()).unwrap();
+    let store = Store {
+        datasets: Datasets::new(objects, 1 << 20),
+        directory,
+    };
+    let batches = [numbers(0..1_000), numbers(1_000..2_000)];
+    let dataset = store.put("t", WriteMode::Error, &batches).await.unwrap();
+    let read = async || -> Vec<RecordBatch> {
+        let rows = dataset.serve(Arc::clone(&dataset.schema), 0..usize::MAX);
+        rows.map(Result::unwrap).collect().await
+    };
+    let first = read().await;
+    assert_eq!(read().await, first);
+    for file in store.files() {
+        if file.extension().is_some_and(|kind| kind == "parquet") {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    assert_eq!(read().await, first);
+    // A scan for one reader alone goes to the files, and so do columns that nobody has read before.
+    assert!(dataset.scan(None).next().await.unwrap().is_err());
+    let field = dataset.schema.field(0).clone();
+    let other = Arc::new(Schema::new(vec![field.with_data_type(DataType::Int32)]));
+    let mut unread = dataset.serve(other, 0..usize::MAX);
+    assert!(unread.next().await.unwrap().is_err());
+}
