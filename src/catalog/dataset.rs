@@ -3,7 +3,6 @@
 //! A finished upload is one version, a broken one is none. What a version holds never changes.
 //! Knows names, modes and schemas; `storage` knows Delta and Parquet.
 
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,16 +10,16 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use futures::StreamExt as _;
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
 pub(super) use commit::{NotCommitted, Whole, commit_files, match_columns};
 use kept::Kept;
+use opened::Opened;
 
 use super::name::{check_name, hint, shortened};
 use super::{CatalogError, JobId};
-use crate::storage::delta::{self, NewestVersion};
+use crate::storage::delta::{self, LoggedVersion};
 use crate::storage::parquet::RowsWriter;
 use crate::storage::physical::StoredSchema;
 use crate::storage::{ObjectStore, Objects, Path, TableVersion};
@@ -202,13 +201,10 @@ impl Dataset {
 pub struct Datasets {
     objects: Objects,
     kept: Arc<Kept>,
-    /// The newest version of datasets as last opened: valid while the log's newest entry is the same one.
-    newest: Mutex<HashMap<String, (NewestVersion, Dataset)>>,
+    opened: Opened,
     tracker: TaskTracker,
 }
 
-/// Datasets whose newest version is remembered.
-const NEWEST_MAX: usize = 256;
 /// Datasets opened at once when all are listed.
 const OPENS_MAX: usize = 8;
 
@@ -218,7 +214,7 @@ impl Datasets {
         Self {
             objects,
             kept: Arc::new(Kept::new(kept_bytes_max)),
-            newest: Mutex::default(),
+            opened: Opened::default(),
             tracker: TaskTracker::new(),
         }
     }
@@ -246,14 +242,13 @@ impl Datasets {
         let name = &reference.name;
         check_name("dataset", name)?;
         let folder = place(name);
-        let opened = match reference.version {
-            None => self.open_newest(name).await?,
-            Some(version) => delta::open(&self.objects, &folder, Some(version))
-                .await
-                .map_err(|error| CatalogError::about(name, error))?
-                .map(|table| self.dataset(name, &table)),
+        let logged = match reference.version {
+            None => delta::newest(&self.objects, &folder).await?,
+            Some(version) => delta::logged(&self.objects, &folder, version).await?,
         };
-        if let Some(dataset) = opened {
+        if let Some(logged) = logged
+            && let Some(dataset) = self.open_logged(name, logged).await?
+        {
             return Ok(dataset);
         }
         match (
@@ -322,7 +317,7 @@ impl Datasets {
         if delta::newest(&self.objects, &folder).await?.is_none() {
             return Err(self.unknown(name).await);
         }
-        self.newest.lock().remove(name);
+        self.opened.forget(name);
         Ok(delta::remove(&self.objects, &folder).await?)
     }
 
@@ -378,28 +373,29 @@ impl Datasets {
     }
 
     async fn open_newest(&self, name: &str) -> Result<Option<Dataset>, CatalogError> {
-        let folder = place(name);
-        let Some(newest) = delta::newest(&self.objects, &folder).await? else {
-            return Ok(None);
-        };
-        if let Some((known, dataset)) = self.newest.lock().get(name)
-            && *known == newest
-            && newest.tag.is_some()
-        {
-            return Ok(Some(dataset.clone()));
+        match delta::newest(&self.objects, &place(name)).await? {
+            Some(newest) => self.open_logged(name, newest).await,
+            None => Ok(None),
         }
-        let table = delta::open(&self.objects, &folder, Some(newest.version))
+    }
+
+    /// A version that the log shows, as it was last opened where the entry is still the same one.
+    async fn open_logged(
+        &self,
+        name: &str,
+        logged: LoggedVersion,
+    ) -> Result<Option<Dataset>, CatalogError> {
+        if let Some(dataset) = self.opened.get(name, &logged) {
+            return Ok(Some(dataset));
+        }
+        let table = delta::open(&self.objects, &place(name), Some(logged.version))
             .await
             .map_err(|error| CatalogError::about(name, error))?;
         let Some(table) = table else {
             return Ok(None);
         };
         let dataset = self.dataset(name, &table);
-        let mut known = self.newest.lock();
-        if known.len() >= NEWEST_MAX && !known.contains_key(name) {
-            known.clear();
-        }
-        known.insert(name.to_string(), (newest, dataset.clone()));
+        self.opened.remember(logged, &dataset);
         Ok(Some(dataset))
     }
 
@@ -613,6 +609,7 @@ fn check_batch(name: &str, expected: &Schema, found: &Schema) -> Result<(), Cata
 mod commit;
 mod dictionaries;
 mod kept;
+mod opened;
 mod scan;
 #[cfg(test)]
 mod tests;

@@ -73,9 +73,9 @@ pub enum TableChange {
     Overwrite,
 }
 
-/// The newest version of a table as its log's listing shows it.
+/// A version of a table as its log shows it from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewestVersion {
+pub struct LoggedVersion {
     pub version: i64,
     /// Changes when the entry is another one, as after removal and a new upload.
     pub tag: Option<String>,
@@ -85,11 +85,24 @@ pub struct NewestVersion {
 pub async fn newest(
     objects: &Objects,
     folder: &Path,
-) -> Result<Option<NewestVersion>, StorageError> {
+) -> Result<Option<LoggedVersion>, StorageError> {
     let entries = log_entries(objects, folder).await?;
-    Ok(entries.into_iter().next_back().map(|entry| NewestVersion {
+    Ok(entries.into_iter().next_back().map(|entry| LoggedVersion {
         version: entry.version,
         tag: entry.tag,
+    }))
+}
+
+/// A version by its number, without reading or listing the log; `None` when there is no such entry.
+pub async fn logged(
+    objects: &Objects,
+    folder: &Path,
+    version: i64,
+) -> Result<Option<LoggedVersion>, StorageError> {
+    let entry = objects.look(&entry_path(folder, version)).await?;
+    Ok(entry.map(|entry| LoggedVersion {
+        version,
+        tag: entry.e_tag,
     }))
 }
 

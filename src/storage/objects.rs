@@ -89,6 +89,15 @@ impl Objects {
         }
     }
 
+    /// What is known of an object without reading it; `None` when there is none.
+    pub async fn look(&self, path: &Path) -> Result<Option<ObjectMeta>, StorageError> {
+        match self.store.head(path).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(StorageError::failed(format!("looking for {path}"), source)),
+        }
+    }
+
     /// Names of the folders directly below `prefix`, sorted.
     pub async fn folders(&self, prefix: &Path) -> Result<Vec<String>, StorageError> {
         let listed = self

@@ -953,3 +953,37 @@ async fn rows_that_are_read_a_third_time_do_not_come_from_their_files() {
     let mut unread = dataset.serve(other, 0..usize::MAX);
     assert!(unread.next().await.unwrap().is_err());
 }
+
+#[tokio::test]
+async fn a_version_is_opened_once_from_its_log_until_another_takes_its_name() {
+    let store = store();
+    let rows = |number| numbers(number..number + 3);
+    store.put("t", WriteMode::Error, &[rows(0)]).await.unwrap();
+    let first = store.open("t@0").await.unwrap();
+
+    // The entry of the same time and size, which nobody could read.
+    let entry = store
+        .directory
+        .path()
+        .join("datasets/t/_delta_log/00000000000000000000.json");
+    let known = std::fs::metadata(&entry).unwrap();
+    let whole = std::fs::read(&entry).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&entry)
+        .unwrap();
+    std::io::Write::write_all(&mut &file, &vec![b'?'; whole.len()]).unwrap();
+    file.set_modified(known.modified().unwrap()).unwrap();
+    for reference in ["t@0", "t"] {
+        assert_eq!(
+            store.open(reference).await.unwrap().files.len(),
+            first.files.len()
+        );
+    }
+    std::fs::write(&entry, whole).unwrap();
+
+    store.datasets.remove("t").await.unwrap();
+    assert!(store.open("t@0").await.is_err());
+    store.put("t", WriteMode::Error, &[rows(7)]).await.unwrap();
+    assert_eq!(count(&store.open("t@0").await.unwrap()).await, [7, 8, 9]);
+}
