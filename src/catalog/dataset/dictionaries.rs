@@ -1,17 +1,18 @@
 //! One dictionary for all kept row groups of a column.
 //!
 //! A Parquet file has a dictionary for each row group, in the order in which its values came. Sent as they are, every
-//! row group brings its own along. Kept rows are written over to one that grows: row groups that come later share it.
+//! row group brings its own along. Kept rows are written over to one that grows: row groups that come later share it,
+//! and those that were there before are served with it as it has grown.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, DictionaryArray, PrimitiveArray, RecordBatch,
     UInt64Array, downcast_dictionary_array,
 };
 use arrow::compute::{concat, take};
-use arrow::datatypes::{ArrowDictionaryKeyType, ArrowNativeType, ByteArrayType, DataType};
+use arrow::datatypes::{ArrowDictionaryKeyType, ArrowNativeType, ByteArrayType, DataType, Field};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatchOptions;
 use parking_lot::Mutex;
@@ -61,17 +62,9 @@ impl Dictionaries {
         let columns = columns
             .enumerate()
             .map(|(number, (field, column))| {
-                let DataType::Dictionary(_, value) = field.data_type() else {
+                let Some(key) = key_of(folder, field) else {
                     return Arc::clone(column);
                 };
-                if !matches!(**value, DataType::Utf8 | DataType::Binary) {
-                    return Arc::clone(column);
-                }
-                let key = (
-                    folder.clone(),
-                    field.name().clone(),
-                    field.data_type().clone(),
-                );
                 let values = self
                     .0
                     .get_or_insert_with(&key, || Ok::<_, ArrowError>(Arc::default()));
@@ -86,12 +79,56 @@ impl Dictionaries {
                 }
             })
             .collect();
-        if !shared_any {
-            return None;
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        RecordBatch::try_new_with_options(batch.schema(), columns, &options).ok()
+        shared_any.then(|| with_columns(batch, columns)).flatten()
     }
+
+    /// Kept rows of a file in `folder` by the dictionaries as they are now: the values that came since stand at the end.
+    pub(super) fn as_grown(
+        &self,
+        folder: &Path,
+        rows: &Arc<Vec<RecordBatch>>,
+    ) -> Arc<Vec<RecordBatch>> {
+        let Some(first) = rows.first() else {
+            return Arc::clone(rows);
+        };
+        let dictionaries: Vec<_> = first
+            .schema_ref()
+            .fields()
+            .iter()
+            .map(|field| self.0.get(&key_of(folder, field)?))
+            .collect();
+        if dictionaries.iter().all(Option::is_none) {
+            return Arc::clone(rows);
+        }
+        let grown = rows.iter().map(|batch| {
+            let columns = batch.columns().iter().zip(&dictionaries);
+            let columns = columns.map(|(column, dictionary)| {
+                let grown = dictionary
+                    .as_ref()
+                    .and_then(|shared| shared.lock().grown(column));
+                grown.unwrap_or_else(|| Arc::clone(column))
+            });
+            with_columns(batch, columns.collect()).unwrap_or_else(|| batch.clone())
+        });
+        Arc::new(grown.collect())
+    }
+}
+
+/// `None`: the column has no dictionary that would be shared.
+fn key_of(folder: &Path, field: &Field) -> Option<(Path, String, DataType)> {
+    let DataType::Dictionary(_, value) = field.data_type() else {
+        return None;
+    };
+    let shared = matches!(**value, DataType::Utf8 | DataType::Binary);
+    shared.then(|| {
+        let kind = field.data_type().clone();
+        (folder.clone(), field.name().clone(), kind)
+    })
+}
+
+fn with_columns(batch: &RecordBatch, columns: Vec<ArrayRef>) -> Option<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(batch.schema(), columns, &options).ok()
 }
 
 /// The values of a dictionary so far.
@@ -101,6 +138,8 @@ struct SharedValues {
     bytes: usize,
     /// `None` as long as there are none.
     values: Option<ArrayRef>,
+    /// What they were when there were fewer, as far as somebody has them still.
+    earlier: Vec<Weak<dyn Array>>,
     /// Counts how often it was begun anew.
     generation: u64,
 }
@@ -181,11 +220,39 @@ impl SharedValues {
         if !new.is_empty() {
             let added = take(values, &UInt64Array::from(new), None)?;
             self.values = Some(match &self.values {
-                Some(values) => concat(&[values.as_ref(), added.as_ref()])?,
+                Some(values) => {
+                    self.earlier.retain(|earlier| earlier.strong_count() > 0);
+                    self.earlier.push(Arc::downgrade(values));
+                    concat(&[values.as_ref(), added.as_ref()])?
+                }
                 None => added,
             });
         }
         Ok(Some(places))
+    }
+
+    /// A column that was written over earlier, by the values of now; `None` where it has those or is none of ours, or
+    /// where its keys could not count them.
+    fn grown(&self, column: &ArrayRef) -> Option<ArrayRef> {
+        let values = self.values.as_ref()?;
+        let dictionary = column.as_any_dictionary_opt()?;
+        let own: *const u8 = Arc::as_ptr(dictionary.values()).cast();
+        let ours = |earlier: &Weak<dyn Array>| std::ptr::eq(earlier.as_ptr().cast(), own);
+        if !self.earlier.iter().any(ours) || values.len() > keys_of(dictionary.keys().data_type()) {
+            return None;
+        }
+        Some(dictionary.with_values(Arc::clone(values)))
+    }
+}
+
+/// How many values keys of this type can count.
+fn keys_of(kind: &DataType) -> usize {
+    match kind {
+        DataType::Int8 => 1 << 7,
+        DataType::UInt8 => 1 << 8,
+        DataType::Int16 => 1 << 15,
+        DataType::UInt16 => 1 << 16,
+        _ => VALUES_MAX,
     }
 }
 
@@ -260,6 +327,44 @@ mod tests {
         // Another table's column of the same name has its own.
         let other = dictionaries.share(&Path::from("datasets/u"), vec![rows[3].clone()]);
         assert_eq!(values(&other[0]).len(), 2);
+    }
+
+    #[test]
+    fn rows_that_were_kept_early_are_served_with_the_dictionary_as_it_has_grown() {
+        let folder = Path::from("datasets/t");
+        let dictionaries = Dictionaries::new(1 << 30);
+        let share = |words: &[Option<&str>]| {
+            Arc::new(dictionaries.share(&folder, vec![batch::<Int32Type>(words)]))
+        };
+        let first = share(&[Some("b"), None, Some("a")]);
+        let second = share(&[Some("a"), Some("c")]);
+        let third = share(&[Some("d")]);
+        for kept in [&first, &second, &third] {
+            let served = dictionaries.as_grown(&folder, kept);
+            assert_eq!(&texts(&served[0]), &texts(&kept[0]));
+            assert!(Arc::ptr_eq(&values(&served[0]), &values(&third[0])));
+        }
+        // Rows that have a dictionary of their own keep it.
+        let own = Arc::new(vec![batch::<Int32Type>(&[Some("a")])]);
+        let served = dictionaries.as_grown(&folder, &own);
+        assert!(Arc::ptr_eq(&values(&served[0]), &values(&own[0])));
+    }
+
+    #[test]
+    fn a_dictionary_that_outgrows_a_columns_keys_is_not_put_in_the_place_of_its_own() {
+        let folder = Path::from("datasets/t");
+        let dictionaries = Dictionaries::new(1 << 30);
+        let words = |range: std::ops::Range<usize>| -> Vec<String> {
+            range.map(|word| word.to_string()).collect()
+        };
+        let rows = |words: &[String]| {
+            let words: Vec<Option<&str>> = words.iter().map(|word| Some(word.as_str())).collect();
+            vec![batch::<Int8Type>(&words)]
+        };
+        let first = Arc::new(dictionaries.share(&folder, rows(&words(0..100))));
+        let _ = dictionaries.share(&folder, rows(&words(100..200)));
+        let served = dictionaries.as_grown(&folder, &first);
+        assert_eq!(values(&served[0]).len(), 100);
     }
 
     #[test]

@@ -114,7 +114,9 @@ impl Kept {
 
     /// The rows, when they are kept.
     pub(super) fn rows(&self, key: &RowGroupKey) -> Option<Rows> {
-        self.rows.as_ref()?.rows.get(key)
+        let kept = self.rows.as_ref()?;
+        let rows = kept.rows.get(key)?;
+        Some(kept.dictionaries.as_grown(&folder_of(&key.file), &rows))
     }
 
     /// Begins to gather a row group's rows, where they should be kept. Not when they are asked for the first time: what is

@@ -140,16 +140,17 @@ pub struct FetchedRowGroup {
 }
 
 impl FetchedRowGroup {
-    /// Rows that make about so many bytes, in whole groups of 64; at least 64. By the sizes of the columns fetched, as
-    /// the footer tells them before compression.
+    /// Rows of a batch, in whole groups of 64, at least 64: so many that none has more than about so many bytes and all are
+    /// of about one length. By the sizes of the columns fetched, as the footer tells them before compression.
     pub fn rows_of(&self, bytes: usize) -> usize {
         let group = self.metadata.row_group(self.row_group);
         let whole: i64 = (0..group.num_columns())
             .filter(|leaf| self.mask.leaf_included(*leaf))
             .map(|leaf| group.column(leaf).uncompressed_size())
             .sum();
-        let rows = bytes as i128 * i128::from(group.num_rows()) / i128::from(whole.max(1));
-        usize::try_from(rows / 64 * 64).unwrap_or(0).max(64)
+        let rows = usize::try_from(group.num_rows()).unwrap_or(0);
+        let whole = usize::try_from(whole).unwrap_or(0).max(1);
+        even_batches(rows, whole, bytes)
     }
 
     /// Decodes the rows, so many at a time. Each step is work for a blocking thread; mostly one batch comes of it: see
@@ -272,5 +273,36 @@ impl Pieces {
                 (offset < bytes.len()).then(|| bytes.slice(offset..))
             })
             .ok_or_else(|| ParquetError::EOF(format!("byte {start} was not fetched")))
+    }
+}
+
+/// How many of so many rows make a batch: see [`FetchedRowGroup::rows_of`].
+fn even_batches(rows: usize, bytes_of_all: usize, bytes_max: usize) -> usize {
+    const GROUP: usize = 64;
+    let fitting =
+        (rows as u128 * bytes_max as u128 / bytes_of_all as u128) as usize / GROUP * GROUP;
+    let fitting = fitting.max(GROUP);
+    let batches = rows.div_ceil(fitting).max(1);
+    rows.div_ceil(batches)
+        .next_multiple_of(GROUP)
+        .clamp(GROUP, fitting)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_of_about_one_length_and_none_is_larger_than_it_may_be() {
+        assert_eq!(even_batches(65_536, 3 << 20, 2 << 20), 32_768);
+        assert_eq!(even_batches(65_536, 8 << 20, 2 << 20), 16_384);
+        assert_eq!(even_batches(1_000, 1 << 10, 2 << 20), 1_024);
+        // A row larger than a batch may be: the smallest batch there is.
+        assert_eq!(even_batches(1_000, 4 << 30, 2 << 20), 64);
+        assert_eq!(even_batches(0, 1, 2 << 20), 64);
+        for rows in (1..3_000).step_by(7) {
+            let batch = even_batches(rows, rows * 10_000, 2 << 20);
+            assert!(batch * 10_000 <= 2 << 20, "{rows} rows: {batch}");
+        }
     }
 }
