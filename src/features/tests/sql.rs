@@ -861,6 +861,14 @@ async fn a_column_of_a_result_says_from_which_table_it_is_if_from_one() {
             vec![Some("b"), None],
         ),
         ("SELECT other.x FROM b AS other", vec![None]),
+        (
+            "SELECT b.x FROM a AS b WHERE x IN (SELECT x FROM b)",
+            vec![None],
+        ),
+        (
+            "WITH b AS (SELECT x FROM a) SELECT b.x, a.x FROM a JOIN b ON a.x = b.x",
+            vec![None, Some("a")],
+        ),
         ("SELECT x FROM volary.public.a WHERE x > 0", vec![Some("a")]),
         ("SELECT 1", vec![None]),
     ] {
