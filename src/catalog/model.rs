@@ -1,9 +1,11 @@
 //! Models: versions numbered from 1, committed by creating a manifest that was absent.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use bytes::Bytes;
+use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use super::CatalogError;
@@ -137,18 +139,26 @@ pub struct ModelVersion {
 #[derive(Debug)]
 pub struct Models {
     objects: Objects,
+    /// Manifests as last read: valid while the object is the same one.
+    known: Cache<(String, u64), (Option<String>, Arc<ModelManifest>)>,
 }
+
+/// Manifests that are remembered; one is some kilobytes.
+const KNOWN_MAX: usize = 256;
 
 const WEIGHTS: &str = "weights.safetensors";
 const MANIFEST: &str = "manifest.json";
 
 impl Models {
     pub(crate) fn new(objects: Objects) -> Self {
-        Self { objects }
+        Self {
+            objects,
+            known: Cache::new(KNOWN_MAX),
+        }
     }
 
     /// Newest manifest of every model, by name. One that cannot be read hides no other: it is logged and left out.
-    pub async fn list(&self) -> Result<Vec<ModelManifest>, CatalogError> {
+    pub async fn list(&self) -> Result<Vec<Arc<ModelManifest>>, CatalogError> {
         let mut newest = Vec::new();
         for name in self.objects.folders(&Path::from("models")).await? {
             match self.manifest(&name, None).await {
@@ -178,28 +188,37 @@ impl Models {
         &self,
         name: &str,
         version: Option<u64>,
-    ) -> Result<ModelManifest, CatalogError> {
+    ) -> Result<Arc<ModelManifest>, CatalogError> {
         check_name("model", name)?;
         let version = match version {
             Some(version) => version,
-            None => match self.committed(name).await?.last() {
-                Some(newest) => *newest,
+            None => match self.newest(name).await? {
+                Some(newest) => newest,
                 None => return Err(self.unknown(name).await),
             },
         };
         let path = place(name, version).join(MANIFEST);
-        let Some(bytes) = self.objects.read(&path).await? else {
-            let versions = self.versions(name).await?;
-            return Err(CatalogError::UnknownModelVersion {
-                name: name.to_string(),
-                version,
-                newest: versions.last().copied().unwrap_or(0),
-            });
+        let Some(seen) = self.objects.look(&path).await? else {
+            return Err(self.unknown_version(name, version).await);
         };
-        serde_json::from_slice(&bytes).map_err(|error| CatalogError::Corrupt {
+        let key = (name.to_owned(), version);
+        if let Some((tag, manifest)) = self.known.get(&key)
+            && tag.is_some()
+            && tag == seen.e_tag
+        {
+            return Ok(manifest);
+        }
+        let Some(bytes) = self.objects.read(&path).await? else {
+            return Err(self.unknown_version(name, version).await);
+        };
+        let manifest = serde_json::from_slice(&bytes).map_err(|error| CatalogError::Corrupt {
             what: path.to_string(),
             reason: error.to_string(),
-        })
+        })?;
+        let manifest: Arc<ModelManifest> = Arc::new(manifest);
+        // Under the tag of before it was read: one that was replaced in between is read again.
+        self.known.insert(key, (seen.e_tag, Arc::clone(&manifest)));
+        Ok(manifest)
     }
 
     pub async fn load(
@@ -217,7 +236,10 @@ impl Models {
                 what: path.to_string(),
                 reason: "the manifest names it and it is gone".into(),
             })?;
-        Ok(ModelVersion { manifest, weights })
+        Ok(ModelVersion {
+            manifest: Arc::unwrap_or_clone(manifest),
+            weights,
+        })
     }
 
     /// Commits the next version (`manifest.version` is set here); weights first, manifest last, created if absent.
@@ -298,6 +320,36 @@ impl Models {
             .collect();
         versions.sort_unstable();
         Ok(versions)
+    }
+
+    /// The highest of the committed versions.
+    async fn newest(&self, name: &str) -> Result<Option<u64>, CatalogError> {
+        let folder = Path::from_iter(["models", name]);
+        let folders = self.objects.folders(&folder).await?;
+        let mut numbers: Vec<u64> = folders
+            .iter()
+            .filter_map(|version| version.parse().ok())
+            .collect();
+        numbers.sort_unstable();
+        // A commit that is under way or broke off has a folder and no manifest.
+        for version in numbers.into_iter().rev() {
+            let manifest = place(name, version).join(MANIFEST);
+            if self.objects.look(&manifest).await?.is_some() {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn unknown_version(&self, name: &str, version: u64) -> CatalogError {
+        match self.versions(name).await {
+            Ok(versions) => CatalogError::UnknownModelVersion {
+                name: name.to_string(),
+                version,
+                newest: versions.last().copied().unwrap_or(0),
+            },
+            Err(error) => error,
+        }
     }
 
     async fn unknown(&self, name: &str) -> CatalogError {
@@ -428,5 +480,45 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(again.version, 1);
+    }
+
+    #[tokio::test]
+    async fn the_newest_version_is_the_last_one_committed_whatever_lies_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let models = models_in(&directory);
+        for _ in 0..11 {
+            let weights = Bytes::from_static(b"w");
+            models.commit(manifest("census"), weights).await.unwrap();
+        }
+        let newest = async || models.manifest("census", None).await.unwrap().version;
+        assert_eq!(newest().await, 11);
+        // A commit that broke off.
+        let folder = directory.path().join("models/census/12");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(WEIGHTS), b"w").unwrap();
+        assert_eq!(newest().await, 11);
+    }
+
+    #[tokio::test]
+    async fn a_manifest_is_read_again_when_another_model_has_taken_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let models = models_in(&directory);
+        let train = async |seed| {
+            let manifest = ModelManifest {
+                seed,
+                ..manifest("census")
+            };
+            models
+                .commit(manifest, Bytes::from_static(b"w"))
+                .await
+                .unwrap();
+            models.manifest("census", Some(1)).await.unwrap()
+        };
+        let first = train(7).await;
+        let again = models.manifest("census", None).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &again), "it was read once");
+        models.remove("census").await.unwrap();
+        assert!(models.manifest("census", Some(1)).await.is_err());
+        assert_eq!(train(8).await.seed, 8);
     }
 }

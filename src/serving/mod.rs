@@ -82,9 +82,9 @@ impl Serving {
     ) -> Result<Arc<LoadedModel>, ServingError> {
         let manifest = self.catalog.models.manifest(name, version).await?;
         let identity = Identity {
-            name: manifest.name,
+            name: manifest.name.clone(),
             version: manifest.version,
-            job: manifest.job,
+            job: manifest.job.clone(),
             committed_ms: manifest.committed_ms,
         };
         let (name, version) = (identity.name.clone(), identity.version);

@@ -340,7 +340,8 @@ async fn scoring_jobs_beyond_the_queue_are_refused_until_one_ends() {
 async fn a_summary_is_made_of_the_manifest_and_has_shapes_and_parameters() {
     let world = World::new().await;
     world.regressor("pay", &[]).await;
-    let mut manifest = world.catalog.models.manifest("pay", None).await.unwrap();
+    let manifest = world.catalog.models.manifest("pay", None).await.unwrap();
+    let mut manifest = Arc::unwrap_or_clone(manifest);
     let summary = super::summary(&manifest).unwrap();
     let words = |line: usize| -> Vec<&str> {
         summary

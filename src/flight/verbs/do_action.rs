@@ -134,7 +134,10 @@ pub(crate) async fn do_action(
         ActionKind::ListModels => {
             body.read::<v1::ListModels>()?;
             let listed = catalog.models.list().await?;
-            Ok(many(listed.iter().map(convert::model), form))
+            Ok(many(
+                listed.iter().map(|manifest| convert::model(manifest)),
+                form,
+            ))
         }
         ActionKind::DescribeModel => {
             let request = body.read::<v1::DescribeModel>()?;
