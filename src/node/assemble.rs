@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 
 use super::admin::StoreProbe;
+use super::spill::SpillDirectory;
 use super::{Listener, NodeError};
 use crate::access::ServerTls;
 use crate::catalog::Catalog;
@@ -27,23 +28,6 @@ pub struct Assembly {
     pub flight: FlightConfig,
     /// Deleted with everything in it when the server ends.
     pub spill: SpillDirectory,
-}
-
-/// Where this process's queries spill; beside the system's other temporary files, never in the shared store.
-#[derive(Debug)]
-pub struct SpillDirectory(std::path::PathBuf);
-
-impl SpillDirectory {
-    fn of(name: &str) -> Self {
-        Self(std::env::temp_dir().join(format!("volary-{name}-{}", std::process::id())))
-    }
-}
-
-impl Drop for SpillDirectory {
-    fn drop(&mut self) {
-        // Absent unless a query spilled.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Reads the certificates, opens the store, builds the engines, joins the cluster.
@@ -70,7 +54,7 @@ pub async fn assemble(
             ..ServingConfig::default()
         },
     );
-    let spill = SpillDirectory::of(&listener.name);
+    let spill = SpillDirectory::make(&std::env::temp_dir());
     let models = Arc::clone(&serving) as Arc<dyn ModelFunctions>;
     let queries = Arc::new(QueryEngine::new(
         catalog.clone(),
@@ -79,7 +63,7 @@ pub async fn assemble(
             memory_bytes: usize::try_from(config.memory_limit_bytes).unwrap_or(usize::MAX),
             partitions: config.threads,
             allow_read: config.allow_read.clone(),
-            spill_directory: spill.0.clone(),
+            spill_directory: spill.path().to_owned(),
         },
     ));
 

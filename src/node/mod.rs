@@ -7,6 +7,7 @@ pub mod assemble;
 pub mod error;
 pub mod listener;
 mod run;
+pub mod spill;
 
 pub use error::NodeError;
 pub use listener::Listener;
