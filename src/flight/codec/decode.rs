@@ -538,7 +538,8 @@ fn check_batch(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flight::codec::encode::{BatchEncoder, expanded_schema, schema_message};
+    use crate::flight::codec::encode::{BatchEncoder, schema_message};
+    use crate::flight::codec::expanded_schema;
     use arrow::array::{
         Array, BinaryArray, BooleanArray, Decimal128Array, DictionaryArray, Float64Array,
         Int64Array, LargeListArray, LargeStringArray, ListArray, NullArray, StringArray,

@@ -6,21 +6,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::buffer::Buffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
+use arrow::ipc::root_as_message;
 use arrow::ipc::writer::{
     DictionaryTracker, IpcDataGenerator, IpcWriteOptions, StreamEncoder, StreamWriter,
 };
-use arrow::ipc::{CompressionType, root_as_message};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::Status;
 
+use super::format::{AnswerFormat, Compression};
 use super::message::{FlightMessage, shared_bytes};
+use super::split::split;
 use crate::flight::error::FlightError;
 use crate::telemetry::metrics;
 
@@ -28,139 +30,8 @@ use crate::telemetry::metrics;
 /// which fresh allocations make encoding slower. A dictionary that a client asked to keep goes out whole.
 pub const MESSAGE_BYTES_MAX: usize = 2 << 20;
 
-/// So many rows fill whole 64-byte lines at one byte a row or more, and whole bytes of a bitmap.
-const ROWS_ALIGNED: usize = 64;
-
 /// Rows expanded at a time where a column has to be expanded: bounds what a small dictionary can blow up to.
 const EXPANDED_ROWS_MAX: usize = 1 << 14;
-
-/// How the buffers of record batches are compressed (Arrow IPC, `BodyCompression`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compression {
-    #[default]
-    None,
-    Lz4,
-    Zstd,
-}
-
-impl Compression {
-    /// Reads `none`, `lz4` or `zstd`, in any case.
-    pub fn parse(text: &str) -> Option<Self> {
-        let known = [
-            ("none", Self::None),
-            ("lz4", Self::Lz4),
-            ("zstd", Self::Zstd),
-        ];
-        let found = known
-            .iter()
-            .find(|(name, _)| text.eq_ignore_ascii_case(name));
-        found.map(|(_, compression)| *compression)
-    }
-
-    fn options(self) -> Result<IpcWriteOptions, FlightError> {
-        IpcWriteOptions::default()
-            .try_with_compression(match self {
-                Self::None => None,
-                Self::Lz4 => Some(CompressionType::LZ4_FRAME),
-                Self::Zstd => Some(CompressionType::ZSTD),
-            })
-            .map_err(encoding_failed)
-    }
-}
-
-/// Whether dictionaries leave as such.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Dictionaries {
-    /// As the values they stand for, which every client can read.
-    #[default]
-    Values,
-    /// A column that is a dictionary stays one; what lies deeper is expanded.
-    Keep,
-}
-
-impl Dictionaries {
-    /// Reads `values` or `keep`, in any case.
-    pub fn parse(text: &str) -> Option<Self> {
-        let known = [("values", Self::Values), ("keep", Self::Keep)];
-        let found = known
-            .iter()
-            .find(|(name, _)| text.eq_ignore_ascii_case(name));
-        found.map(|(_, dictionaries)| *dictionaries)
-    }
-}
-
-/// The form of a stream's record batches, as far as a client may choose it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct AnswerFormat {
-    pub compression: Compression,
-    pub dictionaries: Dictionaries,
-}
-
-impl AnswerFormat {
-    /// The schema that a stream of rows of `schema` advertises.
-    pub fn advertised(self, schema: &Schema) -> SchemaRef {
-        match self.dictionaries {
-            Dictionaries::Values => expanded_schema(schema),
-            Dictionaries::Keep => Arc::new(Schema::new_with_metadata(
-                schema
-                    .fields()
-                    .iter()
-                    .map(|field| match field.data_type() {
-                        DataType::Dictionary(key, value) => {
-                            let value = Box::new(expanded_type(value));
-                            let kept = DataType::Dictionary(key.clone(), value);
-                            Arc::new(field.as_ref().clone().with_data_type(kept))
-                        }
-                        _ => expanded_field(field),
-                    })
-                    .collect::<Vec<_>>(),
-                schema.metadata().clone(),
-            )),
-        }
-    }
-}
-
-/// The schema that outside clients see: dictionaries, views and runs replaced by the values they stand for.
-pub fn expanded_schema(schema: &Schema) -> SchemaRef {
-    Arc::new(Schema::new_with_metadata(
-        schema
-            .fields()
-            .iter()
-            .map(expanded_field)
-            .collect::<Vec<_>>(),
-        schema.metadata().clone(),
-    ))
-}
-
-fn expanded_field(field: &FieldRef) -> FieldRef {
-    let expanded = expanded_type(field.data_type());
-    if expanded == *field.data_type() {
-        return Arc::clone(field);
-    }
-    Arc::new(
-        Field::new(field.name(), expanded, field.is_nullable())
-            .with_metadata(field.metadata().clone()),
-    )
-}
-
-fn expanded_type(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::Dictionary(_, values) => expanded_type(values),
-        DataType::RunEndEncoded(_, values) => expanded_type(values.data_type()),
-        DataType::Utf8View => DataType::Utf8,
-        DataType::BinaryView => DataType::Binary,
-        DataType::ListView(field) | DataType::List(field) => DataType::List(expanded_field(field)),
-        DataType::LargeListView(field) | DataType::LargeList(field) => {
-            DataType::LargeList(expanded_field(field))
-        }
-        DataType::FixedSizeList(field, size) => {
-            DataType::FixedSizeList(expanded_field(field), *size)
-        }
-        DataType::Map(field, sorted) => DataType::Map(expanded_field(field), *sorted),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(expanded_field).collect()),
-        other => other.clone(),
-    }
-}
 
 /// The message that opens a stream.
 pub fn schema_message(schema: &Schema) -> FlightMessage {
@@ -321,7 +192,9 @@ impl BatchEncoder {
         let encoder = match &mut self.encoder {
             Some(encoder) => encoder,
             none => {
-                let options = self.compression.options()?;
+                let options = IpcWriteOptions::default()
+                    .try_with_compression(self.compression.ipc())
+                    .map_err(encoding_failed)?;
                 let encoder = StreamEncoder::try_new_with_options(&self.schema, options);
                 none.insert(encoder.map_err(encoding_failed)?)
             }
@@ -438,120 +311,15 @@ fn encoding_failed(reason: impl std::fmt::Display) -> FlightError {
     }
 }
 
-/// Cuts a batch into runs of rows whose bodies are at most `bytes_max`, but for single rows that are larger.
-fn split(batch: &RecordBatch, bytes_max: usize) -> Vec<RecordBatch> {
-    let mut parts = Vec::new();
-    split_into(batch, bytes_max, &mut parts);
-    parts
-}
-
-fn split_into(batch: &RecordBatch, bytes_max: usize, parts: &mut Vec<RecordBatch>) {
-    let rows = batch.num_rows();
-    if rows == 0 {
-        return;
-    }
-    let bytes: usize = batch
-        .columns()
-        .iter()
-        .map(|column| body_bytes(&column.to_data()))
-        .sum();
-    if bytes <= bytes_max || rows == 1 {
-        parts.push(batch.clone());
-        return;
-    }
-    let step = rows_of_a_part(rows, bytes, bytes_max);
-    for start in (0..rows).step_by(step) {
-        split_into(
-            &batch.slice(start, step.min(rows - start)),
-            bytes_max,
-            parts,
-        );
-    }
-}
-
-/// Rows of each of the fewest equal parts, in whole groups of [`ROWS_ALIGNED`] where that fits: then buffers need no padding,
-/// and validity and booleans no shifting. `bytes` is more than `bytes_max`.
-fn rows_of_a_part(rows: usize, bytes: usize, bytes_max: usize) -> usize {
-    let most = (rows as u128 * bytes_max as u128 / bytes as u128) as usize;
-    let parts = rows.div_ceil(most.max(1)).max(2);
-    let equal = rows.div_ceil(parts);
-    let aligned = equal.next_multiple_of(ROWS_ALIGNED);
-    if aligned <= most { aligned } else { equal }
-}
-
-/// Bytes that the values of `data` take in a message's body, slices counted as what they show.
-fn body_bytes(data: &ArrayData) -> usize {
-    /// Every buffer is padded to this.
-    const PADDING: usize = 64;
-    let (offset, rows) = (data.offset(), data.len());
-    let validity = if data.nulls().is_some() {
-        rows.div_ceil(8) + PADDING
-    } else {
-        0
-    };
-    let child =
-        |start: usize, length: usize| body_bytes(&data.child_data()[0].slice(start, length));
-    let between = |wide: bool| -> (usize, usize) {
-        if rows == 0 {
-            return (0, 0);
-        }
-        let buffer = &data.buffers()[0];
-        if wide {
-            let offsets = buffer.typed_data::<i64>();
-            (offsets[offset] as usize, offsets[offset + rows] as usize)
-        } else {
-            let offsets = buffer.typed_data::<i32>();
-            (offsets[offset] as usize, offsets[offset + rows] as usize)
-        }
-    };
-    validity
-        + PADDING
-        + match data.data_type() {
-            DataType::Null => 0,
-            DataType::Boolean => rows.div_ceil(8),
-            DataType::Utf8 | DataType::Binary => {
-                let (start, end) = between(false);
-                (rows + 1) * 4 + PADDING + (end - start)
-            }
-            DataType::LargeUtf8 | DataType::LargeBinary => {
-                let (start, end) = between(true);
-                (rows + 1) * 8 + PADDING + (end - start)
-            }
-            DataType::List(_) | DataType::Map(_, _) => {
-                let (start, end) = between(false);
-                (rows + 1) * 4 + child(start, end - start)
-            }
-            DataType::LargeList(_) => {
-                let (start, end) = between(true);
-                (rows + 1) * 8 + child(start, end - start)
-            }
-            DataType::FixedSizeList(_, size) => {
-                let size = usize::try_from(*size).unwrap_or(0);
-                child(offset * size, rows * size)
-            }
-            DataType::Dictionary(key, _) => rows * key.primitive_width().unwrap_or(0),
-            DataType::FixedSizeBinary(size) => rows * usize::try_from(*size).unwrap_or(0),
-            DataType::Struct(_) => data
-                .child_data()
-                .iter()
-                .map(|child| body_bytes(&child.slice(offset, rows)))
-                .sum(),
-            other => match other.primitive_width() {
-                Some(width) => rows * width,
-                // Unions, which are rare: what the buffers hold.
-                None => data.get_slice_memory_size().unwrap_or(0),
-            },
-        }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flight::codec::{Dictionaries, expanded_schema};
     use arrow::array::{
         BooleanArray, DictionaryArray, FixedSizeListArray, Float64Array, Int32Array,
         LargeListArray, ListArray, NullArray, StringArray, StringViewArray, StructArray,
     };
-    use arrow::datatypes::{Float32Type, Int32Type, Int64Type};
+    use arrow::datatypes::{DataType, Field, Float32Type, Int32Type, Int64Type};
     use arrow_flight::FlightData;
 
     fn one(name: &str, column: ArrayRef) -> RecordBatch {

@@ -5,11 +5,11 @@
 
 mod decode;
 mod encode;
+mod format;
 mod message;
+mod split;
 
 pub use decode::{DecodeLimits, Inbound, InboundItem, schema_of_message};
-pub use encode::{
-    AnswerFormat, BatchEncoder, Compression, Dictionaries, batch_stream, expanded_schema,
-    stream_bytes,
-};
+pub use encode::{BatchEncoder, batch_stream, stream_bytes};
+pub use format::{AnswerFormat, Compression, Dictionaries, expanded_schema};
 pub use message::{FlightMessage, Pieces};
