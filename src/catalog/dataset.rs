@@ -100,6 +100,8 @@ pub struct DataFile {
 #[derive(Debug, Clone)]
 pub struct Dataset {
     pub name: String,
+    /// Another dataset that takes this one's name has another.
+    pub id: String,
     pub version: i64,
     /// The Arrow schema as uploaded (kept beside the Delta schema, so that types Delta has no word for come back).
     pub schema: SchemaRef,
@@ -544,6 +546,7 @@ fn dataset_of(name: &str, table: &TableVersion, objects: &Objects, kept: &Arc<Ke
         .collect();
     Dataset {
         name: name.to_string(),
+        id: table.id.clone(),
         version: table.version,
         schema: Arc::clone(&table.schema),
         rows: files.iter().map(|file| file.rows).sum(),

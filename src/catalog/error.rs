@@ -14,7 +14,9 @@ pub enum CatalogError {
         version: i64,
         newest: i64,
     },
-    #[error("dataset {name:?} exists; use mode append or overwrite, or another name")]
+    #[error(
+        "dataset {name:?} exists; use mode append or overwrite (replace in ADBC), or another name"
+    )]
     DatasetExists { name: String },
     #[error("there is no model {name:?}; {hint}")]
     UnknownModel { name: String, hint: String },

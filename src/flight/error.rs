@@ -16,6 +16,10 @@ pub enum FlightError {
     BadCommand { message: String, reason: String },
     #[error("the descriptor is empty; give a path such as [\"census\"] or a command")]
     NoDescriptor,
+    #[error(
+        "the stream ended without a message; send the schema and a descriptor first. A driver that sends none for a table without rows cannot make one so: write CREATE TABLE name (column type, ...)"
+    )]
+    NoMessage,
     #[error("path {path} names nothing; {expected}")]
     BadPath {
         path: String,
@@ -29,6 +33,10 @@ pub enum FlightError {
     BadTicket { reason: &'static str },
     #[error("the ticket has expired; ask GetFlightInfo for a new one")]
     ExpiredTicket,
+    #[error(
+        "dataset {name:?} was removed since the ticket was given, and another one made under its name; ask GetFlightInfo for a new one"
+    )]
+    ReplacedDataset { name: String },
     #[error("the ticket was cancelled; ask GetFlightInfo for a new one")]
     CancelledTicket,
     #[error("the read was cancelled by CancelFlightInfo")]
@@ -167,6 +175,7 @@ impl Faulty for FlightError {
             | Self::WrongCommand { .. }
             | Self::BadCommand { .. }
             | Self::NoDescriptor
+            | Self::NoMessage
             | Self::UnknownAction { .. }
             | Self::BadTicket { .. }
             | Self::BadHandle
@@ -185,9 +194,10 @@ impl Faulty for FlightError {
             | Self::Incomplete { .. }
             | Self::TooManyEndpoints { .. }
             | Self::BadField { .. } => Fault::InvalidArgument,
-            Self::BadPath { .. } | Self::NoNamespace { .. } | Self::ExpiredTicket => {
-                Fault::NotFound
-            }
+            Self::BadPath { .. }
+            | Self::NoNamespace { .. }
+            | Self::ExpiredTicket
+            | Self::ReplacedDataset { .. } => Fault::NotFound,
             Self::TooManyParameters { .. }
             | Self::MessageTooLarge { .. }
             | Self::BatchTooLarge { .. }

@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_ticket_opens_on_every_server_with_the_key_until_it_expires() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let rows = Rows::Table("census@3".to_owned());
+        let rows = Rows::History("census".to_owned());
         let (ticket, expires) = signer(1).ticket(rows.clone(), now);
         assert_eq!(signer(1).open_ticket(&ticket, now).unwrap().rows, rows);
         assert_eq!(signer(1).open_ticket(&ticket, expires).unwrap().rows, rows);
@@ -188,14 +188,14 @@ mod tests {
     fn a_renewed_ticket_is_the_same_one_for_longer() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
         let signer = signer(1);
-        let (ticket, expires) = signer.ticket(Rows::Table("census@3".to_owned()), now);
+        let (ticket, expires) = signer.ticket(Rows::History("census".to_owned()), now);
         let opened = signer.open_ticket(&ticket, now).unwrap();
         let later = now + Duration::from_secs(40);
         let (renewed, expires_then) = signer.renew(opened.clone(), later);
         assert!(expires_then > expires);
         let reopened = signer.open_ticket(&renewed, expires_then).unwrap();
         assert_eq!((reopened.rows, reopened.id), (opened.rows, opened.id));
-        let (other, _) = signer.ticket(Rows::Table("census@3".to_owned()), now);
+        let (other, _) = signer.ticket(Rows::History("census".to_owned()), now);
         assert_ne!(other, ticket);
     }
 

@@ -285,3 +285,18 @@ def test_rows_that_are_read_again_and_again_stay_the_same(bare):
     put(bare, "again", other, "OVERWRITE")
     assert read(bare, flight.FlightDescriptor.for_path("again")).equals(other)
     assert read(bare, flight.FlightDescriptor.for_command(command("Read", dataset="again@0"))).equals(rows)
+
+
+def test_a_ticket_is_not_taken_for_another_dataset_that_has_the_name(bare, cluster):
+    put(bare, "retaken", pa.table({"n": range(4000)}), "OVERWRITE")
+    parts = bare.get_flight_info(flight.FlightDescriptor.for_command(command("Read", dataset="retaken", endpoints=2)))
+    whole = bare.get_flight_info(flight.FlightDescriptor.for_path("retaken"))
+    assert bare.do_get(whole.endpoints[0].ticket).read_all().num_rows == 4000
+    ask(bare, "DropDataset", name="retaken")
+    put(bare, "retaken", pa.table({"n": range(4000, 8000)}), "OVERWRITE")
+    for server in cluster.servers:
+        with flight.connect(server.url) as client:
+            for endpoint in parts.endpoints + whole.endpoints:
+                with pytest.raises(KeyError, match='dataset "retaken" was removed since the ticket was given'):
+                    client.do_get(endpoint.ticket).read_all()
+    assert read(bare, flight.FlightDescriptor.for_path("retaken")).num_rows == 4000

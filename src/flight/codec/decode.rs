@@ -76,7 +76,7 @@ impl Inbound {
             .message()
             .await
             .map_err(|status| limits.rename(status))?
-            .ok_or(FlightError::NoDescriptor)?;
+            .ok_or(FlightError::NoMessage)?;
         let descriptor = first
             .flight_descriptor
             .take()

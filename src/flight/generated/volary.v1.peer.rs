@@ -160,16 +160,13 @@ pub struct TicketBody {
     /// no two tickets have one, but for a ticket that was renewed
     #[prost(bytes = "bytes", tag = "6")]
     pub id: ::prost::bytes::Bytes,
-    #[prost(oneof = "ticket_body::Rows", tags = "1, 2, 3, 5")]
+    #[prost(oneof = "ticket_body::Rows", tags = "2, 3, 5")]
     pub rows: ::core::option::Option<ticket_body::Rows>,
 }
 /// Nested message and enum types in `TicketBody`.
 pub mod ticket_body {
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Rows {
-        /// `census@3`: always with the version, so that every reader sees the same rows
-        #[prost(string, tag = "1")]
-        Table(::prost::alloc::string::String),
         /// history of the job with this id
         #[prost(string, tag = "2")]
         History(::prost::alloc::string::String),
@@ -192,7 +189,7 @@ impl ::prost::Name for TicketBody {
 /// A run of row groups of a dataset version.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TablePart {
-    /// `census@3`
+    /// `census@3`: always with the version, so that every reader sees the same rows
     #[prost(string, tag = "1")]
     pub table: ::prost::alloc::string::String,
     /// index of the first row group, counted over all files in order
@@ -204,6 +201,9 @@ pub struct TablePart {
     /// empty: all
     #[prost(string, repeated, tag = "4")]
     pub columns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// of the table: a name may be removed and taken again, and versions then begin anew
+    #[prost(string, tag = "5")]
+    pub id: ::prost::alloc::string::String,
 }
 impl ::prost::Name for TablePart {
     const NAME: &'static str = "TablePart";

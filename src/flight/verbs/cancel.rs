@@ -137,7 +137,7 @@ mod tests {
 
     /// A flight whose ticket was signed at this time.
     fn flight(wire: &Wire, signed: SystemTime) -> FlightInfo {
-        let rows = Rows::Table("census@3".to_owned());
+        let rows = Rows::History("census".to_owned());
         let (ticket, _) = wire.signer.ticket(rows, signed);
         FlightInfo {
             endpoint: vec![FlightEndpoint {

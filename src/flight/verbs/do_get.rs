@@ -68,14 +68,13 @@ pub(crate) async fn read_ticket(
 
 async fn read_rows(context: &VerbContext, rows: Rows) -> Result<FlightStream, Status> {
     match rows {
-        Rows::Table(reference) => {
-            let reference = DatasetReference::parse(&reference)?;
-            let dataset = context.services.catalog.datasets.open(&reference).await?;
-            scan(context, &dataset, None, 0..usize::MAX)
-        }
         Rows::TablePart(part) => {
             let reference = DatasetReference::parse(&part.table)?;
             let dataset = context.services.catalog.datasets.open(&reference).await?;
+            if dataset.id != part.id {
+                let name = dataset.name;
+                return Err(FlightError::ReplacedDataset { name }.into());
+            }
             let columns = Some(part.columns.as_slice()).filter(|columns| !columns.is_empty());
             let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
             let first = place(part.first);

@@ -4,6 +4,7 @@
 //! the ticket as well.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::time::SystemTime;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -111,13 +112,24 @@ pub(crate) async fn target_schema(
 
 /// A dataset at the version it was opened at.
 pub(crate) fn dataset_info(context: &VerbContext, dataset: &Dataset) -> Result<FlightInfo, Status> {
-    let rows = Rows::Table(reference_text(&dataset.name, dataset.version));
+    let rows = Rows::TablePart(table_part(dataset, 0..usize::MAX, &[]));
     let info = readable(context, &context.advertised(&dataset.schema), rows)?;
     Ok(info
         .with_descriptor(FlightDescriptor::new_path(vec![dataset.name.clone()]))
         .with_total_records(count(dataset.rows))
         .with_total_bytes(count(dataset.bytes))
         .with_app_metadata(format!("{{\"version\": {}}}", dataset.version)))
+}
+
+/// What a ticket says of some row groups of a dataset.
+fn table_part(dataset: &Dataset, row_groups: Range<usize>, columns: &[String]) -> TablePart {
+    TablePart {
+        table: reference_text(&dataset.name, dataset.version),
+        id: dataset.id.clone(),
+        first: row_groups.start as u64,
+        row_groups: row_groups.len() as u64,
+        columns: columns.to_vec(),
+    }
 }
 
 /// A dataset in several endpoints, each a run of its row groups.
@@ -134,12 +146,7 @@ async fn read_info(context: &VerbContext, read: &v1::Read) -> Result<FlightInfo,
     let mut locations = Locations::of(context);
     let mut info = with_schema(FlightInfo::new(), &schema)?;
     for (run, rows) in dataset.runs(endpoints_of(endpoints, dataset.files.len())) {
-        let part = Rows::TablePart(TablePart {
-            table: reference_text(&dataset.name, dataset.version),
-            first: run.start as u64,
-            row_groups: run.len() as u64,
-            columns: read.columns.clone(),
-        });
+        let part = Rows::TablePart(table_part(&dataset, run, &read.columns));
         let mut endpoint = endpoint(context, part);
         endpoint.app_metadata = format!("{{\"rows\": {rows}}}").into();
         endpoint.location = locations.next_of_all();

@@ -46,6 +46,8 @@ pub struct TableFile {
 #[derive(Debug, Clone)]
 pub struct TableVersion {
     pub folder: Path,
+    /// Of the table, given when its version 0 was made: another table in the same folder has another.
+    pub id: String,
     pub version: i64,
     pub schema: SchemaRef,
     pub files: Vec<TableFile>,

@@ -72,6 +72,7 @@ pub(super) async fn describe(
     let schema = exact_schema(folder, snapshot.metadata(), snapshot.arrow_schema())?;
     Ok(TableVersion {
         folder: folder.clone(),
+        id: snapshot.metadata().id().to_owned(),
         version: i64::try_from(snapshot.version()).unwrap_or(i64::MAX),
         schema,
         files: files.into_iter().map(|(_, file)| file).collect(),
