@@ -452,6 +452,8 @@ enum Adaptor {
     Cast,
     /// A column of nothing but nulls, which come as no type, to the model's type.
     Nulls,
+    /// Whole numbers where floats were trained.
+    Floats,
     /// Floats where integers were trained: whole numbers pass (NaN as null, as pandas writes missing integers).
     Whole,
     /// Lists of any length where vectors were trained: those of the vectors' length pass.
@@ -470,7 +472,8 @@ impl Adaptor {
         };
         match (ColumnKind::of(values), ColumnKind::of(wanted)) {
             (ColumnKind::Float, ColumnKind::Integer) => Some(Self::Whole),
-            (ColumnKind::Integer | ColumnKind::Float, ColumnKind::Float)
+            (ColumnKind::Integer, ColumnKind::Float) => Some(Self::Floats),
+            (ColumnKind::Float, ColumnKind::Float)
             | (ColumnKind::Integer, ColumnKind::Integer)
             | (ColumnKind::Boolean, ColumnKind::Boolean)
             | (ColumnKind::Text(_), ColumnKind::Text(_)) => Some(if is_dictionary {
@@ -505,6 +508,8 @@ impl Adaptor {
     fn result(self, incoming: &DataType, wanted: &DataType) -> DataType {
         match (self, incoming) {
             (Self::Whole, _) => DataType::Int64,
+            // Holds every whole number up to 2^53; a narrower one would round before the model does.
+            (Self::Floats, _) => DataType::Float64,
             (Self::Nulls, _) => wanted.clone(),
             // With its own items: casting them here could round them.
             (Self::Vector, _) => vectors_of(incoming, wanted),
@@ -591,7 +596,7 @@ impl Input {
         match self.adaptor {
             // An expression may make vectors of lists.
             Adaptor::AsIs => Ok(rebased(column)),
-            Adaptor::Cast => strict_cast(column, &self.adapted).map_err(refuse),
+            Adaptor::Cast | Adaptor::Floats => strict_cast(column, &self.adapted).map_err(refuse),
             Adaptor::Nulls => Ok(new_null_array(&self.adapted, column.len())),
             Adaptor::Vector => to_vectors(column, &self.adapted).map_err(|problem| {
                 let (row, problem) = match problem {

@@ -991,3 +991,32 @@ async fn a_vector_that_cannot_be_read_is_refused_by_name_and_row() {
     let made = made.as_primitive::<Float32Type>().values();
     assert_eq!(made, &[2.0, 0.5, 3.0, 0.5]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_numbers_of_any_width_are_floats_where_a_model_learnt_floats() {
+    let floats: ArrayRef = Arc::new(Float64Array::from(vec![3.0, 0.0, 7.0]));
+    let rows = RecordBatch::try_from_iter([("x", Arc::clone(&floats))]).unwrap();
+    let (bench, source) = with_rows(std::slice::from_ref(&rows)).await;
+    for steps in [
+        json!([]),
+        json!([{"transform": "standardize", "columns": ["x"]}]),
+    ] {
+        let fitted = fit(&bench, &source, &["x"], steps.clone(), None)
+            .await
+            .unwrap();
+        let reference = fitted.bind(&rows.schema()).unwrap().apply(&rows).unwrap();
+        for whole in [
+            DataType::Int8,
+            DataType::UInt16,
+            DataType::Int32,
+            DataType::UInt64,
+            DataType::Float32,
+            DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Int64)),
+        ] {
+            let column = arrow::compute::cast(&floats, &whole).unwrap();
+            let rows = RecordBatch::try_from_iter([("x", column)]).unwrap();
+            let bound = fitted.bind(&rows.schema()).unwrap();
+            assert_eq!(bound.apply(&rows).unwrap(), reference, "{whole} {steps}");
+        }
+    }
+}
