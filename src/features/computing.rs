@@ -25,17 +25,25 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::support::machine::THREAD_STACK_BYTES;
 
 /// Batches computed ahead of the reader.
 const BATCHES_AHEAD: usize = 2;
+
+/// Statements planned beside each other; the others wait. More than there are cores: one that takes long, of a table of
+/// ten thousand columns, must not keep a short one waiting.
+const PLANS_MAX: usize = 16;
 
 /// The runtime, found again in every session's configuration.
 #[derive(Debug)]
 pub(super) struct QueryThreads {
     /// Taken when the engine ends: a runtime must not be waited for where others run.
     runtime: Option<Runtime>,
+    plans: Arc<Semaphore>,
 }
 
 impl QueryThreads {
@@ -43,10 +51,12 @@ impl QueryThreads {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("query")
+            .thread_stack_size(THREAD_STACK_BYTES)
             .enable_all()
             .build()?;
         Ok(Self {
             runtime: Some(runtime),
+            plans: Arc::new(Semaphore::new(PLANS_MAX)),
         })
     }
 }
@@ -56,6 +66,36 @@ impl Drop for QueryThreads {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// Plans on a thread of its own: planning computes without a pause too, and recurses. Dropped, it stops at its next pause.
+pub(super) async fn plan<T: Send + 'static>(
+    threads: Option<&QueryThreads>,
+    planning: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let Some((threads, runtime)) =
+        threads.and_then(|threads| Some((threads, threads.runtime.as_ref()?)))
+    else {
+        return planning.await;
+    };
+    let turn = Arc::clone(&threads.plans).acquire_owned().await;
+    let stop = CancellationToken::new();
+    let (stopped, handle) = (stop.clone(), runtime.handle().clone());
+    let _stop = stop.drop_guard();
+    let planned = runtime.spawn_blocking(move || {
+        let _turn = turn;
+        handle.block_on(stopped.run_until_cancelled_owned(planning))
+    });
+    match planned.await {
+        Ok(Some(planned)) => planned,
+        Ok(None) => unreachable!("nobody stops it while its answer is awaited"),
+        // As if it had panicked here.
+        Err(lost) => match lost.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime has ended with its server, and whoever waits ends too.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

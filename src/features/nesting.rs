@@ -17,6 +17,9 @@ pub(super) const RELATIONS_MAX: usize = 400;
 /// Brackets and CASEs open at once.
 const BRACKETS_MAX: usize = 100;
 
+/// Levels of a type that is written in a text: as many as an Arrow schema may have on its way to a client.
+const TYPE_LEVELS_MAX: usize = 50;
+
 /// One bracket, or one CASE, that is open.
 #[derive(Default)]
 struct Level {
@@ -56,12 +59,41 @@ impl Level {
     }
 }
 
+/// Types in a text, which `arrow_cast` and its kin read by recursion.
+fn check_types(tokens: &[Token]) -> Result<(), String> {
+    let reads_types = |token: &Token| matches!(token, Token::Word(word) if word.value.to_ascii_lowercase().starts_with("arrow_"));
+    if !tokens.iter().any(reads_types) {
+        return Ok(());
+    }
+    for token in tokens
+        .iter()
+        .filter(|token| !matches!(token, Token::LParen))
+    {
+        let (mut open, mut deepest) = (0_usize, 0);
+        for letter in token.to_string().chars() {
+            match letter {
+                '(' | '<' => open += 1,
+                ')' | '>' => open = open.saturating_sub(1),
+                _ => {}
+            }
+            deepest = deepest.max(open);
+        }
+        if deepest > TYPE_LEVELS_MAX {
+            return Err(format!(
+                "it has a type of {deepest} levels in a text; at most {TYPE_LEVELS_MAX} are taken"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses text that nests deeper than the stack carries, with the limit in the reason. Text that is no SQL passes:
 /// the parser says what is wrong with it.
 pub(super) fn check_nesting(sql: &str) -> Result<(), String> {
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else {
         return Ok(());
     };
+    check_types(&tokens)?;
     let mut levels = vec![Level::default()];
     let mut relations = 0_usize;
     // Whether the last token ended an operand: a keyword after an operator can only be a column's name.
@@ -374,5 +406,24 @@ mod tests {
         ] {
             check_nesting(&sql).unwrap_or_else(|said| panic!("{}: {said}", &sql[..13]));
         }
+    }
+
+    #[test]
+    fn a_type_in_a_text_is_no_deeper_than_a_schema_may_be() {
+        let cast = |levels: usize| {
+            let (open, close) = ("List(".repeat(levels), ")".repeat(levels));
+            format!("SELECT arrow_cast(NULL, '{open}Int64{close}'), '((((' FROM t")
+        };
+        assert_eq!(check_nesting(&cast(50)), Ok(()));
+        for sql in [
+            cast(51),
+            cast(3_000).replace("arrow_cast", "Arrow_Try_Cast"),
+        ] {
+            let said = check_nesting(&sql).unwrap_err();
+            assert!(said.contains("at most 50"), "{said}");
+        }
+        // Brackets in a text that is no type are its author's own.
+        let text = format!("SELECT '{}' FROM t", "(".repeat(3_000));
+        assert_eq!(check_nesting(&text), Ok(()));
     }
 }

@@ -30,6 +30,7 @@ use super::error::{from_datafusion, plain_text};
 use super::functions::bounded;
 use super::model_function::{FUNCTION, PredictFunction, split_version};
 use super::parameters;
+use super::same_names;
 use super::statements::CheckedStatement;
 use super::tables::{DatasetSchema, ParquetTable, ReadFiles, allowed_path, plain_schema};
 use super::{FeatureError, ModelFunctions, Source};
@@ -58,19 +59,19 @@ pub struct QueryLimits {
     pub spill_directory: PathBuf,
 }
 
-/// SQL over the catalog. Cheap to clone behind an `Arc`.
-#[derive(Debug)]
+/// SQL over the catalog. Cheap to clone.
+#[derive(Debug, Clone)]
 pub struct QueryEngine {
     catalog: Catalog,
     models: Arc<dyn ModelFunctions>,
     limits: QueryLimits,
     /// The session every statement starts from; `Err` when the spill directory or the threads cannot be had.
-    base: Result<SessionState, String>,
+    base: Arc<Result<SessionState, String>>,
 }
 
 impl QueryEngine {
     pub fn new(catalog: Catalog, models: Arc<dyn ModelFunctions>, limits: QueryLimits) -> Self {
-        let base = base_session(&limits);
+        let base = Arc::new(base_session(&limits));
         Self {
             catalog,
             models,
@@ -81,7 +82,10 @@ impl QueryEngine {
 
     /// Parses, checks against the allow-list, finds models, plans. No rows are read.
     pub async fn prepare(&self, sql: &str) -> Result<Query, FeatureError> {
-        self.plan(sql, self.limits.partitions).await
+        let mut checked = super::statements::check(sql)?;
+        same_names::set_apart(&mut checked.statement);
+        self.plan_checked(checked, self.limits.partitions, None)
+            .await
     }
 
     /// A source's schema and row stream in a fixed order: files and row groups in order, a query in one partition.
@@ -160,6 +164,22 @@ impl QueryEngine {
     /// be there.
     pub(super) async fn plan_checked(
         &self,
+        checked: CheckedStatement,
+        partitions: usize,
+        created: Option<&str>,
+    ) -> Result<Query, FeatureError> {
+        let (engine, created) = (self.clone(), created.map(str::to_owned));
+        let threads = self.base()?.config().get_extension::<QueryThreads>();
+        let planned = async move {
+            engine
+                .planned(checked, partitions, created.as_deref())
+                .await
+        };
+        computing::plan(threads.as_deref(), planned).await
+    }
+
+    async fn planned(
+        &self,
         mut checked: CheckedStatement,
         partitions: usize,
         created: Option<&str>,
@@ -197,7 +217,7 @@ impl QueryEngine {
     /// The scalar functions of SQL by the group that their documentation puts them in.
     pub fn functions(&self) -> BTreeMap<&'static str, BTreeSet<String>> {
         let mut groups: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
-        let Ok(base) = &self.base else {
+        let Ok(base) = self.base.as_ref() else {
             return groups;
         };
         // Each statement has one of its own, over its models.
@@ -216,18 +236,22 @@ impl QueryEngine {
         groups
     }
 
+    fn base(&self) -> Result<&SessionState, FeatureError> {
+        self.base
+            .as_ref()
+            .as_ref()
+            .map_err(|reason| FeatureError::Internal {
+                reason: reason.clone(),
+            })
+    }
+
     async fn session(
         &self,
         partitions: usize,
         list: bool,
         created: Option<&str>,
     ) -> Result<SessionState, FeatureError> {
-        let base = self
-            .base
-            .as_ref()
-            .map_err(|reason| FeatureError::Internal {
-                reason: reason.clone(),
-            })?;
+        let base = self.base()?;
         let runtime = Arc::clone(base.runtime_env());
         let datasets = DatasetSchema::new(
             self.catalog.clone(),
@@ -351,7 +375,7 @@ impl Query {
             Err(error) => return Err(from_datafusion(error).with_memory_limit(memory_bytes)),
         };
         Ok(Self {
-            schema: without_metadata(&schema),
+            schema: same_names::as_written(without_metadata(&schema)),
             state,
             plan,
             optimized,
@@ -394,12 +418,13 @@ impl Query {
         };
         let memory = self.memory_bytes;
         let failed = move |error| from_datafusion(error).with_memory_limit(memory);
-        let physical = self
-            .state
-            .query_planner()
-            .create_physical_plan(&optimized, &self.state)
-            .await
-            .map_err(failed)?;
+        let threads = self.state.config().get_extension::<QueryThreads>();
+        let state = self.state.clone();
+        let physical = computing::plan(threads.as_deref(), async move {
+            let planner = Arc::clone(state.query_planner());
+            planner.create_physical_plan(&optimized, &state).await
+        });
+        let physical = physical.await.map_err(failed)?;
         let rows = computing::execute(physical, self.state.task_ctx()).map_err(failed)?;
         let schema = self.schema;
         let files = self.files;

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::tokenizer::Location;
 
 use super::nesting::check_nesting;
 use super::planner_forms::{number_parameters, write_for_planner};
+use super::repeats::check_repeats;
 use super::{FeatureError, model_table};
 
 /// Longest statement taken, in bytes; the parser's memory is a small multiple of it.
@@ -98,6 +99,7 @@ pub(super) fn check_body_of(body: &mut SqlStatement) -> Result<Surveyed, Feature
     if let ControlFlow::Break(refusal) = Visit::visit(&*body, &mut survey) {
         return Err(refusal);
     }
+    check_repeats(body)?;
     if !survey.question_marks.is_empty() {
         if survey.has_numbered {
             return Err(FeatureError::BadSql {

@@ -877,3 +877,150 @@ async fn a_column_of_a_result_says_from_which_table_it_is_if_from_one() {
         assert_eq!(tables, expected, "{sql}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_without_rows_is_one_like_any_other() {
+    let bench = with_people().await;
+    bench.put("nobody", WriteMode::Error, &[people(0, 0)]).await;
+    for (sql, expected) in [
+        ("SELECT count(*) FROM nobody", vec!["0"]),
+        ("SELECT name FROM nobody ORDER BY id", vec![]),
+        ("SELECT DISTINCT name FROM nobody", vec![]),
+        ("SELECT max(id) FROM nobody GROUP BY name", vec![]),
+        ("SELECT count(DISTINCT name) FROM nobody", vec!["0"]),
+        (
+            "SELECT count(*) FROM people WHERE id NOT IN (SELECT id FROM nobody)",
+            vec!["1500"],
+        ),
+        (
+            "SELECT count(*) FROM people WHERE id IN (SELECT id FROM nobody)",
+            vec!["0"],
+        ),
+        (
+            "SELECT count(*) FROM people p WHERE NOT EXISTS (SELECT 1 FROM nobody n WHERE n.id = p.id)",
+            vec!["1500"],
+        ),
+        (
+            "SELECT count(*) FROM people p LEFT JOIN nobody n ON p.id = n.id",
+            vec!["1500"],
+        ),
+        (
+            "SELECT count(*) FROM people p FULL JOIN nobody n ON p.id = n.id",
+            vec!["1500"],
+        ),
+        (
+            "SELECT count(*) FROM nobody n RIGHT JOIN people p ON p.id = n.id",
+            vec!["1500"],
+        ),
+        (
+            "SELECT count(*) FROM people p JOIN nobody n ON p.id = n.id",
+            vec!["0"],
+        ),
+        (
+            "SELECT count(*) FROM (SELECT id FROM people EXCEPT SELECT id FROM nobody)",
+            vec!["1500"],
+        ),
+        (
+            "SELECT count(*) FROM (SELECT id FROM people INTERSECT SELECT id FROM nobody)",
+            vec!["0"],
+        ),
+        (
+            "SELECT count(*) FROM (SELECT id FROM people UNION ALL SELECT id FROM nobody)",
+            vec!["1500"],
+        ),
+        ("SELECT row_number() OVER (ORDER BY id) FROM nobody", vec![]),
+    ] {
+        assert_eq!(bench.texts(sql).await, expected, "{sql}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_of_a_result_may_have_one_name() {
+    let bench = with_people().await;
+    for (sql, names, first) in [
+        (
+            "SELECT id, CAST(id AS TEXT) FROM people WHERE id = 7",
+            vec!["id", "id"],
+            ["7", "7"],
+        ),
+        (
+            "SELECT *, id FROM people WHERE id = 7",
+            vec!["id", "name", "Age", "id"],
+            ["7", "person 7"],
+        ),
+        (
+            "SELECT id, id FROM people ORDER BY id DESC LIMIT 1",
+            vec!["id", "id"],
+            ["1499", "1499"],
+        ),
+        (
+            "SELECT id AS x, name AS x FROM people WHERE id = 7",
+            vec!["x", "x"],
+            ["7", "person 7"],
+        ),
+        (
+            "SELECT count(*), count(*) FROM people",
+            vec!["count(*)", "count(*)"],
+            ["1500", "1500"],
+        ),
+        (
+            "SELECT p.id, q.id FROM people p JOIN people q ON p.id + 1 = q.id WHERE p.id = 7",
+            vec!["id", "id"],
+            ["7", "8"],
+        ),
+        (
+            "SELECT id, id FROM people WHERE id < 2 UNION ALL SELECT id, id FROM people WHERE id = 9 ORDER BY 1 DESC LIMIT 1",
+            vec!["id", "id"],
+            ["9", "9"],
+        ),
+    ] {
+        let answer = bench
+            .sql(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let schema = answer.schema();
+        let found: Vec<&str> = schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect();
+        assert_eq!(found, names, "{sql}");
+        let values = [0, 1].map(|column| {
+            let text = arrow::compute::cast(answer.column(column), &DataType::Utf8).unwrap();
+            text.as_string::<i32>().value(0).to_owned()
+        });
+        assert_eq!(values, first, "{sql}");
+    }
+    // Where a name is one column's, it stays so.
+    for sql in [
+        "SELECT count(*) FROM (SELECT id, id FROM people)",
+        "WITH t AS (SELECT id AS x, name AS x FROM people) SELECT * FROM t",
+    ] {
+        let refusal = bench.refusal(sql).await;
+        assert_eq!(refusal.fault(), Fault::InvalidArgument, "{sql}: {refusal}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_doubles_itself_is_refused_before_it_is_planned() {
+    let bench = with_people().await;
+    let doubled = |times: usize| {
+        let mut sql = "WITH t0 AS (SELECT id FROM people)".to_owned();
+        for number in 1..=times {
+            let before = number - 1;
+            sql += &format!(
+                ", t{number} AS (SELECT a.id FROM t{before} a JOIN t{before} b ON a.id = b.id)"
+            );
+        }
+        format!("{sql} SELECT count(*) FROM t{times}")
+    };
+    assert_eq!(bench.texts(&doubled(3)).await, ["1500"]);
+    // As one text, and a WITH within a WITH.
+    let inner = doubled(7);
+    let nested = format!("WITH t AS ({inner}) SELECT * FROM t a, t b, t c, t d");
+    for sql in [doubled(17), nested] {
+        let refusal = bench.refusal(&sql).await;
+        assert_eq!(refusal.fault(), Fault::InvalidArgument);
+        assert!(refusal.to_string().contains("400 tables"), "{refusal}");
+    }
+}
