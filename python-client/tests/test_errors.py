@@ -10,6 +10,7 @@ import pytest
 
 import volary
 from volary import errors
+from volary.errors import InvalidArgumentError
 
 grpc = pytest.importorskip("grpc", reason="grpcio answers with each code in turn")
 
@@ -78,3 +79,28 @@ def test_arrows_own_additions_are_cut():
 
 def test_an_unknown_code_is_still_an_error_of_ours():
     assert isinstance(errors.from_code("TEAPOT", "short and stout"), errors.UnknownError)
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("http://cluster:50051", 'begins with "http://"'),
+        ("cluster:50051", "has no scheme"),
+        ("", "has no scheme"),
+        ("grpc://cluster:99999", "cannot be read: Invalid port number"),
+        ("grpc://a:1,grpc://b:1", "cannot be read: Cannot parse URI"),
+    ],
+)
+def test_an_address_of_no_known_scheme_is_refused_with_those_that_there_are(address, why):
+    from volary.sklearn import VolaryClassifier
+
+    calls = [lambda: volary.connect(address)]
+    if address:  # none is a server on this machine
+        calls.append(lambda: VolaryClassifier(address).fit([[0.0], [1.0]], [0, 1]))
+    for call in calls:
+        with pytest.raises(InvalidArgumentError) as raised:
+            call()
+        words = str(raised.value)
+        assert f'the server\'s address "{address}" {why}' in words
+        assert "grpc://host:port, or grpc+tls://host:port" in words
+        assert '"grpc://127.0.0.1:50051"' in words

@@ -56,6 +56,7 @@ class Frame:
 
     columns = ("x",)
     schema = type("Schema", (), {"fields": ()})()
+    sparkSession = type("Session", (), {"conf": {}})()
 
     def select(self, names):
         return self

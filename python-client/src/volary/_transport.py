@@ -45,6 +45,9 @@ REUSE_CONNECTION = "arrow-flight-reuse-connection:"
 CONNECT_MILLISECONDS = 3_000
 UNREACHABLE_SECONDS = 60.0
 
+# Of an address, as pyarrow has them; the second is the first by its longer name.
+SCHEMES = ("grpc", "grpc+tcp", "grpc+tls", "grpc+unix")
+
 _CALL_OVER = (pa.ArrowException, flight.FlightError)
 
 
@@ -63,6 +66,28 @@ def _address(uri: str) -> str:
     'grpc+tcp://host:1'
     """
     return uri.rstrip("/").replace("grpc://", "grpc+tcp://")
+
+
+def _unusable(url: str, error: pa.ArrowException) -> BaseException:
+    """What to say of an address that pyarrow does not take; of anything else, such as a certificate, what it says itself.
+
+    >>> error = pa.ArrowKeyError("No client transport implementation for http")
+    >>> str(_unusable("http://a:1", error)).split(";")[0]
+    'the server\\'s address "http://a:1" begins with "http://"'
+    """
+    scheme, colon, _ = url.partition("://")
+    if not colon:
+        why = "has no scheme"
+    elif scheme not in SCHEMES:
+        why = f'begins with "{scheme}://"'
+    elif "URI" in str(error):
+        why = f"cannot be read: {error.args[0]}"
+    else:
+        return error
+    return errors.InvalidArgumentError(
+        f'the server\'s address "{url}" {why}; give grpc://host:port, or grpc+tls://host:port where the server has TLS, as in '
+        '"grpc://127.0.0.1:50051"'
+    )
 
 
 class BatchStream:
@@ -125,7 +150,10 @@ class Transport:
         self._tls = (tls or Tls()).completed(url).options()
         self._headers = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
         with _translated():
-            self._client = flight.FlightClient(url, **self._tls)
+            try:
+                self._client = flight.FlightClient(url, **self._tls)
+            except (pa.ArrowKeyError, pa.ArrowInvalid) as error:
+                raise _unusable(url, error) from None
         self._elsewhere: dict[str, flight.FlightClient] = {}
         # Locations that could not be reached, and until when they are passed over.
         self._unreachable: dict[str, float] = {}

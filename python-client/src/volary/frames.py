@@ -63,6 +63,10 @@ class PandasFrame:
             table = pa.Table.from_pandas(rows, preserve_index=False)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise InvalidArgumentError("; ".join(str(word) for word in error.args)) from error
+        except OverflowError as error:
+            raise _too_large(
+                dict(zip(self.columns(), (column for _, column in self._rows.items()), strict=True))
+            ) from error
         return _table_reader(table)
 
     def answer(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Any:
@@ -93,6 +97,13 @@ class PolarsFrame:
         rows = self._rows
         if wanted is not None:
             rows = rows.select([name for name in self.columns() if name in wanted])
+        for name, kind in rows.schema.items():
+            # polars gives these to Arrow as the addresses at which they are in this process.
+            if (within := _objects(kind)) is not None:
+                raise InvalidArgumentError(
+                    f'column "{name}" of type {kind} holds Python objects{within}, which have no Arrow type; make values of '
+                    "another type of them (map_elements with a return_dtype), or leave it out"
+                )
         oldest = _oldest(sys.modules["polars"])
         try:
             return _table_reader(rows.to_arrow(compat_level=oldest))
@@ -118,7 +129,12 @@ class ArrowFrame:
     def __init__(self, rows: Any) -> None:
         self._streamed = isinstance(rows, pa.RecordBatchReader)
         known = isinstance(rows, pa.Table | pa.RecordBatch | pa.RecordBatchReader)
-        self._rows = rows if known else pa.RecordBatchReader.from_stream(rows)
+        try:
+            self._rows = rows if known else pa.RecordBatchReader.from_stream(rows)
+        except pa.ArrowInvalid as error:  # a stream of one column, as a Series is
+            raise InvalidArgumentError(
+                f"a {type(rows).__name__} gives no rows of named columns ({error}); make a table of it, as series.to_frame() does"
+            ) from error
 
     @staticmethod
     def takes(rows: Any) -> bool:
@@ -172,6 +188,8 @@ class ColumnsFrame:
             return _table_reader(pa.table(columns))
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise InvalidArgumentError(f"the columns do not make a table: {error}") from error
+        except OverflowError as error:
+            raise _too_large(columns) from error
 
     def answer(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Any:
         """A dict of lists."""
@@ -323,6 +341,34 @@ def to_polars(table: pa.Table) -> Any:
     import polars
 
     return polars.from_arrow(table)
+
+
+def _objects(kind: Any) -> str | None:
+    """Where a polars type has Python objects: itself, or within, in words; none where it has none.
+
+    An extension type is asked for what it is stored as.
+    """
+    if str(kind) == "Object":
+        return ""
+    within = [getattr(kind, name, None) for name in ("inner", "key", "value")]
+    within += [field.dtype for field in getattr(kind, "fields", [])]
+    if callable(storage := getattr(kind, "ext_storage", None)):
+        within.append(storage())
+    return " within" if any(_objects(each) is not None for each in within if each is not None) else None
+
+
+def _too_large(columns: Mapping[str, Any]) -> InvalidArgumentError:
+    """What to say of whole numbers that pyarrow cannot hold, of which it does not tell in which column they are."""
+    for name, column in columns.items():
+        try:
+            pa.array(column)
+        except OverflowError:
+            return InvalidArgumentError(
+                f'column "{name}" has a whole number that does not fit 64 bits; make decimals, floats or text of the column'
+            )
+        except (pa.ArrowException, TypeError, ValueError):
+            continue
+    return InvalidArgumentError("a whole number does not fit 64 bits; make decimals, floats or text of its column")
 
 
 def _list_of(names: list[str]) -> str:

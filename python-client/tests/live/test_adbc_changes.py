@@ -83,6 +83,17 @@ def test_every_kind_of_rows_is_ingested(asking, free, tmp_path):
         assert answer.to_pylist() == ROWS.to_pylist(), kind
 
 
+def test_a_table_of_no_rows_is_made_by_sql_or_of_one_batch_without_rows(asking, free):
+    nobody = ROWS.schema.empty_table()
+    for mode in ("create", "append", "replace", "create_append"):
+        with pytest.raises(adbc.Error):  # the driver sends nothing, not even the table's name
+            asking.adbc_ingest(free, nobody, mode=mode)
+    assert asking.adbc_ingest(free, pa.RecordBatch.from_pylist([], schema=ROWS.schema)) == 0
+    assert asking.execute(f"SELECT * FROM {free}").fetch_arrow_table().schema.names == ROWS.schema.names
+    asking.execute(f"CREATE TABLE {free}_by_sql (a BIGINT, b TEXT)")
+    assert asking.execute(f"SELECT * FROM {free}_by_sql").fetch_arrow_table().num_rows == 0
+
+
 def test_every_type_is_ingested_and_comes_back(asking, free):
     assert asking.adbc_ingest(free, EVERY_TYPE) == 2
     answer = asking.execute(f"SELECT * FROM {free}").fetch_arrow_table()

@@ -121,6 +121,19 @@ def test_the_whole_job_needs_nothing_but_pyarrow(bare, data):
     assert "bare" not in {each["name"] for each in ask(bare, "ListModels")}
 
 
+def test_a_refused_upload_ends_the_reading_and_is_raised_by_close(bare):
+    table = pa.table({"a": [1, 2, 3]})
+    put(bare, "refused", table, "OVERWRITE")
+    descriptor = flight.FlightDescriptor.for_command(command("Put", dataset="refused"))
+    writer, replies = bare.do_put(descriptor, table.schema)
+    writer.write_table(table)
+    writer.done_writing()
+    assert replies.read() is None
+    with pytest.raises(pa.ArrowException, match='dataset "refused" exists'):
+        writer.close()
+    ask(bare, "DropDataset", name="refused")
+
+
 def test_jobs_are_polled_as_long_running_flights(bare, cluster, census_model):
     numbers = ["age", "education_num", "hours_per_week"]
     train = command(

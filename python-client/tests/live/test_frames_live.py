@@ -221,6 +221,61 @@ def test_a_polars_type_that_arrow_does_not_have_is_refused_by_name(client, free)
     assert free not in {each.name for each in client.datasets()}
 
 
+class Marked(pl.BaseExtension):
+    """A type of the user's own, stored as another."""
+
+    def __init__(self, storage, metadata="marked"):
+        super().__init__("volary.tests.marked", storage, metadata)
+
+    @classmethod
+    def ext_from_params(cls, name, storage, metadata):
+        return cls(storage, metadata)
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        lambda: pl.Series([object(), {1}], dtype=pl.Object),
+        lambda: pl.Series([object(), object()], dtype=pl.Object).reshape((1, 2)),
+        lambda: pl.Series([object()], dtype=pl.Object).ext.to(Marked(pl.Object())),
+        lambda: pl.Series([], dtype=pl.Object),
+    ],
+    ids=["alone", "in an array", "as an extension", "without rows"],
+)
+def test_python_objects_of_polars_are_refused_by_the_columns_name(client, free, objects):
+    column = objects()
+    frame = pl.DataFrame({"fits": list(range(len(column))), "things": column})
+    with pytest.raises(errors.InvalidArgumentError, match=r'column "things" of type .* holds Python objects'):
+        client.put(free, frame)
+    assert free not in {each.name for each in client.datasets()}
+
+
+def test_types_of_polars_within_others_come_back_as_what_they_hold(client, free):
+    frame = pl.DataFrame(
+        {
+            "own": pl.Series([1, 2]).ext.to(Marked(pl.Int64())),
+            "map": pl.Series([{"a": 1}, None], dtype=pl.Map(pl.String, pl.Int64)),
+            "half": pl.Series([1.5, None], dtype=pl.Float16),
+            "array": pl.Series([[[1, 2], [3, 4]], None], dtype=pl.Array(pl.Int8, (2, 2))),
+        }
+    )
+    client.put(free, frame)
+    polars.testing.assert_frame_equal(client.table(free).to_polars(), frame)
+
+
+@pytest.mark.parametrize("kind", [dict, pd.DataFrame], ids=["dict", "pandas"])
+def test_a_number_beyond_64_bits_is_refused_by_its_columns_name(client, free, kind):
+    with pytest.raises(
+        errors.InvalidArgumentError, match='column "large" has a whole number that does not fit 64 bits'
+    ):
+        client.put(free, kind({"fits": [1], "large": [2**70]}))
+
+
+def test_a_single_series_is_told_to_be_made_a_frame(client, free):
+    with pytest.raises(errors.InvalidArgumentError, match=r"a Series gives no rows .* series\.to_frame\(\)"):
+        client.put(free, pl.Series("a", [1]))
+
+
 def test_polars_reads_through_adbc(adbc, client, free):
     client.put(free, {"a": [1, 2, 3], "b": ["x", None, "z"]})
     frame = pl.read_database(

@@ -24,6 +24,7 @@ from ..errors import InvalidArgumentError
 from ..jobs import History, JobHandle, owned
 from ..listing import Job
 from .columns import columns_of, is_vector
+from .names import chosen, heeds_case, meant, quoted
 from .servers import Servers
 from .writing import upload
 
@@ -135,13 +136,15 @@ class Preparation:
         return (self.features, self.others, self.whole)
 
     def of(self, df: DataFrame) -> DataFrame:
-        """The columns that are read, each once."""
+        """The columns that are read, each once, named as the stage names them."""
         names = list(dict.fromkeys([*self.features, *self.others]))
-        if lacking := [name for name in names if name not in df.columns]:
+        columns, case = df.columns, heeds_case(df)
+        wanted = {name: meant(name, columns, case) for name in names}
+        if lacking := [name for name, column in wanted.items() if column not in columns]:
             raise InvalidArgumentError(
-                f'the DataFrame has no column "{lacking[0]}"; its columns are {", ".join(df.columns)}'
+                f'the DataFrame has no column "{lacking[0]}"; its columns are {", ".join(columns)}'
             )
-        return df.select([f"`{name.replace('`', '``')}`" for name in names])
+        return chosen(df, wanted)
 
     def sizes(self, df: DataFrame) -> dict[str, int]:
         """The length of each column of Vectors or arrays: what its metadata say, else that of the first row.
@@ -158,7 +161,7 @@ class Preparation:
             elif is_vector(each.dataType) or _is_numbers(each.dataType):
                 unknown.append(each)
         for each in unknown:
-            column = functions.col(f"`{each.name}`")
+            column = functions.col(quoted(each.name))
             if is_vector(each.dataType):
                 from pyspark.ml.functions import vector_to_array
 

@@ -22,6 +22,7 @@ from ..client import Client
 from ..errors import InternalError, InvalidArgumentError
 from ..handles import reference
 from .columns import Column, arrow_schema, columns_of, converted
+from .names import CASE_SENSITIVE, heeds_case, meant, plainly_named
 from .servers import DEFAULT, Servers, task_turn
 
 if TYPE_CHECKING:
@@ -173,9 +174,9 @@ def scored(
     """
     from pyspark.sql.types import StructType
 
-    taken = {name.lower() for name in df.columns}
+    columns, case = df.columns, heeds_case(df)
     for answer in answers:
-        if answer.name.lower() in taken:
+        if _taken(answer.name, columns, case):
             raise InvalidArgumentError(
                 f'the DataFrame has a column "{answer.name}" already; name the predictions otherwise (setPredictionCol, '
                 "setProbabilityCol), or drop it"
@@ -183,14 +184,19 @@ def scored(
     _kept(df)
     inputs = _inputs(df, network, renamed)
     task = Scoring(network, inputs, tuple(answers), threshold)
-    return df.mapInArrow(task, StructType([*df.schema.fields, *(answer.field() for answer in answers)]))
+    return plainly_named(df).mapInArrow(task, StructType([*df.schema.fields, *(answer.field() for answer in answers)]))
+
+
+def _taken(name: str, columns: Sequence[str], case: bool) -> int:
+    """How many of the columns Spark calls by this name."""
+    return sum(column == name or (not case and column.lower() == name.lower()) for column in columns)
 
 
 def _kept(df: DataFrame) -> None:
     """Refuse what mapInArrow cannot hand on."""
-    names = [name.lower() for name in df.columns]
+    columns, case = df.columns, heeds_case(df)
     for field in df.schema.fields:
-        if names.count(field.name.lower()) > 1:
+        if _taken(field.name, columns, case) > 1:
             raise InvalidArgumentError(f'the DataFrame has more than one column "{field.name}"; rename one')
         if (kind := _unkept(field.dataType)) is not None:
             raise InvalidArgumentError(
@@ -222,7 +228,8 @@ def _inputs(df: DataFrame, network: ServedNetwork, renamed: Mapping[str, str]) -
     from pyspark.sql.types import StructType
 
     places = {name: at for at, name in enumerate(df.columns)}
-    wanted = {name: renamed.get(name, name) for name in network.inputs}
+    columns, case = df.columns, heeds_case(df)
+    wanted = {name: meant(renamed.get(name, name), columns, case) for name in network.inputs}
     if lacking := [column for column in wanted.values() if column not in places]:
         raise InvalidArgumentError(
             f'model "{network.model}" reads the column "{lacking[0]}", which the DataFrame does not have; its columns are '
@@ -387,19 +394,28 @@ class UdfScoring:
         if isinstance(columns, pa.Array):  # a single argument comes without its tuple
             columns = (columns,)
         if len(columns) == 1 and pa.types.is_struct(columns[0].type) and not _is_vector_struct(columns[0].type):
-            given = dict(zip(columns[0].type.names, columns[0].flatten(), strict=True))
-            if lacking := [name for name in inputs if name not in given]:
+            given, case = dict(zip(columns[0].type.names, columns[0].flatten(), strict=True)), _task_heeds_case()
+            wanted = {name: meant(name, columns[0].type.names, case, "the struct") for name in inputs}
+            if lacking := [name for name, field in wanted.items() if field not in given]:
                 raise InvalidArgumentError(
                     f'model "{self.network.model}" reads the column "{lacking[0]}", which the struct does not have; it has '
                     f"{', '.join(given)}"
                 )
-            columns = tuple(given[name] for name in inputs)
+            columns = tuple(given[field] for field in wanted.values())
         if len(columns) != len(inputs):
             raise InvalidArgumentError(
                 f'model "{self.network.model}" reads {len(inputs)} columns and is called on {len(columns)}; give '
                 f"{', '.join(inputs)} in this order, or one struct"
             )
         return pa.RecordBatch.from_arrays([_listed(column) for column in columns], list(inputs))
+
+
+def _task_heeds_case() -> bool:
+    """As :func:`heeds_case`, in a task, which has what is set in the session."""
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    return task is not None and str(task.getLocalProperty(CASE_SENSITIVE)).lower() == "true"
 
 
 def _is_vector_struct(kind: pa.DataType) -> bool:

@@ -22,6 +22,7 @@ from ..client import Client
 from ..handles import Table
 from ..uploads import Part
 from .columns import Column, arrow_schema, columns_of, converted
+from .names import plainly_named
 from .servers import DEFAULT, Servers
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def upload(
     with client.begin_upload(dataset, mode, schema, lifetime_seconds) as begun:
         alive = _signs_of_life(servers, begun.id, schema, lifetime_seconds or LIFETIME_SECONDS)
         with server_words(), alive, _uncounted_bytes(df, schema):
-            answered = df.mapInArrow(PartSender(servers, begun.id, tuple(columns)), REPORTED).collect()
+            answered = plainly_named(df).mapInArrow(PartSender(servers, begun.id, tuple(columns)), REPORTED).collect()
         parts = [Part(str(row.part), row.attempt, row.rows) for row in sorted(answered)]
         committed = parts or [begun.put_part(DRIVER_PART, schema.empty_table())]
         return begun.commit(committed), sum(part.rows for part in parts)

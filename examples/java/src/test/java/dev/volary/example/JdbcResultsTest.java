@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.params.provider.Arguments.arguments;
 
@@ -198,6 +199,23 @@ class JdbcResultsTest {
       }
     }
     Server.awaitIdle(Duration.ofSeconds(1));
+  }
+
+  @Test
+  void aConnectionAnswersAgainOnceTheStatementThatTookTooLongIsClosed() throws SQLException {
+    try (Connection own = Jdbc.connect()) {
+      try (Statement slow = own.createStatement()) {
+        slow.setQueryTimeout(1);
+        SQLException late = assertThrows(SQLException.class, () -> slow.executeQuery(
+            "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value * b.value % 7 = 1"));
+        assertTrue(late.getMessage().contains("timed out"), late.getMessage());
+      }
+      try (Statement next = own.createStatement(); ResultSet one = next.executeQuery("SELECT 1")) {
+        assertTrue(one.next());
+        assertEquals(1, one.getLong(1));
+      }
+    }
+    Server.awaitIdle(Duration.ofSeconds(10));
   }
 
   @Test

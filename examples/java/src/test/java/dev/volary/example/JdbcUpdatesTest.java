@@ -142,6 +142,14 @@ class JdbcUpdatesTest {
   }
 
   @Test
+  void aBatchOfTextsIsNotTheDriversToRun() throws SQLException {
+    try (Statement statement = connection.createStatement()) {
+      statement.addBatch("CREATE TABLE java_made AS SELECT 1 AS id");
+      assertThrows(NullPointerException.class, statement::executeBatch);
+    }
+  }
+
+  @Test
   void aNullIsInsertedAndAColumnThatIsLeftOutIsNull() throws SQLException {
     update("CREATE TABLE java_made AS SELECT 1 AS id, CAST(NULL AS VARCHAR) AS word, CAST(NULL AS DOUBLE) AS share");
     try (PreparedStatement insert = connection.prepareStatement("INSERT INTO java_made (id, word) VALUES (?, ?)")) {
