@@ -20,6 +20,7 @@ help:
 	@echo 'make test      every check: format, clippy, Rust tests, Python, Java and Go tests, conformance, the demo in short form'
 	@echo 'make conformance  the Flight clients of Arrow in Go, Java and C++ against its integration scenarios'
 	@echo 'make build     the program: $(VOLARY)'
+	@echo 'make spark-jar the jar with which models answer inside the JVM of the PySpark that is installed in $(VENV)'
 	@echo 'make bench     benchmarks, written to docs/benchmarks'
 	@echo 'make lint      format check and clippy with warnings denied'
 	@echo 'make format    cargo fmt'
@@ -76,6 +77,22 @@ announce-first-build:
 		echo 'First build: it compiles Arrow, DataFusion and delta-rs and takes up to 35 minutes on two cores. Later ones take seconds to minutes.'; \
 	fi
 
+# For the Spark in the environment: its own jars are what the operator is compiled against. Maven fetches Scala and Arrow Flight
+# once (about a minute); after that this takes half a minute, and nothing while the sources stay as they are.
+.PHONY: spark-jar
+spark-jar: setup java-tools
+	@spark=$$($(PYTHON) -c 'import pyspark; print(pyspark.__version__)'); \
+	jars=$$($(PYTHON) -c 'import pathlib, pyspark; print(pathlib.Path(pyspark.__file__).parent / "jars")'); \
+	of() { basename "$$(ls $$jars/$$1-[0-9]*.jar)" .jar | sed "s/^$$1-//"; }; \
+	jar="python-client/src/volary/spark/jars/volary-spark-$$spark.jar"; \
+	java=$$(javac -version 2>&1 | sed -n 's/^javac \([0-9]*\).*/\1/p'); \
+	if [ -e "$$jar" ] && [ -z "$$(find python-client/jvm/pom.xml python-client/jvm/src -newer "$$jar")" ]; then exit 0; fi; \
+	if ! command -v mvn >/dev/null || [ "$${java:-0}" -lt 17 ]; then \
+		echo 'the jar for Spark passed over: there is no Maven or no JDK of Java 17 or later'; \
+	elif [[ "$$spark" != 4.3.* ]]; then echo "the jar for Spark passed over: it is for 4.3, and pyspark is $$spark here"; \
+	else echo "building $$jar"; mvn -B -q -f python-client/jvm/pom.xml package \
+		-Dspark.version="$$spark" -Dspark.jars="$$jars" -Dscala.version="$$(of scala-library)" -Darrow.version="$$(of arrow-vector)"; fi
+
 # -- using it ----------------------------------------------------------------------------------------------------
 
 .PHONY: demo demo-short
@@ -106,7 +123,7 @@ test:
 rust-tests: system-libraries
 	cargo test --release --config 'profile.release.package.volary.opt-level=0'
 
-python-tests: setup build
+python-tests: setup build spark-jar
 	cd python-client && VOLARY_BIN=$(VOLARY) $(abspath $(PYTHON)) -m pytest -q tests
 
 # Clients in Go ask the program as anybody's would. A toolchain is not fetched: one that is too old counts as none.

@@ -302,6 +302,7 @@ def main():
     parser.add_argument("--streams", nargs="+", type=int, choices=[1, 2, 4], default=[1, 2, 4], help="streams to move them with (default all)")
     parser.add_argument("--requests", type=int, default=3_000, help="round trips of one measurement of `exchange` (default 3,000)")
     parser.add_argument("--frame-rows", type=int, default=5_000_000, help="rows of the DataFrames of `spark` (default 5 million)")
+    parser.add_argument("--bars-only", action="store_true", help="of `spark`, only what has a bar: a quarter of the time")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one training measurement (default 3)")
     parser.add_argument("--epochs", type=int, default=2, help="epochs of one measured training job (default 2)")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each training run of `quality` (default 3)")

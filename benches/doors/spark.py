@@ -35,6 +35,8 @@ TUNED = {
     "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
 }
 TUNED_WORDS = "two settings"
+#: The model's transform by an operator in Spark's JVM, where its jar is built.
+IN_JVM = "transform in the JVM"
 
 
 def spark(options, work):
@@ -77,6 +79,7 @@ def spark(options, work):
 def session(python, work):
     """A Spark session whose workers run this Python and find the client and the peers."""
     from pyspark.sql import SparkSession
+    from volary.spark import jar, jvm
 
     os.environ["PYSPARK_PYTHON"], os.environ["PYSPARK_DRIVER_PYTHON"] = str(python), sys.executable
     os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[1:], str(ROOT / "benches/peers")])
@@ -89,6 +92,8 @@ def session(python, work):
         "spark.driver.host": "127.0.0.1",
         "spark.local.dir": str(work / "spark"),
         "spark.sql.warehouse.dir": str(work / "warehouse"),
+        jvm.SETTING: "false",
+        **({"spark.jars": jar()} if has_operator() else {}),
     }.items():
         builder = builder.config(key, value)
     running = builder.getOrCreate()
@@ -97,6 +102,30 @@ def session(python, work):
         yield running
     finally:
         running.stop()
+
+
+def has_operator():
+    """Whether the jar is there; without it its side is passed over."""
+    from volary.errors import VolaryError
+    from volary.spark import jar
+
+    try:
+        jar()
+    except VolaryError as error:
+        print(f"  {IN_JVM} passed over: {error}")
+        return False
+    return True
+
+
+def in_jvm(model, frame):
+    """The answers of a model by the operator."""
+    from volary.spark import jvm
+
+    frame.sparkSession.conf.set(jvm.SETTING, "true")
+    try:
+        return model.transform(frame)
+    finally:
+        frame.sparkSession.conf.set(jvm.SETTING, "false")
 
 
 def worker_versions(spark):
@@ -146,6 +175,7 @@ def transforms(options, model, frame, theirs, words, versions, server, stations)
     function = predict_udf(model.getModelName(), output="probability", server=model.getServer())
     zeros = arrow_udf(zeros_of_columns(), "double")
     frames = {
+        **({IN_JVM: in_jvm(model, frame)} if has_operator() else {}),
         "transform": model.transform(frame),
         "predict_udf": frame.withColumn("probability", function(*inputs)),
         "mapInPandas + onnxruntime": frame.mapInPandas(theirs.of_pandas, schema),
@@ -154,9 +184,12 @@ def transforms(options, model, frame, theirs, words, versions, server, stations)
         NOTHING: frame.mapInArrow(theirs.nothing, frame.schema),
         ZEROS: frame.withColumn("probability", zeros(*inputs)),
     }
-    difference = max(largest_difference(frames["transform"], frames[name]) for name in list(frames)[1:4])
+    ways = [name for name in frames if name not in (READ, NOTHING, ZEROS)]
+    difference = max(largest_difference(frames["transform"], frames[name]) for name in ways)
     sides = {name: (each, {}) for name, each in frames.items()}
-    sides |= {f"{name}, {TUNED_WORDS}": (frames[name], TUNED) for name in frames if name not in (READ, "mapInArrow + onnxruntime")}
+    sides |= {f"{name}, {TUNED_WORDS}": (frames[name], TUNED) for name in frames if name not in (IN_JVM, READ, "mapInArrow + onnxruntime")}
+    if options.bars_only:
+        sides = {name: sides[name] for name in (IN_JVM, "mapInPandas + onnxruntime", READ) if name in sides}
 
     def run(name):
         before = processor.spent(server)
@@ -173,22 +206,30 @@ def transforms(options, model, frame, theirs, words, versions, server, stations)
     rates = {name: [each.rate for each in those] for name, those in runs.items()}
     stations += spent_lines(words, runs)
     tuned = f", {TUNED_WORDS}"
+    operators = [(IN_JVM, "mapInPandas + onnxruntime", "2.0x"), (IN_JVM, f"mapInPandas + onnxruntime{tuned}", ""), (IN_JVM, "mapInArrow + onnxruntime", "")]
     for ours, peer, bar in (
+        *(operators if IN_JVM in frames else []),
         ("transform", "mapInPandas + onnxruntime", "2.0x"),
         ("predict_udf", "mapInPandas + onnxruntime", ""),
         ("transform", "mapInArrow + onnxruntime", ""),
         (f"transform{tuned}", f"mapInPandas + onnxruntime{tuned}", ""),
         (f"predict_udf{tuned}", f"mapInPandas + onnxruntime{tuned}", ""),
     ):
+        if not {ours, peer} <= sides.keys():
+            continue
         result = Result(f"{ours}, {words}", "rows/s", peer, rates[ours], rates[peer], bar, versions=versions)
-        floor = NOTHING if ours.startswith("transform") else ZEROS
+        floor = READ if ours == IN_JVM else NOTHING if ours.startswith("transform") else ZEROS
         if ours.endswith(tuned):
             floor += tuned
         bound = measure.ratio([each.spent.all for each in runs[peer]], [each.spent.all for each in runs[floor]])
+        taken = (
+            "what Spark takes for reading the files and making rows of them"
+            if floor == READ
+            else "what Spark takes for reading, for the way to a Python worker and back, and for the rows that it makes of the batches"
+        )
         result.floor = (
-            f"Floor: {floor} makes {measure.number(statistics.median(rates[floor]))} rows/s: what Spark takes for reading, for the way to a "
-            f"Python worker and back, and for the rows that it makes of the batches. In processor seconds the peer takes {bound:.2f} times "
-            "that; with both cores busy, no model however fast is further ahead of it this way."
+            f"Floor: {floor} makes {measure.number(statistics.median(rates[floor]))} rows/s: {taken}. In processor seconds the peer takes "
+            f"{bound:.2f} times that; with both cores busy, no model however fast is further ahead of it this way."
         )
         result.limit = f"The answers of all differ by at most {difference:.1e}."
         yield result

@@ -10,10 +10,10 @@ import pytest
 import volary
 from census_data import CATEGORIES, DATA, NUMBERS
 from cluster import Cluster, binary
-from spark_session import spark
+from spark_session import spark, spark_in_jvm
 from volary import features, layers
 
-__all__ = ["spark"]
+__all__ = ["spark", "spark_in_jvm"]
 
 
 def pytest_collection_modifyitems(items):

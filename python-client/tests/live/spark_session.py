@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import volary
+from volary.errors import FailedPreconditionError
+from volary.spark import jar, jvm
 
 
 def java_missing() -> str | None:
@@ -21,6 +23,15 @@ def java_missing() -> str | None:
     if (home and (Path(home) / "bin" / "java").exists()) or shutil.which("java"):
         return None
     return "no java; PySpark needs a JDK, 17 or later (JAVA_HOME, or java on the path)"
+
+
+def operator_missing() -> str | None:
+    """Why no model answers inside Spark's JVM; nothing when it can."""
+    try:
+        jar()
+    except FailedPreconditionError as error:
+        return error.message
+    return None
 
 
 def session(folder: Path):
@@ -40,7 +51,11 @@ def session(folder: Path):
         "spark.speculation": "true",
         "spark.log.level": "OFF",
         "spark.ui.showConsoleProgress": "false",
+        # The stories that are of the operator in the JVM ask for it.
+        jvm.SETTING: "false",
     }
+    if operator_missing() is None:
+        settings["spark.jars"] = jar()
     builder = SparkSession.builder.master("local[2,4]").appName("volary-tests")
     for name, value in settings.items():
         builder = builder.config(name, value)
@@ -56,3 +71,13 @@ def spark(tmp_path_factory):
     started = session(tmp_path_factory.mktemp("spark"))
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="module")
+def spark_in_jvm(spark):
+    """Another session of the same Spark, whose models answer inside the JVM."""
+    if (reason := operator_missing()) is not None:
+        pytest.skip(reason)
+    session = spark.newSession()
+    session.conf.set(jvm.SETTING, "true")
+    return session

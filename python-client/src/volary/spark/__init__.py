@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .classic import NNClassifier, NNClassifierModel, NNEstimator, NNModel
     from .estimator import VolaryEstimator
+    from .jvm import jar
     from .model import VolaryModel
     from .reading import VolaryDataSource, read_dataframe, register
     from .scoring import predict_udf
@@ -38,6 +39,7 @@ __all__ = [
     "VolaryDataSource",
     "VolaryEstimator",
     "VolaryModel",
+    "jar",
     "predict_udf",
     "read_dataframe",
     "register",
@@ -52,6 +54,7 @@ _HOMES = {
     "VolaryDataSource": "reading",
     "VolaryEstimator": "estimator",
     "VolaryModel": "model",
+    "jar": "jvm",
     "predict_udf": "scoring",
     "read_dataframe": "reading",
     "register": "reading",

@@ -21,6 +21,7 @@ from .._transport import BatchStream
 from ..client import Client
 from ..errors import InternalError, InvalidArgumentError
 from ..handles import reference
+from . import jvm
 from .columns import Column, arrow_schema, columns_of, converted
 from .names import CASE_SENSITIVE, heeds_case, meant, plainly_named
 from .servers import DEFAULT, Servers, task_turn
@@ -98,8 +99,12 @@ class Threshold:
 
     def predict(self, probability: pa.Array, kind: pa.DataType) -> pa.Array:
         """The class of each row."""
-        first, second = (pa.array([name]).cast(kind)[0] for name in self.classes)
+        first, second = self.ends(kind)
         return pc.if_else(pc.greater(probability, self.value), second, first)
+
+    def ends(self, kind: pa.DataType) -> pa.Array:
+        """The two classes."""
+        return pa.array(self.classes).cast(kind)
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ def scored(
     answers: Sequence[Answer],
     threshold: Threshold | None = None,
 ) -> DataFrame:
-    """Every column of `df`, then the answers; the same rows in the same order.
+    """Every column of `df`, then the answers; the same rows in the same order. In Spark's JVM where the session can.
 
     `renamed` tells the DataFrame's column of an input that has another name there.
     """
@@ -181,8 +186,10 @@ def scored(
                 f'the DataFrame has a column "{answer.name}" already; name the predictions otherwise (setPredictionCol, '
                 "setProbabilityCol), or drop it"
             )
-    _kept(df)
     inputs = _inputs(df, network, renamed)
+    if jvm.usable(df, network, answers):
+        return jvm.added(df, network, {column.name: place for place, column in inputs}, answers, threshold)
+    _kept(df)
     task = Scoring(network, inputs, tuple(answers), threshold)
     return plainly_named(df).mapInArrow(task, StructType([*df.schema.fields, *(answer.field() for answer in answers)]))
 
