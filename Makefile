@@ -167,5 +167,5 @@ clippy: system-libraries
 # -- measuring it ------------------------------------------------------------------------------------------------
 
 .PHONY: bench
-bench: setup build
+bench: setup build spark-jar
 	VOLARY_BIN=$(VOLARY) $(PYTHON) benches/run.py
