@@ -88,6 +88,27 @@ def test_spark_counts_the_bytes_of_rows_only_where_they_could_be_too_many(
     assert spark.sparkContext.getLocalProperty(limit) is None, "nothing is left behind"
 
 
+def test_the_longest_text_of_a_cached_dataframe_tells_whether_bytes_must_be_counted(spark, servers, client, dataset):
+    from volary.spark import write_dataframe
+    from volary.spark.writing import _counting_in_vain
+
+    def in_vain(df):
+        return _counting_in_vain(df, pa.schema([pa.field("n", pa.int64()), pa.field("text", pa.string())])) is not None
+
+    short = spark.range(10).selectExpr("id AS `n.1`", "cast(id AS string) AS text")
+    assert not in_vain(short), "nobody knows how long they are"
+    with_long = short.union(spark.sql("SELECT 10, repeat('x', 10000)"))
+    nothing = short.selectExpr("`n.1`", "cast(NULL AS string) AS text")
+    for df, expected in ((short, True), (with_long, False), (nothing, True)):
+        df.persist()
+        try:
+            assert in_vain(df) is expected
+            rows = write_dataframe(df, dataset, server=servers, mode="overwrite").rows
+            assert rows == client.table(dataset).rows == df.count()
+        finally:
+            df.unpersist()
+
+
 def test_a_dataset_is_refused_appended_to_or_replaced(spark, servers, client, dataset):
     from volary.spark import write_dataframe
 

@@ -186,22 +186,50 @@ def _counting_in_vain(df: DataFrame, schema: pa.Schema) -> SparkContext | None:
         records, limit = int(session.conf.get(RECORDS_PER_BATCH) or 0), session.conf.get(BYTES_PER_BATCH) or ""
     except PySparkException:  # Spark Connect has no local properties, an older Spark no such limit
         return None
-    width, limit = _row_bytes(schema), limit.removesuffix("b")
-    if width is None or records <= 0 or not limit.isdigit() or records * width > int(limit):
+    limit = limit.removesuffix("b")
+    if records <= 0 or not limit.isdigit():
         return None
-    return context
+    width = _row_bytes(schema)
+    if width is None and (df.storageLevel.useMemory or df.storageLevel.useDisk):
+        width = _row_bytes(schema, _longest(df, schema))
+    return context if width is not None and records * width <= int(limit) else None
 
 
-def _row_bytes(fields: Iterable[pa.Field]) -> int | None:
-    """The bytes that a row takes at most in Arrow; none where a value may be of any length.
+def _longest(df: DataFrame, schema: pa.Schema) -> dict[str, int]:
+    """The bytes of the longest value of each column of texts or bytes. That is a pass over those columns, which is quick where
+    they lie in Spark's memory; nothing is asked where other columns may be of any length too."""
+    from pyspark.sql import functions
+
+    places = [place for place, field in enumerate(schema) if _is_bytes(field.type)]
+    names = [schema.field(place).name for place in places]
+    if not places or _row_bytes(schema, dict.fromkeys(names, 0)) is None:
+        return {}
+    numbered = df.toDF(*map(str, range(len(schema))))
+    found = numbered.agg(
+        *(functions.max(functions.octet_length(functions.col(str(place)))) for place in places)
+    ).first()
+    assert found is not None
+    return {name: length or 0 for name, length in zip(names, found, strict=True)}
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_binary(kind)
+
+
+def _row_bytes(fields: Iterable[pa.Field], longest: Mapping[str, int] | None = None) -> int | None:
+    """The bytes that a row takes at most in Arrow; none where a value may be of any length that `longest` does not tell.
 
     >>> _row_bytes(pa.schema({"a": pa.float64(), "b": pa.bool_(), "c": pa.struct({"d": pa.int16()})}))
     15
     >>> _row_bytes(pa.schema({"a": pa.float64(), "b": pa.string()}))
+    >>> _row_bytes(pa.schema({"a": pa.float64(), "b": pa.string()}), {"b": 7})
+    21
     """
     total = 0
     for field in fields:
-        if pa.types.is_struct(field.type):
+        if longest and _is_bytes(field.type):
+            within = longest[field.name] + 4 if field.name in longest else None  # and where it ends
+        elif pa.types.is_struct(field.type):
             within = _row_bytes(field.type.field(at) for at in range(field.type.num_fields))
         else:
             fixed = pa.types.is_primitive(field.type) or pa.types.is_decimal(field.type)
