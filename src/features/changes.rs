@@ -195,7 +195,8 @@ impl QueryEngine {
                 query,
                 placed_query,
             }) => {
-                let planned = self.prepare(&placed_query).await?;
+                // As the job will plan it: a name is one column's there.
+                let planned = self.plan(&placed_query, self.partitions()).await?;
                 if !planned.parameters().fields().is_empty() {
                     return Err(FeatureError::BadSql {
                         reason:

@@ -357,4 +357,34 @@ mod tests {
         stop.store(true, Ordering::Relaxed);
         assert!(rewritten.evaluate(&batch).is_err() && one.evaluate(&batch).is_err());
     }
+
+    #[tokio::test]
+    async fn a_plan_that_takes_long_keeps_neither_its_caller_nor_another_plan_waiting() {
+        let threads = QueryThreads::start(1).unwrap();
+        let (done, wait) = std::sync::mpsc::channel();
+        // The first computes until the second is over; on one thread, none would ever be.
+        let long = plan(Some(&threads), async move { wait.recv().unwrap() });
+        let short = plan(Some(&threads), async move { done.send("over").unwrap() });
+        let (told, ()) = tokio::join!(long, short);
+        assert_eq!(told, "over");
+    }
+
+    #[tokio::test]
+    async fn a_plan_that_nobody_waits_for_stops_at_its_next_pause_and_gives_its_turn_back() {
+        let threads = QueryThreads::start(1).unwrap();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (held, dropped) = tokio::sync::oneshot::channel::<()>();
+        let endless = plan(Some(&threads), async move {
+            let _held = held;
+            begun.send(()).unwrap();
+            std::future::pending::<()>().await;
+        });
+        tokio::select! {
+            () = endless => unreachable!("it has no end"),
+            begun = has_begun => begun.unwrap(),
+        }
+        assert!(dropped.await.is_err(), "what it held is let go");
+        let all = u32::try_from(PLANS_MAX).unwrap();
+        let _turns = threads.plans.acquire_many(all).await.unwrap();
+    }
 }

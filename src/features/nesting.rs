@@ -65,10 +65,7 @@ fn check_types(tokens: &[Token]) -> Result<(), String> {
     if !tokens.iter().any(reads_types) {
         return Ok(());
     }
-    for token in tokens
-        .iter()
-        .filter(|token| !matches!(token, Token::LParen))
-    {
+    for token in tokens {
         let (mut open, mut deepest) = (0_usize, 0);
         for letter in token.to_string().chars() {
             match letter {

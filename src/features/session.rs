@@ -155,7 +155,8 @@ impl QueryEngine {
         Ok(query)
     }
 
-    async fn plan(&self, sql: &str, partitions: usize) -> Result<Query, FeatureError> {
+    /// Plans a query whose rows something else is made of: a name is one column's.
+    pub(super) async fn plan(&self, sql: &str, partitions: usize) -> Result<Query, FeatureError> {
         let checked = super::statements::check(sql)?;
         self.plan_checked(checked, partitions, None).await
     }

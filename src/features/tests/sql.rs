@@ -991,6 +991,10 @@ async fn columns_of_a_result_may_have_one_name() {
         });
         assert_eq!(values, first, "{sql}");
     }
+    // What a model is to learn is refused before a job begins, as the job would.
+    let create = "CREATE MODEL m OPTIONS (label = 'id') AS SELECT *, id FROM people";
+    let refusal = bench.engine.understand(create).await.unwrap_err();
+    assert_eq!(refusal.fault(), Fault::InvalidArgument, "{refusal}");
     // Where a name is one column's, it stays so.
     for sql in [
         "SELECT count(*) FROM (SELECT id, id FROM people)",
